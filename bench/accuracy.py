@@ -1,0 +1,449 @@
+"""How well each method's scores predict retraining: LDS over examples, tokens and steps. One JSON object last.
+
+    python -m bench.accuracy                              the world's model, 256 training examples, 100 half subsets
+    python -m bench.accuracy --run runs/math-code-small   base model, data and queries of a finished run (real text)
+    python -m bench.accuracy --examples 2000 --kinds drop1 --protocols same_seed
+    python -m bench.accuracy --smoke                      seconds: a random model, a handful of subsets
+
+The plan is written to OUT/plan.json before the first retrain and every run that starts is listed in OUT/runs.jsonl; the
+same command goes on from there. ``--sweep`` varies damping and solver steps on other subsets and other queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from infra.models import load_model, model_hash
+from infra.models.small import small_model
+from infra.records import Message, Record, TokenizedExample, tokenize
+from infra.sft import SFTConfig
+from infra.validate import (
+    METHODS,
+    MethodSettings,
+    Problem,
+    SubsetPlan,
+    Targets,
+    accuracy_table,
+    carry_out,
+    check_by_retraining,
+    example_units,
+    fit_budget,
+    flat_model,
+    greedy_accuracy,
+    lds_table,
+    load_plan,
+    loss_weights,
+    make_subset_plan,
+    make_targets,
+    metasmoothness,
+    plan_of_sft,
+    query_values,
+    removal,
+    score_methods,
+    step_units,
+    token_units,
+    train,
+    unrolled,
+)
+
+BLOCKS = [
+    ("half", "same_seed"), ("half", "seed_mean"), ("drop1", "same_seed"), ("token", "same_seed"),
+    ("step_mask", "same_seed"), ("step_delete", "same_seed"), ("token", "seed_mean"), ("step_mask", "seed_mean"),
+    ("step_delete", "seed_mean"), ("drop1", "seed_mean"),
+]  # fmt: skip
+KEYS = {"half": "lds_half", "drop1": "lds_drop1", "token": "token_lds", "step_mask": "step_lds"}
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--run", type=Path, help="a finished run: its base model, training data and queries")
+    p.add_argument("--examples", type=int, default=256)
+    p.add_argument("--queries", type=int, default=32, help="per target")
+    p.add_argument("--folds", type=int, default=4, help="query folds per target, for intervals")
+    p.add_argument("--subsets", type=int, default=100)
+    p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--kinds", default="half,token,step_mask,step_delete")
+    p.add_argument("--protocols", default="same_seed,seed_mean")
+    p.add_argument("--methods", default=",".join(METHODS[:12]), help="any of: " + ", ".join(METHODS))
+    p.add_argument("--minutes", type=float, default=25.0, help="for the retrains; blocks beyond it are left out")
+    p.add_argument("--learning-rate", type=float, default=1e-3)
+    p.add_argument("--epochs", type=float, default=1.0)
+    p.add_argument("--batch-size", type=int, default=8)
+    p.add_argument("--eps-root", type=float, default=0.0, help="under AdamW's root, in training and adjoint alike")
+    p.add_argument("--tracked", default="mlp")
+    p.add_argument("--damping", type=float, default=0.1)
+    p.add_argument("--cg-damping", type=float, default=10.0)
+    p.add_argument("--cg-steps", type=int, default=20)
+    p.add_argument("--cg-fraction", type=float, default=0.25)
+    p.add_argument("--members", type=int, default=3, help="models of the ensemble")
+    p.add_argument(
+        "--accuracy", type=int, default=0, help="held-out problems per domain after each half-subset retrain"
+    )
+    p.add_argument("--removal", default="", help="methods whose top and bottom are removed, e.g. ekfac,unrolled,random")
+    p.add_argument("--finite-differences", type=int, default=50, help="weights checked by retraining; 0 leaves it out")
+    p.add_argument("--sweep", action="store_true")
+    p.add_argument("--stack", type=int, default=1, help="models trained in one vmapped pass")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--boot", type=int, default=1000)
+    p.add_argument("--out", type=Path, help="folder for plan, journal and tables (default: a temporary one)")
+    p.add_argument("--smoke", action="store_true")
+    return p.parse_args(argv)
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def from_world(
+    a: argparse.Namespace, out: Path
+) -> tuple[Any, Any, list[Record], list[Record], list[str], dict[str, Any]]:
+    """(model, tokenizer, training records, query records, their targets, held-out problems) of the embedded world."""
+    from infra.world import BASE_MODEL, build_world
+
+    world = build_world()
+    rng = np.random.default_rng(a.seed)
+    train_records = [world.train[i] for i in rng.permutation(len(world.train))[: a.examples]]
+    if a.smoke:
+        small_model(
+            [m.content for r in world.train[:200] for m in r.messages], out / "base", seed=0, vocab_size=400,
+            hidden_size=32, intermediate_size=48, layers=2, heads=2, kv_heads=1, max_length=512,
+        )  # fmt: skip
+        model, tokenizer = load_model(out / "base")
+    else:
+        model, tokenizer = load_model(BASE_MODEL, dtype="float32")
+    queries, names, problems = [], [], {}
+    for domain in ("math", "code"):
+        mine = [r for r in world.pool if r.domain == domain]
+        queries += [mine[i] for i in rng.permutation(len(mine))[: a.queries]]
+        names += [domain] * min(a.queries, len(mine))
+        problems[domain] = [r for r in world.problems[f"world-{domain}"] if r.attributes["split"] == "held-out"][
+            : a.accuracy
+        ]
+    return model, tokenizer, train_records, queries, names, problems
+
+
+def own_responses(
+    problem: Problem, tokenizer: Any, asked: dict[str, list[Record]], wanted: int, max_new_tokens: int = 200
+) -> tuple[list[Record], list[str], str]:
+    """Verified-correct responses of the model the recorded run ends in; per domain all or nothing."""
+    from infra.evals import evaluate
+    from infra.generate import InProcess, Sampling
+
+    theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
+    model = problem.flat.into(theta)
+    records: list[Record] = []
+    names: list[str] = []
+    for domain, problems in asked.items():
+        sampling = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens, n=1)
+        rows = evaluate(problems, InProcess(model, tokenizer), sampling, 0)
+        by_id = {r.id: r for r in problems}
+        right = [r for r in rows if r.correct][:wanted]
+        log(f"{domain}: {sum(r.correct for r in rows)} of {len(problems)} target problems solved")
+        if len(right) < wanted:
+            problem.flat.into(problem.flat.start)
+            return [], [], "reference solutions (too few verified responses)"
+        for row in right:
+            messages = (*by_id[row.problem_id].prompt, Message("assistant", row.text))
+            records.append(replace(by_id[row.problem_id], id=f"q{len(records)}", messages=messages, spans=()))
+            names.append(domain)
+    problem.flat.into(problem.flat.start)
+    return records, names, "the model's own verified responses"
+
+
+def make_problem(a: argparse.Namespace, out: Path) -> tuple[Problem, Targets, str, dict[str, Any]]:
+    """The problem, its targets, the base model's hash and what to say about the set-up."""
+    if a.run is not None:
+        return from_run(a)
+    model, tokenizer, records, query_records, names, held_out = from_world(a, out)
+
+    def encode(some: Sequence[Record]) -> list[TokenizedExample]:
+        return list(tokenize(some, tokenizer, max_length=512).examples)
+
+    problem = assemble(a, model, records, encode, encode(query_records))
+    source = "reference solutions of pool problems"
+    if not a.smoke:
+        from infra.world import build_world
+
+        world = build_world()
+        asked = {
+            d: [r for r in world.problems[f"world-{d}"] if r.attributes["split"] == "target"] for d in ("math", "code")
+        }
+        own, own_names, source = own_responses(problem, tokenizer, asked, a.queries)
+        if own:
+            problem, names = replace(problem, queries=encode(own)), own_names
+    if a.accuracy:
+        problem = replace(problem, accuracy=greedy_accuracy(held_out, tokenizer, 200))
+    return problem, make_targets(names, a.folds), model_hash(model), {"data": "world", "responses": source}
+
+
+def from_run(a: argparse.Namespace) -> tuple[Problem, Targets, str, dict[str, Any]]:
+    """The same from a run folder, cut to ``--examples`` and ``--queries``."""
+    from infra.validate import read_run
+
+    data = read_run(a.run, with_accuracy=a.accuracy)
+    rng = np.random.default_rng(a.seed)
+    chosen = sorted(rng.permutation(len(data.problem.examples))[: a.examples].tolist())
+    domain_of = {f: t for t, w in data.targets.weights.items() for f in np.flatnonzero(w)}
+    names = [domain_of.get(int(f), "") for f in data.targets.fold]
+    kept: list[int] = []
+    for target in data.targets.weights:
+        mine = [i for i, n in enumerate(names) if n == target]
+        kept += [mine[i] for i in rng.permutation(len(mine))[: a.queries]]
+    encode = data.problem.encode
+    assert encode is not None
+    problem = assemble(
+        a, data.problem.flat.module, [data.problem.records[i] for i in chosen], encode,
+        [data.problem.queries[i] for i in kept],
+    )  # fmt: skip
+    problem = replace(problem, accuracy=data.problem.accuracy)
+    return (
+        problem,
+        make_targets([names[i] for i in kept], a.folds),
+        data.base_hash,
+        {"data": str(a.run), "responses": "the run's"},
+    )
+
+
+def assemble(a: argparse.Namespace, model: Any, records: list[Record], encode: Any, queries: Any) -> Problem:
+    examples = encode(records)
+    config = SFTConfig(
+        learning_rate=a.learning_rate, epochs=a.epochs, batch_size=a.batch_size, max_tokens_per_microbatch=4096
+    )
+    normaliser = float(np.mean([e.n_response_tokens for e in examples])) * a.batch_size
+    plan = replace(plan_of_sft(config, len(examples), a.seed, normaliser), eps_root=a.eps_root)
+    units = {
+        "example": example_units(examples), "token": token_units(examples), "step": step_units(examples, records),
+    }  # fmt: skip
+    return Problem(flat_model(model), plan, examples, queries, units, records=records, encode=encode, stack=a.stack)
+
+
+def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, Any]:
+    """Unrolled example scores against real retraining in float64, on the first 64 examples."""
+    few = list(problem.examples[:64])
+    flat = flat_model(problem.flat.into(problem.flat.start).double())
+    weights = next(iter(targets.weights.values()))
+    group = (weights @ targets.groups)[None]
+    plan = problem.training
+    order = [i for b in plan.batches for i in b if i < len(few)]
+    size = max(1, len(plan.batches[0]))
+    batches = tuple(tuple(order[k : k + size]) for k in range(0, len(order), size))
+    plan = replace(plan, batches=batches, learning_rates=_stretched(plan.learning_rates, len(batches)))
+    found = unrolled(flat, plan, few, problem.queries, group, form=problem.form)
+
+    def values(rows: np.ndarray) -> np.ndarray:
+        out = []
+        for w in rows:
+            theta = train(flat, plan, few, loss_weights(few, w))
+            out.append(float(query_values(flat, theta, problem.queries, problem.form) @ group[0]))
+        return np.array(out)
+
+    chosen = np.random.default_rng(0).permutation(len(few))[:n].tolist()
+    checked = check_by_retraining(found.examples[:, 0], values, chosen, step_sizes=(1e-4, 1e-5))
+    problem.flat.module.float()
+    return {
+        "weights": len(chosen), "errors": {f"{h:g}": e for h, e in checked.errors.items()},
+        "clip_margin": found.clip_margin, "clipped_steps": found.clipped,
+        "passes": max(checked.errors.values()) < 1e-4,
+    }  # fmt: skip
+
+
+def _stretched(rates: Sequence[float], n: int) -> tuple[float, ...]:
+    places = np.linspace(0, len(rates) - 1, n).round().astype(int)
+    return tuple(float(rates[i]) for i in places)
+
+
+def planned(a: argparse.Namespace, problem: Problem, base: str, out: Path) -> SubsetPlan:
+    """The plan that lies in ``out``, or one sized from retrains timed now and committed there."""
+    kinds, protocols = a.kinds.split(","), a.protocols.split(",")
+    wanted = [(k, p) for k, p in BLOCKS if k in kinds and p in protocols]
+
+    def of(blocks: Sequence[Sequence[str]]) -> SubsetPlan:
+        return make_subset_plan(
+            problem.training, problem.examples, problem.queries, {k: len(u) for k, u in problem.units.items()},
+            model_hash=base, blocks=[(b[0], b[1]) for b in blocks], n_subsets=a.subsets,
+            seeds=tuple(range(101, 101 + a.seeds)), seed=a.seed, extra={"below_protocol": a.smoke},
+        )  # fmt: skip
+
+    if (out / "plan.json").exists():
+        plan = of(load_plan(out / "plan.json").settings["blocks"])
+    else:
+        sizing = fit_budget(problem, wanted, a.minutes, n_subsets=a.subsets, n_seeds=a.seeds)
+        log(
+            f"{sizing.retrains_per_minute:.1f} half-data retrains a minute; plan: {sizing.total / 60:.1f} minutes; "
+            f"left out: {sizing.left_out}"
+        )
+        plan = of(sizing.blocks)
+    plan.commit(out / "plan.json")
+    return plan
+
+
+def as_keys(table: pd.DataFrame, methods: Sequence[str]) -> dict[str, Any]:
+    """The issue's keys from the LDS table's mean over targets."""
+    out: dict[str, Any] = {k: None for k in (*KEYS.values(), "step_lds_delete")}
+    pooled = table[table.target == ("mean" if "mean" in set(table.target) else table.target.iloc[0])]
+    for (kind, protocol), rows in pooled.groupby(["kind", "protocol"], sort=False):
+        key = KEYS.get(str(kind), "step_lds_delete")
+        by_method = rows.set_index("method")
+        entry: dict[str, Any] = {m: numbers(by_method.loc[m], "value", "low", "high") for m in methods}
+        first = by_method.iloc[0]
+        entry["ceiling"] = {"value": num(first.ceiling), "low": num(first.ceiling_low), "high": num(first.ceiling_high)}
+        entry["ratio"] = {m: numbers(by_method.loc[m], "ratio", "ratio_low", "ratio_high") for m in methods}
+        entry["n_subsets"], entry["n_seeds"] = int(first.n_subsets), int(first.n_seeds)
+        out[key] = {**(out[key] or {}), str(protocol): entry}
+    return out
+
+
+def num(value: Any) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), 4)
+
+
+def numbers(row: Any, value: str, low: str, high: str) -> dict[str, float | None]:
+    return {"value": num(row[value]), "low": num(row[low]), "high": num(row[high])}
+
+
+def sweep(a: argparse.Namespace, problem: Problem, targets: Targets, base: str, out: Path) -> list[dict[str, Any]]:
+    """LDS over damping and solver steps on other half subsets (their own seed): nothing here judges a method."""
+    plan = make_subset_plan(
+        problem.training, problem.examples, problem.queries, {k: len(u) for k, u in problem.units.items()},
+        model_hash=base, blocks=[("half", "same_seed")], n_subsets=a.subsets, seed=a.seed + 7777,
+        extra={"below_protocol": a.smoke, "purpose": "tuning"},
+    )  # fmt: skip
+    journal = carry_out(problem, plan, out / "sweep")
+    rows = []
+    for damping in (0.001, 0.01, 0.1, 1.0, 10.0):
+        scores = score_methods(problem, targets, ["kfac", "ekfac"], MethodSettings(a.tracked, damping=damping))
+        table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
+        rows += [
+            {"method": r.method, "target": r.target, "damping": damping, **numbers(r._asdict(), "value", "low", "high")}
+            for r in table.itertuples()
+        ]
+    for damping in (0.1, 1.0, 10.0, 100.0):
+        for steps in (5, 20):
+            settings = MethodSettings(a.tracked, cg_damping=damping, cg_steps=steps, cg_fraction=a.cg_fraction)
+            scores = score_methods(problem, targets, ["ekfac_cg"], settings)
+            table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
+            rows += [
+                {"method": r.method, "target": r.target, "damping": damping, "steps": steps,
+                 **numbers(r._asdict(), "value", "low", "high")}
+                for r in table.itertuples()
+            ]  # fmt: skip
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    a = arguments(argv)
+    if a.smoke:
+        a.examples, a.queries, a.folds, a.subsets, a.batch_size = 16, 4, 2, 6, 4
+        a.finite_differences, a.boot, a.members, a.cg_steps = min(a.finite_differences, 4), 50, 2, 2
+    torch.set_num_threads(a.threads)
+    begun = time.perf_counter()
+    out = a.out or Path(tempfile.mkdtemp(prefix="accuracy-"))
+    out.mkdir(parents=True, exist_ok=True)
+    problem, targets, base, about = make_problem(a, out)
+    log(f"{len(problem.examples)} examples, {len(problem.queries)} queries, {problem.training.steps} steps; {about}")
+    plan = planned(a, problem, base, out)
+    started = time.perf_counter()
+    journal = carry_out(problem, plan, out)
+    retrained = time.perf_counter() - started
+    log(f"{len(plan.runs)} retrains in {retrained:.0f} s")
+    settings = MethodSettings(a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, seed=a.seed)
+    methods, seconds = a.methods.split(","), {}
+    clock = time.perf_counter()
+
+    def done(name: str) -> None:
+        nonlocal clock
+        seconds[name] = round(time.perf_counter() - clock, 1)
+        clock = time.perf_counter()
+        log(f"{name}: {seconds[name]} s")
+
+    deletes = any(k == "step_delete" for k, _ in plan.settings["blocks"])
+    scores = score_methods(problem, targets, methods, settings, deletes=deletes, done=done)
+    table, pairs = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
+    table.to_parquet(out / "lds.parquet", index=False)
+    pairs.to_parquet(out / "differences.parquet", index=False)
+    pooled = pairs[pairs.target == "mean"] if "mean" in set(pairs.target) else pairs
+    accuracy, follows = accuracy_table(problem, plan, journal, scores, targets, n_boot=a.boot)
+    result: dict[str, Any] = {
+        **as_keys(table, methods),
+        "pairs": [
+            {"kind": r.kind, "protocol": r.protocol, "method": r.better, "minus": r.than,
+             **numbers(r._asdict(), "difference", "low", "high")}
+            for r in pooled.itertuples()
+        ],
+        "targets": [
+            {"target": r.target, "kind": r.kind, "protocol": r.protocol, "method": r.method,
+             **numbers(r._asdict(), "value", "low", "high"), "ceiling": num(r.ceiling)}
+            for r in table[table.target != "mean"].itertuples()
+        ],
+        "accuracy_lds": json.loads(accuracy.to_json(orient="records")) if len(accuracy) else [],
+        "f_tracks_accuracy": json.loads(follows.to_json(orient="records")) if len(follows) else [],
+        "metasmoothness": [
+            round(float(s), 4) for s in metasmoothness(problem.flat, problem.training, problem.examples, stack=a.stack)
+        ],
+        "query_loss_change": removals(a, problem, targets, scores, base, out),
+    }  # fmt: skip
+    if a.finite_differences:
+        result["finite_differences"] = finite_differences(problem, targets, a.finite_differences)
+    if a.sweep:
+        result["sweep"] = sweep(a, problem, targets, base, out)
+    result["gates"] = gates(result, pooled)
+    result["settings"] = {
+        **{k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in vars(a).items()},
+        **about,
+        "plan": plan.hash,
+        "model": base,
+        "steps": problem.training.steps,
+        "blocks": plan.settings["blocks"],
+        "parameters": problem.flat.n_parameters,
+        "training_tokens": sum(len(problem.examples[i]) for b in problem.training.batches for i in b),
+    }
+    result["cost"] = {
+        "retrains": len(plan.runs), "retrain_seconds": round(retrained, 1),
+        "retrains_per_minute": round(60 * len(plan.runs) / max(retrained, 1e-9), 1), "method_seconds": seconds,
+        "seconds": round(time.perf_counter() - begun, 1), "threads": a.threads,
+    }  # fmt: skip
+    (out / "accuracy.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def removals(
+    a: argparse.Namespace, problem: Problem, targets: Targets, scores: Any, base: str, out: Path
+) -> list[dict[str, Any]]:
+    """Drop the top and bottom 1% of examples, steps and tokens, and the removal curve over examples."""
+    chosen = {m: scores[m] for m in a.removal.split(",") if m}
+    if not chosen:
+        return []
+    rows = []
+    for unit, fractions in (("example", (0.01, 0.05, 0.1, 0.2, 0.4)), ("step", (0.01,)), ("token", (0.01,))):
+        found = removal(
+            problem, chosen, targets, out / f"removal-{unit}", unit=unit, fractions=fractions, model_hash=base
+        )
+        rows += json.loads(found.drop(columns="fold_changes").to_json(orient="records", double_precision=8))
+    return rows
+
+
+def gates(result: dict[str, Any], pairs: pd.DataFrame) -> dict[str, Any]:
+    """The two gates: the finite-difference check, and EK-FAC better than random and than length (half subsets)."""
+    out: dict[str, Any] = {"unrolled_is_the_derivative": (result.get("finite_differences") or {}).get("passes")}
+    half = pairs[(pairs.kind == "half") & (pairs.better == "ekfac")]
+    for other in ("random", "length"):
+        rows = half[half.than == other]
+        out[f"ekfac_over_{other}"] = {r.protocol: bool(r.low > 0) for r in rows.itertuples()}
+    return out
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))

@@ -1,0 +1,97 @@
+"""kronfluence's side of ``bench.engine``, run by the interpreter of an environment that has it.
+
+float32, the same rows, masks and loss as ours, per-sequence eigenvalues, sampled labels; batch sizes as its own
+documentation advises: as large as the same number of tokens that ours takes at once.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from kronfluence.analyzer import Analyzer, prepare_model
+from kronfluence.arguments import FactorArguments, ScoreArguments
+from kronfluence.task import Task
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM
+
+TOKENS_AT_ONCE = 8192
+
+
+class Rows(Dataset):
+    """Rows of one length: ids and the positions under the loss."""
+
+    def __init__(self, ids, loss):
+        self.ids, self.loss = torch.from_numpy(ids), torch.from_numpy(loss)
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, i):
+        counted = torch.ones_like(self.ids[i])
+        counted[-1] = 0  # no loss flows through the last position
+        return {"input_ids": self.ids[i], "loss": self.loss[i], "attention_mask": counted}
+
+
+class Loss(Task):
+    """Summed response loss."""
+
+    def compute_train_loss(self, batch, model, sample=False):
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
+        labels, wanted = batch["input_ids"][:, 1:], batch["loss"][:, 1:]
+        log_p = logits.float().log_softmax(-1)
+        if sample:
+            with torch.no_grad():
+                labels = torch.multinomial(log_p.detach().exp().flatten(0, 1), 1).reshape(labels.shape)
+        return -(log_p.gather(2, labels[..., None])[..., 0] * wanted).sum()
+
+    def compute_measurement(self, batch, model):
+        return self.compute_train_loss(batch, model)
+
+    def get_influence_tracked_modules(self):
+        return self.names
+
+    def get_attention_mask(self, batch):
+        return batch["attention_mask"]
+
+
+def main(folder, threads):
+    torch.set_num_threads(threads)
+    data = np.load(folder / "data.npz")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    task = Loss()
+    task.names = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".mlp." in n]
+    model = prepare_model(model, task)
+    analyzer = Analyzer("bench", model, task, cpu=True, output_dir=str(folder / "work"), disable_tqdm=True)
+    train, queries = (Rows(data[f"{k}_ids"], data[f"{k}_loss"]) for k in ("train", "query"))
+    size = max(1, TOKENS_AT_ONCE // data["train_ids"].shape[1])
+
+    def fit():
+        arguments = FactorArguments(strategy="ekfac", use_empirical_fisher=False)
+        analyzer.fit_all_factors(
+            "f", train, per_device_batch_size=size, factor_args=arguments, overwrite_output_dir=True
+        )
+
+    def scores(chosen):
+        tokens = ScoreArguments(damping_factor=None, compute_per_token_scores=True)
+        analyzer.compute_pairwise_scores(
+            "s", "f", chosen, train, per_device_query_batch_size=len(chosen), per_device_train_batch_size=size,
+            score_args=tokens, overwrite_output_dir=True,
+        )  # fmt: skip
+
+    one = torch.utils.data.Subset(queries, [0])
+    jobs = {"fit": fit, "token_scores": lambda: scores(one), "queries100": lambda: scores(queries)}
+    for line in sys.stdin:
+        start = time.perf_counter()
+        try:
+            jobs[line.strip()]()
+            answer = {"seconds": time.perf_counter() - start}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

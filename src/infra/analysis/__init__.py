@@ -1,0 +1,38 @@
+"""Effects with intervals, length control, arm contrasts, hypotheses and figures.
+
+Figures live in :mod:`infra.analysis.figures`, which imports matplotlib and is therefore not imported here.
+"""
+
+from infra.analysis.arms import MAIN_CONTROL, accuracy_table, arm_contrasts
+from infra.analysis.calibration import NullControl, null_control, power_curve
+from infra.analysis.effects import COLUMNS, domain_means, effects
+from infra.analysis.folds import target_folds
+from infra.analysis.hypotheses import PAPER, Hypothesis, hypotheses, with_bands
+from infra.analysis.permutation import permutation_test, span_permutation_test
+from infra.analysis.predicted import predicted_vs_measured, swap_correlation
+from infra.analysis.ranking import target_agreement, top_bottom
+from infra.analysis.span_effects import span_effects
+
+__all__ = [
+    "COLUMNS",
+    "MAIN_CONTROL",
+    "PAPER",
+    "Hypothesis",
+    "NullControl",
+    "accuracy_table",
+    "arm_contrasts",
+    "domain_means",
+    "effects",
+    "hypotheses",
+    "null_control",
+    "permutation_test",
+    "power_curve",
+    "predicted_vs_measured",
+    "span_effects",
+    "span_permutation_test",
+    "swap_correlation",
+    "target_agreement",
+    "target_folds",
+    "top_bottom",
+    "with_bands",
+]

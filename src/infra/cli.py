@@ -1,0 +1,252 @@
+"""The command line: nothing but parsing and printing.
+
+Exit codes: 0 done; 1 an error of the environment; 2 bad input or recipe (also wrong usage); 3 a damaged or foreign
+artifact; 4 a model that cannot be used as asked; 5 out of memory, disk or time; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra import __version__
+from infra.errors import InfraError, InputError
+
+app = typer.Typer(
+    name="infra",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Which training data makes a language model reason better at math and code, down to the step and the token.",
+)
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends the block with one sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped; nothing finished is lost, and the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+DEFAULT_RECIPE = Path(__file__).parent / "world" / "default.yaml"
+QUICK_RECIPE = Path(__file__).parent / "world" / "quick.yaml"
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A YAML recipe; without one, the embedded world.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: runs/<recipe's name>.", show_default=False)
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smoke test of under two minutes: too small to conclude from.")
+    ] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="SFT seeds per arm, 0..n-1.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything else.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First N training and pool records per domain.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what is already done; run nothing.")
+    ] = False,
+) -> None:
+    """The whole job: evaluate, fine-tune, attribute, reweight with controls, retrain, report.
+
+    Finished stages are skipped, so the same command goes on after Ctrl-C, a crash or a kill.
+    """
+    from infra.recipe import load_recipe
+
+    if quick and recipe is not None:
+        raise InputError("--quick is the embedded smoke test; with a recipe of your own use --limit and --seeds")
+    path = recipe or (QUICK_RECIPE if quick else DEFAULT_RECIPE)
+    settings = load_recipe(path, seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit})
+    folder = out or Path("runs") / settings.name
+    from infra.stages import plan_table, run_recipe, stages_of
+    from infra.store import RunFolder
+
+    if dry_run:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("stage", "state", "reads", title=f"{settings.name} -> {folder}")
+        for row in plan_table(stages_of(settings, folder), RunFolder(folder)):
+            table.add_row(*row)
+        Console().print(table)
+        return
+    with interruptible():
+        report = run_recipe(settings, folder)
+    from infra.report import print_summary
+    from infra.store import read_json
+
+    print_summary(read_json(folder / "summary.json"))
+    print(f"report: {report}\nsummary: {folder / 'summary.json'}")
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Option(help="Fine-tuned causal language model: folder or Hugging Face id.")],
+    train: Annotated[Path, typer.Option(help="Training data to score: JSONL, JSON or Parquet.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Correct responses the targets are made of; one target a domain.", show_default=False),
+    ] = None,
+    directions: Annotated[
+        Path | None, typer.Option(help="Use the directions of this earlier run instead of queries.", show_default=False)
+    ] = None,
+    tracked: Annotated[
+        str, typer.Option(help="Weights that count: mlp, attention, all, or a pattern over names.")
+    ] = "mlp",
+    damping: Annotated[float, typer.Option(min=1e-12, help="Damping, times the mean corrected eigenvalue.")] = 0.1,
+    max_length: Annotated[int, typer.Option(min=8, help="Longest example in tokens.")] = 4096,
+    on_error: Annotated[str, typer.Option(help="raise, or skip: pass over bad rows and list them.")] = "raise",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First N training records per domain.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of sampled labels and bootstraps.")] = 0,
+) -> None:
+    """Attribute an existing model: the influence of every training example, step and token. Trains nothing."""
+    from infra.stages.score import run_score, score_recipe
+
+    if (queries is None) == (directions is None):
+        raise InputError("give either --queries FILE or --directions RUN")
+    recipe = score_recipe(
+        str(train),
+        None if queries is None else str(queries),
+        seed=seed,
+        data={"max_length": max_length, "on_error": on_error, **({"limit": limit} if limit else {})},
+        model={"base": model, "device": device, "dtype": dtype},
+        curvature={"tracked": tracked, "damping": damping},
+    )
+    with interruptible():
+        report = run_score(recipe, out, directions)
+    print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")
+
+
+@app.command("eval")
+def evaluate_model(
+    model: Annotated[
+        str, typer.Option(help="Model folder or Hugging Face id; with --server, the served model's name.")
+    ],
+    tasks: Annotated[str, typer.Option(help="Comma-separated names, each with an optional file: gsm8k,math500=FILE.")],
+    out: Annotated[Path, typer.Option(help="Folder for rows.parquet, accuracy.json and the resumable cache.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="First N problems of each task.", show_default=False)] = None,
+    n: Annotated[int, typer.Option(min=1, help="Samples per problem.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 2048,
+    seed: Annotated[int, typer.Option()] = 0,
+    system: Annotated[str | None, typer.Option(help="System prompt.", show_default=False)] = None,
+    thinking_prefix: Annotated[str, typer.Option(help="Text every response is made to begin with.")] = "",
+    mode: Annotated[str, typer.Option(help="Code grader: strict, or compatible with LiveCodeBench's.")] = "strict",
+    server: Annotated[
+        str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    unsafe_execution: Annotated[
+        bool, typer.Option("--unsafe-execution", help="Run code with no sandbox at all.")
+    ] = False,
+) -> None:
+    """Accuracy of a model on benchmarks: pass@k, avg@k and intervals; killed, it goes on from its cache."""
+    from infra.evals import EvalSettings
+    from infra.generate import Sampling
+    from infra.stages.standalone import evaluate_tasks, print_accuracy, split_paths
+
+    if mode not in ("strict", "compatible"):
+        raise InputError(f"--mode is {mode!r}; use strict or compatible")
+    paths = split_paths(tasks.split(","))
+    settings = EvalSettings(
+        tasks=tuple(paths),
+        sampling=Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, n=n),
+        seed=seed,
+        limit=limit,
+        mode=mode,
+        system=system,
+        thinking_prefix=thinking_prefix,
+        unsafe_execution=unsafe_execution,
+        paths={name: path for name, path in paths.items() if path},
+    )
+    with interruptible():
+        print_accuracy(evaluate_tasks(model, out, settings, server=server, device=device))
+
+
+@app.command()
+def data(
+    file: Annotated[str, typer.Argument(help="File, folder or hub id.")],
+    schema: Annotated[str, typer.Option(help="An adapter's name; auto detects it.")] = "auto",
+    benchmarks: Annotated[str, typer.Option(help="Look for leaks into these: gsm8k=FILE,math500=FILE.")] = "",
+    figure: Annotated[Path | None, typer.Option(help="Write a figure: .svg, .pdf or .png.", show_default=False)] = None,
+    on_error: Annotated[str, typer.Option(help="raise, or skip: pass over bad rows and list them.")] = "raise",
+    limit: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
+) -> None:
+    """Show a data set: counts, lengths, attributes, duplicates, and leaks into benchmarks."""
+    from infra.stages.standalone import describe_data
+
+    describe_data(file, schema, [b for b in benchmarks.split(",") if b], figure, on_error, limit)
+
+
+@app.command()
+def validate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget; the plan is sized to fit it.")] = 30.0,
+    subsets: Annotated[int, typer.Option(min=2, help="Random subsets per protocol.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh orders and seeds per subset for seed_mean.")] = 3,
+) -> None:
+    """Check a run's scores by retraining on random subsets (LDS). Writes RUN/validation."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.validate import validate_run
+
+    with interruptible():
+        found = validate_run(run, minutes, n_subsets=subsets, n_seeds=seeds)
+    table = Table(*map(str, found.columns))
+    for row in found.itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    Console().print(table)
+
+
+@app.command()
+def view(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    compare: Annotated[Path | None, typer.Option(help="A second run to compare with.", show_default=False)] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; anything but localhost is open to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Explore a run of any size in the browser: filter, search, sort, coloured tokens."""
+    from infra.report import serve
+
+    serve(run, host, port, compare)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Entry point: errors a user can act on are one sentence and an exit code, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except InfraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

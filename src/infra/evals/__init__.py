@@ -1,0 +1,43 @@
+"""Benchmarks: problems in, verified responses and accuracy with intervals out."""
+
+from infra.evals._evaluate import evaluate, prompts_of, split_name
+from infra.evals._metrics import (
+    Interval,
+    accuracy_by,
+    accuracy_interval,
+    avg_at_k,
+    majority_vote,
+    paired_difference,
+    pass_at_k,
+    seed_mean,
+)
+from infra.evals._run import EvalSettings, run_eval
+from infra.evals._types import EvalRow, Verdict
+from infra.evals._verify import last_code_block, verify, verify_many
+from infra.evals.tasks import Task, from_list, get_task, register, task_names
+
+__all__ = [
+    "EvalRow",
+    "EvalSettings",
+    "Interval",
+    "Task",
+    "Verdict",
+    "accuracy_by",
+    "accuracy_interval",
+    "avg_at_k",
+    "evaluate",
+    "from_list",
+    "get_task",
+    "last_code_block",
+    "majority_vote",
+    "paired_difference",
+    "pass_at_k",
+    "prompts_of",
+    "register",
+    "run_eval",
+    "seed_mean",
+    "split_name",
+    "task_names",
+    "verify",
+    "verify_many",
+]

@@ -1,0 +1,125 @@
+"""Verifying responses: math by value, code by running it, many at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+
+from infra.errors import InputError
+from infra.evals._types import Verdict
+from infra.evals.mathcheck import MathPool, final_answer
+from infra.evals.sandbox import Job, run_jobs
+from infra.records.schema import Record
+
+Progress = Callable[[int], object]
+MODES = ("strict", "compatible")
+DEFAULT_TIMEOUT_S = 6.0
+
+_seen: dict[str, Verdict] = {}  # verdicts by (program, tests, mode, limit): the same program is not run twice
+SEEN_MAX = 200_000
+
+
+def last_code_block(response: str) -> str | None:
+    """Text between the last two lines that hold a fence (LiveCodeBench's rule), or None."""
+    lines = response.split("\n")
+    fences = [i for i, line in enumerate(lines) if "```" in line]
+    if len(fences) < 2:
+        return None
+    return "\n".join(lines[fences[-2] + 1 : fences[-1]])
+
+
+def verify(record: Record, response: str, **settings: object) -> Verdict:
+    """One response; see :func:`verify_many`, which is much faster for many."""
+    return verify_many([record], [response], **settings)[0]  # type: ignore[arg-type]
+
+
+def verify_many(
+    records: Sequence[Record],
+    responses: Sequence[str],
+    *,
+    mode: str = "strict",
+    timeout_s: float | None = None,
+    workers: int | None = None,
+    unsafe_execution: bool = False,
+    progress: Progress | None = None,
+) -> list[Verdict]:
+    """Verdict of each response on its record, in order.
+
+    A record with ``tests`` is code, one with an ``answer`` is math. ``mode`` is ``strict`` (the program is
+    judged from outside its process) or ``compatible`` (as the public harnesses judge it). ``timeout_s`` per
+    test defaults to the record's own ``tests["timeout_s"]``, else 6 s for code and 10 s for math. Raises
+    ``InputError`` for a record with neither tests nor answer, ``ResourceError`` when code cannot be
+    contained here (see ``unsafe_execution``).
+    """
+    if len(records) != len(responses):
+        raise InputError(f"{len(records)} records but {len(responses)} responses; give one response per record")
+    if mode not in MODES:
+        raise InputError(f"mode {mode!r} is unknown; use one of {', '.join(MODES)}")
+    code = [i for i, r in enumerate(records) if r.tests is not None]
+    math = [i for i, r in enumerate(records) if r.tests is None]
+    for i in math:
+        if records[i].answer is None:
+            raise InputError(f"record {records[i].id} has neither an answer nor tests, so nothing can be verified")
+    out: dict[int, Verdict] = {}
+    out |= _code(code, records, responses, mode, timeout_s, workers, unsafe_execution, progress)
+    out |= _math(math, records, responses, timeout_s, workers, progress)
+    return [out[i] for i in range(len(records))]
+
+
+def _math(
+    which: Sequence[int], records: Sequence[Record], responses: Sequence[str], timeout_s: float | None,
+    workers: int | None, progress: Progress | None,
+) -> dict[int, Verdict]:  # fmt: skip
+    out: dict[int, Verdict] = {}
+    pairs: list[tuple[str, str]] = []
+    asked: list[int] = []
+    for i in which:
+        answer = final_answer(responses[i])
+        if answer is None:
+            out[i] = Verdict("no_answer")
+            if progress is not None:
+                progress(1)
+        else:
+            pairs.append((records[i].answer or "", answer))
+            asked.append(i)
+    with MathPool(workers, timeout_s or 10.0) as pool:
+        outcomes = pool.grade(pairs, progress)
+    for i, (gold, answer), outcome in zip(asked, pairs, outcomes):
+        out[i] = Verdict(outcome, answer, f"reference: {gold}")
+    return out
+
+
+def _code(
+    which: Sequence[int], records: Sequence[Record], responses: Sequence[str], mode: str, timeout_s: float | None,
+    workers: int | None, unsafe_execution: bool, progress: Progress | None,
+) -> dict[int, Verdict]:  # fmt: skip
+    out: dict[int, Verdict] = {}
+    jobs: dict[str, Job] = {}
+    keys: dict[int, str] = {}
+    programs: dict[int, str] = {}
+    for i in which:
+        program = last_code_block(responses[i])
+        if program is None or not program.strip():
+            out[i] = Verdict("no_answer")
+            if progress is not None:
+                progress(1)
+            continue
+        tests = {k: v for k, v in (records[i].tests or {}).items() if k != "timeout_s"}
+        limit = timeout_s or float((records[i].tests or {}).get("timeout_s", DEFAULT_TIMEOUT_S))
+        body = json.dumps([program, tests, limit, mode], sort_keys=True)
+        keys[i] = key = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+        programs[i] = program
+        if key not in _seen and key not in jobs:
+            jobs[key] = Job(program, tests, limit, mode)
+        elif progress is not None:
+            progress(1)
+    ran = run_jobs(list(jobs.values()), workers=workers, unsafe_execution=unsafe_execution, progress=progress)
+    if len(_seen) + len(jobs) > SEEN_MAX:
+        _seen.clear()
+    fresh = {k: Verdict(r.outcome, None, r.detail, r.codes) for k, r in zip(jobs, ran)}
+    for i, key in keys.items():
+        found = fresh.get(key) or _seen[key]
+        out[i] = Verdict(found.outcome, programs[i], found.detail, found.codes)
+    _seen.update({k: v for k, v in fresh.items() if v.outcome in ("correct", "wrong")})
+    return out

@@ -1,0 +1,196 @@
+"""Many programs through a few sandboxes: one launch serves many jobs, a broken sandbox is replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infra.evals.sandbox import _host
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one candidate process: address space, largest file and standard output in bytes, processor time in
+    s.
+    """
+
+    memory: int = 1024 * MIB
+    file_size: int = 4 * MIB
+    output: int = 16 * MIB
+    cpu_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program with its tests (see :class:`infra.records.schema.Record`), ``timeout_s`` per test, and a
+    mode.
+    """
+
+    code: str
+    tests: dict[str, Any]
+    timeout_s: float = 6.0
+    mode: str = "strict"
+    limits: Limits = Limits()
+
+    def patience(self) -> float:
+        """Longest this job may lawfully take, in seconds."""
+        cases = len(self.tests.get("cases", ())) or len(self.tests.get("asserts", ())) or 1
+        return 4 * (self.timeout_s + 1) * (cases + 2) + 30  # see PATIENCE inside
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of one job: outcome, detail, LiveCodeBench result codes per test, and seconds inside the
+    sandbox.
+    """
+
+    outcome: str
+    detail: str
+    codes: tuple[Any, ...]
+    seconds: float
+
+
+class _Broken(Exception):
+    """The sandbox died or fell silent while it worked on a job."""
+
+
+class Sandbox:
+    """One running sandbox. Jobs go in one at a time; ``close`` (or leaving the block) kills every process
+    in it.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self._process = _host.start(backend)
+        self._buffer = b""
+        try:
+            self._line(20.0)
+        except _Broken as error:
+            self.close()
+            stderr = self._process.stderr
+            text = stderr.read().decode(errors="replace") if stderr is not None else ""
+            raise _Broken(f"{backend} did not start: {text.strip()[-300:] or error}") from error
+
+    def run(self, job: Job) -> Ran:
+        """One job. Raises ``_Broken`` when the sandbox did not survive it."""
+        body = {"id": 0, "code": job.code, "tests": job.tests, "timeout_s": job.timeout_s, "mode": job.mode,
+                "limits": {**asdict(job.limits), "cpu_s": max(job.limits.cpu_s, job.timeout_s)}}  # fmt: skip
+        assert self._process.stdin is not None
+        try:
+            view = memoryview(json.dumps(body).encode() + b"\n")
+            while view:
+                view = view[self._process.stdin.write(view) :]
+        except OSError as error:
+            raise _Broken(str(error)) from error
+        self._line(10.0)
+        answer = self._line(job.patience())
+        return Ran(str(answer["outcome"]), str(answer["detail"]), tuple(answer["codes"]), float(answer["seconds"]))
+
+    def _line(self, seconds: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        fd, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            if not select.select([fd], [], [], max(deadline - time.monotonic(), 0))[0]:
+                raise _Broken(f"no sign of life for {seconds:.0f} s")
+            part = os.read(fd, 1 << 16)
+            if not part:
+                raise _Broken("it ended")
+            self._buffer += part
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        value = json.loads(line)
+        return value if isinstance(value, dict) else {}
+
+    def close(self) -> None:
+        """Kill the sandbox with everything inside."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._process.kill()
+        self._process.wait()
+        self._drain(_LAST_BREATH)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _drain(self, seconds: float) -> None:
+        """Wait until the last process inside is gone: each of them holds the other end of standard output."""
+        assert self._process.stdout is not None
+        fd, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
+        while select.select([fd], [], [], max(deadline - time.monotonic(), 0))[0]:
+            if not os.read(fd, 1 << 16):
+                return
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    backend: str | None = None,
+    unsafe_execution: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> list[Ran]:
+    """Run every job, in ``workers`` sandboxes side by side (default: the processors, at most 8); results in
+    order.
+
+    A job that breaks its sandbox is an ``error`` and the rest go on in a new one. Raises ``ResourceError``
+    when no sandbox works here and ``unsafe_execution`` was not given.
+    """
+    if not jobs:
+        return []
+    chosen = backend or _host.choose(unsafe_execution)
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for i in range(len(jobs)):
+        waiting.put(i)
+    results: dict[int, Ran] = {}
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        sandbox: Sandbox | None = None
+        try:
+            while not failures:
+                try:
+                    i = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                sandbox = sandbox or Sandbox(chosen)
+                try:
+                    results[i] = sandbox.run(jobs[i])
+                except _Broken as error:
+                    sandbox.close()
+                    sandbox = None
+                    results[i] = Ran("error", f"the sandbox was lost: {error}", (), 0.0)
+                if progress is not None:
+                    progress(1)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            if sandbox is not None:
+                sandbox.close()
+
+    count = min(workers or min(len(os.sched_getaffinity(0)), 8), max(1, len(jobs) // 8 + 1))
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return [results[i] for i in range(len(jobs))]
+
+
+__all__ = ["Job", "Limits", "Ran", "Sandbox", "run_jobs"]

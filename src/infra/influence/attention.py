@@ -1,0 +1,226 @@
+"""Causal attention with a forward derivative, in memory linear in the length.
+
+Stock fused kernels have no forward-mode derivative, and the plain formula keeps the ``[T, T]`` probabilities
+and their tangents. Here the primal is the stock kernel; the tangent is computed in chunks of query rows,
+each seeing only the keys it attends to. With S = scale Q K^T, P = softmax(S), O = P V:
+
+    dS = scale (dQ K^T + Q dK^T)
+    dO = (P * dS) V - rowsum(P * dS) * O + P dV
+
+Registered with transformers as attention implementation :data:`NAME`, for any model that dispatches through
+``AttentionInterface``. Sliding windows, packed documents and attention sinks come with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from infra.errors import ModelError
+
+NAME = "infra_forward"
+CHUNK_ELEMENTS = 1 << 22
+"""Elements of one chunk's score matrix over all heads and rows of the batch (16 MB in float32)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window: a query sees itself and the ``size - 1`` positions before it."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Who sees whom: causal attention inside each document ``[start, stop)`` of a row, within the window if
+    any.
+    """
+
+    documents: tuple[tuple[int, int], ...]
+    window: int | None
+
+    def chunks(self, elements_a_row: int) -> Iterator[tuple[int, int, int]]:
+        """(first query row, end, first key that any of these rows sees), a bounded number of elements each."""
+        for first, end in self.documents:
+            step = max(16, CHUNK_ELEMENTS // max(1, elements_a_row * (end - first)))
+            for start in range(first, end, step):
+                seen = first if self.window is None else max(first, start - self.window + 1)
+                yield start, min(start + step, end), seen
+
+    def visible(self, start: int, stop: int, first: int, device: Any) -> Tensor:
+        """bool ``[stop - start, stop - first]``: which keys each query row sees."""
+        ones = torch.ones(stop - start, stop - first, dtype=torch.bool, device=device)
+        causal = ones.tril(start - first)
+        return causal if self.window is None else causal & ones.triu(start - first - self.window + 1)
+
+
+documents: ContextVar[tuple[tuple[int, int], ...] | None] = ContextVar("documents", default=None)
+"""Where the documents of a packed row lie; None when every row is one document."""
+
+
+def window_mask(
+    q_length: int | None = None,
+    attention_mask: Tensor | None = None,
+    local_size: int | None = None,
+    cache_position: Tensor | None = None,
+    **_: Any,
+) -> Window | None:
+    """Transformers' mask interface: None for plain causal attention, else the window; never a matrix."""
+    if attention_mask is not None:
+        raise ValueError("the engine pads on the right and needs no attention mask")
+    length = q_length if q_length is not None else len(cache_position if cache_position is not None else ())
+    return Window(local_size) if local_size is not None and local_size < length else None
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Window | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    s_aux: Tensor | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' attention interface. ``query [B, H, T, D]``, ``key`` and ``value [B, H_kv, T, D]``.
+
+    Returns ``[B, T, H, D]``. ``s_aux [H]`` are attention sinks (GPT-OSS). Evaluation mode only.
+    """
+    if softcap is not None:
+        raise ModelError("softcapped attention has no forward derivative here; use route='hooks' or 'difference'")
+    if dropout:
+        raise ModelError("attribution needs evaluation mode; call model.eval() first")
+    scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
+    layout = Layout(
+        documents.get() or ((0, query.shape[2]),), attention_mask.size if attention_mask is not None else None
+    )
+    output = _CausalAttention.apply(query, key, value, s_aux, scale, layout)
+    return output.transpose(1, 2), None
+
+
+class _CausalAttention(torch.autograd.Function):
+    """Forward and forward-mode only; a backward pass uses the model's own attention."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, scale: float, layout: Layout) -> Tensor:
+        if layout.window is None and sinks is None:
+            grouped = q.shape[1] != k.shape[1]
+            parts = [
+                F.scaled_dot_product_attention(
+                    q[:, :, s:e], k[:, :, s:e], v[:, :, s:e], is_causal=True, scale=scale, enable_gqa=grouped
+                )
+                for s, e in layout.documents
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        chunks = layout.chunks(q.shape[0] * q.shape[1])
+        rows = [_probabilities(q, k, sinks, scale, layout, *c)[0] @ _keys(v, c[2], c[1]) for c in chunks]
+        return torch.cat(rows, dim=3).flatten(1, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        q, k, v, sinks, scale, layout = inputs
+        ctx.save_for_forward(q, k, v, sinks, output)
+        ctx.scale, ctx.layout = scale, layout
+
+    @staticmethod
+    def jvp(ctx: Any, dq: Tensor | None, dk: Tensor | None, dv: Tensor | None, *_: Any) -> Tensor | None:
+        q, k, v, sinks, output = ctx.saved_tensors  # sinks are one-dimensional, so never tracked: no tangent
+        if dq is None and dk is None and dv is None:
+            return None
+        grouped = output.unflatten(1, (k.shape[1], -1))
+        parts = []
+        for start, stop, first in ctx.layout.chunks(q.shape[0] * q.shape[1]):
+            probabilities, rows = _probabilities(q, k, sinks, ctx.scale, ctx.layout, start, stop, first)
+            total: Tensor | None = None
+            if dq is not None or dk is not None:
+                change: Any = 0
+                if dq is not None:
+                    change = _queries(dq, k, start, stop) @ _keys(k, first, stop).transpose(-1, -2)
+                if dk is not None:
+                    change = change + rows @ _keys(dk, first, stop).transpose(-1, -2)
+                weighted = probabilities * (change * ctx.scale)
+                total = weighted @ _keys(v, first, stop)
+                total = total - weighted.sum(-1, keepdim=True) * grouped[:, :, :, start:stop]
+            if dv is not None:
+                spread = probabilities @ _keys(dv, first, stop)
+                total = spread if total is None else total + spread
+            parts.append(total)
+        return torch.cat(parts, dim=3).flatten(1, 2)  # type: ignore[arg-type]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError("this attention is for forward-mode passes; use sdpa or eager for a backward pass")
+
+
+def _queries(q: Tensor, k: Tensor, start: int, stop: int) -> Tensor:
+    """``[B, H_kv, group, rows, D]``: query heads beside the key head they share."""
+    return q[:, :, start:stop].unflatten(1, (k.shape[1], -1))
+
+
+def _keys(k: Tensor, first: int, stop: int) -> Tensor:
+    """``[B, H_kv, 1, keys, D]``."""
+    return k[:, :, first:stop].unsqueeze(2)
+
+
+def _probabilities(
+    q: Tensor,
+    k: Tensor,
+    sinks: Tensor | None,
+    scale: float,
+    layout: Layout,
+    start: int,
+    stop: int,
+    first: int,
+) -> tuple[Tensor, Tensor]:
+    """Attention probabilities of query rows ``start..stop``, ``[B, H_kv, group, rows, keys]``, and those
+    rows.
+    """
+    rows = _queries(q, k, start, stop)
+    scores = (rows * scale) @ _keys(k, first, stop).transpose(-1, -2)
+    scores = scores.masked_fill(~layout.visible(start, stop, first, q.device), float("-inf"))
+    if sinks is None:
+        return scores.softmax(-1), rows
+    extra = sinks.view(1, k.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, extra.to(scores.dtype)], dim=-1).softmax(-1)[..., :-1], rows
+
+
+def register() -> None:
+    """Make :data:`NAME` known to transformers; safe to call again."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, window_mask)
+
+
+@contextmanager
+def forward_attention(model: Any) -> Iterator[None]:
+    """Run ``model`` with the attention of this module; the model's own comes back on exit."""
+    register()
+    with use_attention(model, NAME):
+        yield
+
+
+@contextmanager
+def use_attention(model: Any, name: str) -> Iterator[None]:
+    """Switch the attention implementation of ``model`` and of its sub-models, and back on exit."""
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+    configs = {key: c for key, c in configs.items() if hasattr(c, "_attn_implementation_internal")}
+    before = {key: c._attn_implementation_internal for key, c in configs.items()}
+    for config in configs.values():
+        config._attn_implementation_internal = name
+    try:
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation_internal = before[key]

@@ -1,0 +1,188 @@
+"""Curvature: an approximation of the Gauss-Newton (Fisher) matrix of the training loss, one block per weight.
+
+    H = (1 / N) sum_n sum_t J_t^T (diag p_t - p_t p_t^T) J_t       mean over sequences, sum over response
+    tokens
+
+Blocks of different weights are taken as independent. All kinds share one form: an orthogonal basis on either
+side of the weight and an eigenvalue for each entry of the rotated gradient, ``Q_S^T G Q_A``:
+
+    ``ekfac``      eigenvectors of the Kronecker factors, eigenvalues measured in that basis (George et al.
+    2018) ``kfac``       the same eigenvectors, eigenvalues the products of the factors' (Martens & Grosse
+    2015) ``diagonal``   no rotation, eigenvalues the mean squared gradients ``identity``   no rotation,
+    eigenvalues 1
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from infra.errors import ArtifactError, InputError, ModelError
+from infra.influence.direction import Direction
+from infra.models.tracked import Block, TrackedWeights
+
+KINDS = ("ekfac", "kfac", "diagonal", "identity")
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One block's curvature. ``eigenvalues [o, i (+ 1)]``; ``outputs [o, o]`` and ``inputs [i, i]`` are Q_S
+    and Q_A, eigenvectors in columns, or None where the basis is the standard one.
+    """
+
+    eigenvalues: Tensor
+    outputs: Tensor | None = None
+    inputs: Tensor | None = None
+
+    def rotate(self, matrix: Tensor) -> Tensor:
+        """``Q_S^T G Q_A`` of ``[..., o, i]``."""
+        matrix = matrix if self.outputs is None else self.outputs.to(matrix).T @ matrix
+        return matrix if self.inputs is None else matrix @ self.inputs.to(matrix)
+
+    def rotate_back(self, matrix: Tensor) -> Tensor:
+        """``Q_S M Q_A^T``, the inverse of :meth:`rotate`."""
+        matrix = matrix if self.outputs is None else self.outputs.to(matrix) @ matrix
+        return matrix if self.inputs is None else matrix @ self.inputs.to(matrix).T
+
+
+@dataclass(frozen=True)
+class FitInfo:
+    """How a curvature was made. ``positions``: token positions counted in the factors."""
+
+    kind: str
+    fisher: str = "true"
+    eigenvalues: str = "per_sequence"
+    include_prompt: bool = True
+    seed: int = 0
+    n_examples: int = 0
+    positions: int = 0
+    model_hash: str = ""
+    coverage: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Factors of every block, by block key, and how they were made."""
+
+    factors: dict[str, Factor] = field(repr=False)
+    blocks: tuple[Block, ...] = field(repr=False)
+    info: FitInfo
+
+    def dampings(self, damping: float, absolute: bool = False) -> dict[str, float]:
+        """The damping added to each block's eigenvalues.
+
+        ``damping`` times the block's mean eigenvalue, or as it is when ``absolute``. A block that no training
+        token reached (an expert never chosen) has mean zero and takes the mean over the other blocks.
+        Raises :class:`InputError` for a negative damping.
+        """
+        if damping < 0:
+            raise InputError(f"damping is {damping}; it must not be negative")
+        if absolute:
+            return dict.fromkeys(self.factors, float(damping))
+        means = {key: float(f.eigenvalues.double().mean()) for key, f in self.factors.items()}
+        positive = [m for m in means.values() if m > 0]
+        common = sum(positive) / len(positive) if positive else 1.0
+        return {key: damping * (m if m > 0 else common) for key, m in means.items()}
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``factors.safetensors`` and ``factors.json``; bases that blocks share are stored once."""
+        from safetensors.torch import save_file
+
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Tensor] = {}
+        places: dict[int, str] = {}
+        entries = []
+        for block in self.blocks:
+            factor, names = self.factors[block.key], {}
+            for side in ("eigenvalues", "outputs", "inputs"):
+                tensor = getattr(factor, side)
+                if tensor is not None:
+                    names[side] = places.setdefault(id(tensor), f"{block.key}.{side}")
+                    tensors[names[side]] = tensor.detach().cpu().contiguous()
+            entries.append({"block": asdict(block), "tensors": names})
+        save_file(tensors, str(path / "factors.safetensors"))
+        text = json.dumps({"info": asdict(self.info), "factors": entries}, indent=1, sort_keys=True)
+        (path / "factors.json").write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, model_hash: str | None = None) -> Curvature:
+        """Read what :meth:`save` wrote.
+
+        Raises :class:`ArtifactError` when the files are missing or damaged, and :class:`ModelError` when
+        ``model_hash`` is given and the factors were fitted on another model.
+        """
+        from safetensors.torch import load_file
+
+        path = Path(folder)
+        try:
+            manifest = json.loads((path / "factors.json").read_text())
+            tensors = load_file(str(path / "factors.safetensors"))
+            info = FitInfo(**{**manifest["info"], "warnings": tuple(manifest["info"]["warnings"])})
+            blocks, factors = [], {}
+            for entry in manifest["factors"]:
+                block = Block(**{**entry["block"], "shape": tuple(entry["block"]["shape"])})
+                blocks.append(block)
+                factors[block.key] = Factor(**{side: tensors[name] for side, name in entry["tensors"].items()})
+        except Exception as error:
+            raise ArtifactError(f"{path} holds no factors that can be read ({error})") from error
+        if model_hash is not None and info.model_hash and info.model_hash != model_hash:
+            raise ModelError(
+                f"the factors in {path} were fitted on a model with hash {info.model_hash[:12]}, this one has "
+                f"{model_hash[:12]}; fit them again for this model"
+            )
+        return cls(factors, tuple(blocks), info)
+
+
+EKFAC = Curvature
+
+
+def identity(tracked: TrackedWeights) -> Curvature:
+    """H = 1: influence becomes the inner product of gradients."""
+    blocks = tracked.blocks
+    factors = {b.key: Factor(torch.ones(b.shape[0], b.columns)) for b in blocks}
+    return Curvature(factors, blocks, FitInfo("identity", coverage=tracked.coverage))
+
+
+def ekfac_direction(
+    curvature: Curvature,
+    grad: Direction,
+    damping: float = 0.1,
+    absolute: bool = False,
+    name: str | None = None,
+) -> Direction:
+    """``(H + lambda)^-1 grad``, block by block: rotate, divide by the damped eigenvalues, rotate back.
+
+    ``lambda`` is ``damping`` times the block's mean eigenvalue, or ``damping`` itself when ``absolute``.
+    Computed in float64, returned in the gradient's dtype. Works for every kind of curvature.
+    Raises :class:`InputError` when the two speak of different weights.
+    """
+    wanted = {b.weight for b in curvature.blocks} | {b.bias for b in curvature.blocks if b.bias}
+    if wanted != set(grad.tensors):
+        odd = sorted(wanted ^ set(grad.tensors))[0]
+        raise InputError(f"the curvature and gradient {grad.name!r} are over different weights, e.g. {odd}")
+    result = {key: torch.zeros_like(t) for key, t in grad.tensors.items()}
+    dampings = curvature.dampings(damping, absolute)
+    for block in curvature.blocks:
+        factor = curvature.factors[block.key]
+        matrix = factor.rotate(block.matrix(grad.tensors).double())
+        damped = factor.eigenvalues.to(matrix) + dampings[block.key]
+        solved = torch.where(damped > 0, matrix / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+        block.store(factor.rotate_back(solved).to(next(iter(result.values())).dtype), result)
+    return Direction(result, grad.name if name is None else name)
+
+
+def cast(factors: Mapping[str, Factor], dtype: torch.dtype) -> dict[str, Factor]:
+    """Factors in another dtype, keeping shared bases shared."""
+    seen: dict[int, Tensor] = {}
+
+    def to(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else seen.setdefault(id(tensor), tensor.to(dtype))
+
+    return {key: Factor(f.eigenvalues.to(dtype), to(f.outputs), to(f.inputs)) for key, f in factors.items()}

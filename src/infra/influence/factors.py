@@ -1,0 +1,263 @@
+"""Kronecker factors and corrected eigenvalues: one visit to the data for each.
+
+For a weight with inputs a_t and output gradients g_t, over the positions through which a response loss flows:
+
+    A = mean_t a_t a_t^T,  S = mean_t g_t g_t^T,  Q_A, Q_S their eigenvectors
+    per sequence:  Lambda = (1/N) sum_n (Q_S^T (sum_t g_t a_t^T) Q_A)^2
+    per token:     Lambda = (1/N) sum_n sum_t (Q_S^T g_t)^2 (Q_A^T a_t)^2T
+
+The second drops products across positions; under sampled labels their expectation is zero.
+
+The true Fisher matrix takes labels sampled from the model, which makes it a Monte Carlo Gauss-Newton matrix;
+the empirical one takes the data's.
+"""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from infra.influence.batches import Batch, Progress
+from infra.influence.capture import Use
+from infra.influence.contract import example_gradients, sum_outer
+from infra.influence.curvature import FitInfo
+from infra.influence.functional import accumulator, sampled_labels
+from infra.influence.visit import Consume, run_through, visit
+from infra.models.hashing import model_hash as hash_of
+from infra.models.tracked import Block, TrackedWeights
+from infra.records.tokenized import TokenizedExample
+
+Fisher = Literal["true", "empirical"]
+Eigenvalues = Literal["per_sequence", "per_token"]
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """Sums over positions, not yet divided: ``inputs[leader] [i, i]``, ``outputs[key] [o, o]``.
+
+    ``leader[key]`` is the block whose inputs are the very same tensor (gate for up; q for k and v).
+    ``positions`` counts the rows in each leader's sum.
+    """
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    leader: dict[str, str]
+    positions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Eigenvectors (in columns, in the dtype sums are kept in) and float64 eigenvalues of one block's two
+    factors.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    output_values: Tensor
+    input_values: Tensor
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is visited and how, the same for both visits."""
+
+    model: Any
+    examples: Sequence[TokenizedExample]
+    tracked: TrackedWeights
+    fisher: Fisher
+    seed: int
+    include_prompt: bool
+    max_tokens: int
+    packed: bool
+
+    def visit(self, consume: Consume, progress: Progress | None) -> None:
+        """Backward through the loss with the data's or sampled labels."""
+        labels = (lambda batch: sampled_labels(batch, self.seed)) if self.fisher == "true" else None
+        run_through(
+            visit(
+                self.model,
+                self.examples,
+                self.tracked,
+                consume,
+                labels=labels,
+                max_tokens=self.max_tokens,
+                packed=self.packed,
+                progress=progress,
+            )
+        )
+
+    def counted(self, batch: Batch, use: Use) -> Tensor:
+        """bool ``[R]``: the rows of a use that the factors count."""
+        mask = (batch.flows if self.include_prompt else batch.loss).reshape(-1)
+        return mask if use.where is None else mask[use.where]
+
+    def info(
+        self,
+        kind: str,
+        eigenvalues: str,
+        sums: Covariances | None,
+        model_hash: str | None,
+        warned: Sequence[str],
+    ) -> FitInfo:
+        """The record of this fit."""
+        positions = max(sums.positions.values(), default=0) if sums else 0
+        known = hash_of(self.model) if model_hash is None else model_hash
+        return FitInfo(
+            kind,
+            self.fisher,
+            eigenvalues,
+            self.include_prompt,
+            self.seed,
+            len(self.examples),
+            positions,
+            known,
+            self.tracked.coverage,
+            tuple(warned),
+        )
+
+
+@dataclass
+class _Shared:
+    """Which blocks have the same inputs, decided in the first batch and kept.
+
+    Such blocks come one after the other in a backward pass, so comparing each with the last is enough.
+    """
+
+    leader: dict[str, str] = field(default_factory=dict)
+    last: tuple[str, bool, Any] = ("", False, None)
+
+    def of(self, block: Block, uses: Sequence[Use]) -> str:
+        """The block whose inputs stand for this one's: itself, or the one before with the same input tensor."""
+        source = uses[0].source if len(uses) == 1 and block.expert is None else None
+        known, biased, before = self.last
+        if block.key not in self.leader:
+            same = source is not None and source is before and biased == (block.bias is not None)
+            self.leader[block.key] = known if same else block.key
+        if self.leader[block.key] == block.key:
+            self.last = (block.key, block.bias is not None, source)
+        return self.leader[block.key]
+
+
+def covariances(setting: Setting, progress: Progress | None = None) -> Covariances:
+    """The first visit: sums of a a^T and g g^T over the counted positions."""
+    shared = _Shared()
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    positions: dict[str, int] = {}
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        leads = shared.of(block, uses) == block.key
+        for use in uses:
+            counted = setting.counted(batch, use)
+            if leads:
+                _add_gram(inputs, block.key, use.widened(block)[counted])
+                positions[block.key] = positions.get(block.key, 0) + int(counted.sum())
+            _add_gram(outputs, block.key, use.gradients[counted])
+
+    setting.visit(consume, progress)
+    dtype = accumulator(next(setting.model.parameters()).dtype)
+    for block in setting.tracked.blocks:  # an expert that no token chose
+        if block.key not in outputs:
+            shared.leader[block.key], positions[block.key] = block.key, 0
+            outputs[block.key] = torch.zeros(block.shape[0], block.shape[0], dtype=dtype)
+            inputs[block.key] = torch.zeros(block.columns, block.columns, dtype=dtype)
+    return Covariances(inputs, outputs, shared.leader, positions)
+
+
+def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Basis], list[str]]:
+    """Eigenvectors of both factors of each block, in float64, and warnings about factors that had none."""
+    warned: list[str] = []
+    sides = {key: _eigh(total, f"{key}, inputs", warned) for key, total in sums.inputs.items()}
+    bases = {}
+    for block in tracked.blocks:
+        values, vectors = _eigh(sums.outputs[block.key], f"{block.key}, outputs", warned)
+        input_values, input_vectors = sides[sums.leader[block.key]]
+        bases[block.key] = Basis(vectors, input_vectors, values, input_values)
+    return bases, warned
+
+
+def corrected_eigenvalues(
+    setting: Setting, bases: dict[str, Basis], form: Eigenvalues, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """The second visit: sums over sequences of squared gradients in the eigenbasis ``[o, i (+ 1)]``,
+    undivided.
+
+    Without a basis for a block, in the standard one.
+    """
+    dtype = accumulator(next(setting.model.parameters()).dtype)
+    total: dict[str, Tensor] = {}
+    rotated: list[Any] = [
+        None,
+        None,
+        None,
+    ]  # the last input tensor, its basis and its rotation: gate and up share
+
+    def rotate_inputs(use: Use, block: Block, vectors: Tensor) -> Tensor:
+        if rotated[0] is not use.source or rotated[1] is not vectors or use.where is not None:
+            rotated[:] = [use.source, vectors, use.widened(block).to(dtype) @ vectors]
+        return rotated[2]
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        basis = bases.get(block.key)
+        uses = uses if setting.include_prompt else [_masked(use, setting.counted(batch, use)) for use in uses]
+        rotate_first = form == "per_token" or _rotate_first(block, uses, len(batch.examples))
+        if basis is None:
+            pairs = [(use.gradients, use.widened(block), use.where) for use in uses]
+        elif rotate_first:
+            pairs = [
+                (use.gradients.to(dtype) @ basis.outputs, rotate_inputs(use, block, basis.inputs), use.where)
+                for use in uses
+            ]
+        if form == "per_token":
+            squares = sum(left.square().T @ right.square() for left, right, _ in pairs)
+        elif basis is None or rotate_first:
+            squares = sum_outer(pairs, batch).square().sum(0)
+        else:
+            formed = example_gradients(block, uses, batch).to(dtype)
+            squares = (basis.outputs.T @ formed @ basis.inputs).square().sum(0)
+        assert isinstance(squares, Tensor)
+        total[block.key] = total[block.key] + squares if block.key in total else squares.to(dtype)
+
+    setting.visit(consume, progress)
+    rotated.clear()
+    for block in setting.tracked.blocks:
+        total.setdefault(block.key, torch.zeros(block.shape[0], block.columns, dtype=dtype))
+    return total
+
+
+def _rotate_first(block: Block, uses: Sequence[Use], n: int) -> bool:
+    """Rotating the R rows costs R (o^2 + i^2), rotating n formed gradients n o i (o + i)."""
+    o, i = block.shape[0], block.columns
+    return sum(len(use.inputs) for use in uses) * (o * o + i * i) < n * o * i * (o + i)
+
+
+def _masked(use: Use, counted: Tensor) -> Use:
+    return replace(use, gradients=use.gradients * counted[:, None].to(use.gradients.dtype))
+
+
+def _add_gram(into: dict[str, Tensor], key: str, rows: Tensor) -> None:
+    rows = rows.to(accumulator(rows.dtype))
+    if key in into:
+        into[key].addmm_(rows.T, rows)
+    else:
+        into[key] = rows.T @ rows
+
+
+def _eigh(total: Tensor, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (float64, not negative) and eigenvectors (in the dtype of ``total``) of a symmetric sum."""
+    exact = total.double()
+    exact = (exact + exact.T) / 2
+    try:
+        values, vectors = torch.linalg.eigh(exact)
+        if not bool(torch.isfinite(vectors).all()):
+            raise RuntimeError("eigenvectors are not finite")
+    except RuntimeError as error:
+        warned.append(f"the factor of {where} could not be decomposed ({error}); its diagonal is used instead")
+        python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=3)
+        return exact.diagonal().clone(), torch.eye(len(exact), dtype=total.dtype, device=total.device)
+    return values.clamp_min(0.0), vectors.to(total.dtype)

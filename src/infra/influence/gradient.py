@@ -1,0 +1,147 @@
+"""Gradients of targets with respect to the tracked weights: one, or many groups in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infra.errors import InputError, ModelError
+from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress
+from infra.influence.capture import Use
+from infra.influence.contract import example_gradients, summed_gradient
+from infra.influence.direction import Direction, combine
+from infra.influence.functional import accumulator, engine_mode
+from infra.influence.target import Contrast, Form, FunctionTarget, Target, weights_of
+from infra.influence.visit import device_of, run_through, visit
+from infra.models.tracked import Block, TrackedWeights
+from infra.records.tokenized import TokenizedExample
+
+
+def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: int = DEFAULT_MAX_TOKENS) -> Direction:
+    """grad f with respect to the tracked weights, float32 (float64 for a float64 model).
+
+    Raises :class:`ModelError` naming the record when a gradient is NaN or infinite.
+    """
+    if isinstance(target, Contrast):
+        parts = [gradient(model, part, tracked, max_tokens) for part in (target.positive, target.negative)]
+        return combine(parts, [1.0, -target.weight], target.name)
+    if isinstance(target, FunctionTarget):
+        return _autograd_gradient(model, target, tracked)
+    factors = torch.from_numpy(weights_of(target.examples, target.form) / len(target.examples))
+    total = zero_blocks(model, tracked)
+
+    def weights(batch: Batch) -> Tensor:
+        return spread(factors[batch.indices], batch)
+
+    def consume(_: Batch, block: Block, uses: list[Use]) -> None:
+        total[block.key] += summed_gradient(block, uses)
+
+    run_through(visit(model, target.examples, tracked, consume, weights, max_tokens=max_tokens))
+    return from_blocks(total, tracked, target.name)
+
+
+def gradients(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    groups: NDArray[np.integer[Any]],
+    n_groups: int,
+    tracked: TrackedWeights,
+    form: Form = "per_token",
+    names: Sequence[str] | None = None,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    progress: Progress | None = None,
+) -> list[Direction]:
+    """The gradients of ``n_groups`` targets, each the mean log-likelihood of one group, in one pass over the
+    data.
+
+    ``groups`` int ``[n]`` or ``[n, m]``: the group, or the m groups, of each example; -1 means none. Used for
+    the folds of an interval and for bins of difficulty. Memory: n_groups times the tracked weights.
+    Raises :class:`InputError` naming a group without examples.
+    """
+    factors = torch.from_numpy(_memberships(groups, n_groups, len(examples)) * weights_of(examples, form))
+    total = zero_blocks(model, tracked, n_groups)
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        into = total[block.key].flatten(1)
+        formed = example_gradients(block, uses, batch).flatten(1)
+        into.addmm_(factors[:, batch.indices].to(into), formed.to(into))
+
+    run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress))
+    return [
+        from_blocks({key: t[group] for key, t in total.items()}, tracked, names[group] if names else str(group))
+        for group in range(n_groups)
+    ]
+
+
+def spread(factors: Tensor, batch: Batch) -> Tensor:
+    """One factor per example of the batch, ``[n]``, to all of its positions, ``[B, T]``."""
+    owner = batch.owner()
+    return factors.to(owner.device)[owner.clamp_min(0)] * (owner >= 0)
+
+
+def zero_blocks(model: Any, tracked: TrackedWeights, *leading: int) -> dict[str, Tensor]:
+    """Zeros ``[*leading, out, in (+ 1)]`` for each block, in the dtype that sums are kept in."""
+    dtype = accumulator(next(model.parameters()).dtype)
+    return {
+        block.key: torch.zeros(*leading, block.shape[0], block.columns, dtype=dtype, device=device_of(model))
+        for block in tracked.blocks
+    }
+
+
+def from_blocks(matrices: dict[str, Tensor], tracked: TrackedWeights, name: str) -> Direction:
+    """A direction from the matrix of each block."""
+    sample = next(iter(matrices.values()))
+    tensors = {
+        key: torch.zeros(parameter.shape, dtype=sample.dtype, device=sample.device)
+        for key, parameter in tracked.parameters.items()
+    }
+    for block in tracked.blocks:
+        block.store(matrices[block.key], tensors)
+    return Direction(tensors, name)
+
+
+def _memberships(groups: NDArray[np.integer[Any]], n_groups: int, n: int) -> NDArray[np.float64]:
+    """``[n_groups, n]``: 1 / size of the group where the example belongs to it, else 0."""
+    member = np.asarray(groups).reshape(n, -1)
+    if member.size and (member.max() >= n_groups or member.min() < -1):
+        raise InputError(f"group numbers must lie between -1 and {n_groups - 1}")
+    incidence = np.zeros((n_groups, n))
+    for column in member.T:
+        chosen = np.flatnonzero(column >= 0)
+        incidence[column[chosen], chosen] = 1.0
+    sizes = incidence.sum(1)
+    if (sizes == 0).any():
+        raise InputError(f"group {int(np.flatnonzero(sizes == 0)[0])} of {n_groups} has no examples")
+    return incidence / sizes[:, None]
+
+
+def _autograd_gradient(model: Any, target: FunctionTarget, tracked: TrackedWeights) -> Direction:
+    """Plain reverse mode over the tracked parameters, for a function of the user's own."""
+    parameters = list(tracked.parameters.values())
+    before = [p.requires_grad for p in model.parameters()]
+    dtype = accumulator(parameters[0].dtype)
+    total = [torch.zeros(p.shape, dtype=dtype, device=p.device) for p in parameters]
+    try:
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        with engine_mode(model), torch.enable_grad():
+            for number, batch in enumerate(target.batches):
+                value = target.fn(model, batch)
+                if value.numel() != 1 or not value.requires_grad:
+                    raise InputError(f"target {target.name!r} must return a differentiable scalar for every batch")
+                for into, part in zip(total, torch.autograd.grad(value.reshape(()), parameters, allow_unused=True)):
+                    if part is not None:
+                        into += part / len(target.batches)
+                if not all(bool(torch.isfinite(t).all()) for t in total):
+                    raise ModelError(f"target {target.name!r}: the gradient of batch {number} is NaN or infinite")
+    finally:
+        for parameter, needed in zip(model.parameters(), before):
+            parameter.requires_grad_(needed)
+    return Direction(dict(zip(tracked.parameters, total)), target.name)

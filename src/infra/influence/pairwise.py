@@ -1,0 +1,174 @@
+"""Many separate queries: a matrix of training examples by queries, the training data visited once.
+
+Each query's preconditioned gradient is kept at low rank; the best examples of each query are then scored again at
+full rank. Self-influence, the diagonal of the same matrix on the training data, is here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
+from infra.influence.capture import Use
+from infra.influence.contract import example_gradients
+from infra.influence.curvature import Curvature, ekfac_direction
+from infra.influence.functional import accumulator
+from infra.influence.gradient import gradients
+from infra.influence.lowrank import LowRank, compress, concatenate, position_scores
+from infra.influence.scores import TokenScores, example_influence
+from infra.influence.target import Form
+from infra.influence.visit import device_of, visit
+from infra.models.tracked import Block, TrackedWeights
+from infra.records.tokenized import TokenizedExample
+
+QUERIES_AT_ONCE = 16
+"""Queries whose full-rank directions are in memory together."""
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """``scores [N, Q]``; ``exact`` bool ``[N, Q]``: which were scored at full rank; ``kept [Q]``: share of energy."""
+
+    scores: NDArray[Any]
+    exact: NDArray[np.bool_]
+    kept: NDArray[np.float64]
+
+
+def query_directions(
+    model: Any,
+    queries: Sequence[TokenizedExample],
+    tracked: TrackedWeights,
+    curvature: Curvature,
+    damping: float = 0.1,
+    energy: float = 0.95,
+    max_rank: int = 64,
+    form: Form = "per_token",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> LowRank:
+    """One low-rank direction per query: its preconditioned gradient, compressed a few queries at a time."""
+    parts = []
+    for first in range(0, len(queries), QUERIES_AT_ONCE):
+        chosen = queries[first : first + QUERIES_AT_ONCE]
+        full = _full_directions(model, chosen, tracked, curvature, damping, form, max_tokens)
+        matrices = {b.key: torch.stack([b.matrix(d.tensors) for d in full]) for b in tracked.blocks}
+        parts.append(compress(matrices, energy, max_rank))
+    return concatenate(parts)
+
+
+def pairwise_tokens(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: LowRank,
+    tracked: TrackedWeights,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    progress: Progress | None = None,
+) -> Iterator[TokenScores]:
+    """``position`` token scores of every example for every query, ``[Q, T_i]``, one visit to the data."""
+    own = accumulator(next(model.parameters()).dtype)
+    moved = _to(directions, next(model.parameters()).dtype, device_of(model))
+    running: dict[int, NDArray[Any]] = {}  # by example: a batch may run again in halves
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        scores = position_scores(block, uses, moved, batch).to(own)
+        for index, piece in zip(batch.indices, per_example(scores, batch)):
+            running[index] = running[index] + piece if index in running else piece.copy()
+
+    for batch, _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+        pieces = [running.pop(index) for index in batch.indices]
+        yield TokenScores([e.id for e in batch.examples], batch.indices, pieces, "position")
+
+
+def pairwise_influence(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    queries: Sequence[TokenizedExample],
+    tracked: TrackedWeights,
+    curvature: Curvature,
+    damping: float = 0.1,
+    energy: float = 0.95,
+    max_rank: int = 64,
+    rescore: int = 0,
+    form: Form = "per_token",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    progress: Progress | None = None,
+) -> Pairwise:
+    """Influence of each of N examples on each of Q queries' log-likelihoods, ``[N, Q]``.
+
+    Low-rank directions keep ``energy`` of each query's squared norm; the ``rescore`` highest-scoring examples of
+    each query are scored again at full rank, exactly.
+    """
+    low = query_directions(model, queries, tracked, curvature, damping, energy, max_rank, form, max_tokens)
+    dtype = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
+    scores = np.zeros((len(examples), len(queries)), dtype)
+    for chunk in pairwise_tokens(model, examples, low, tracked, max_tokens, progress):
+        for index, tokens in zip(chunk.indices, chunk.scores):
+            scores[index] = tokens.sum(1)
+    exact = np.zeros(scores.shape, bool)
+    top = np.argsort(-scores, axis=0, kind="stable")[: min(rescore, len(examples))]
+    for first in range(0, len(queries) if rescore else 0, QUERIES_AT_ONCE):
+        columns = np.arange(first, min(first + QUERIES_AT_ONCE, len(queries)))
+        chosen = [queries[int(q)] for q in columns]
+        full = _full_directions(model, chosen, tracked, curvature, damping, form, max_tokens)
+        rows = np.unique(top[:, columns])
+        again = example_influence(model, [examples[r] for r in rows], full, max_tokens)
+        for column, values in zip(columns, again.T):
+            wanted = np.isin(rows, top[:, column])
+            scores[rows[wanted], column] = values[wanted]
+            exact[rows[wanted], column] = True
+    return Pairwise(scores, exact, low.kept.cpu().numpy())
+
+
+def self_influence(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    tracked: TrackedWeights,
+    curvature: Curvature,
+    damping: float = 0.1,
+    absolute: bool = False,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    progress: Progress | None = None,
+) -> NDArray[Any]:
+    """``grad L(z)^T (H + lambda)^-1 grad L(z)`` of each example, ``[N]``: how much z is its own support.
+
+    High values mark outliers and mislabelled examples. One visit to the data.
+    """
+    dampings = curvature.dampings(damping, absolute)
+    dtype = accumulator(next(model.parameters()).dtype)
+    total = torch.zeros(len(examples), dtype=dtype, device=device_of(model))
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        factor = curvature.factors[block.key]
+        rotated = factor.rotate(example_gradients(block, uses, batch).to(dtype))
+        damped = factor.eigenvalues.to(rotated) + dampings[block.key]
+        total[batch.indices] += (rotated.square() / damped).flatten(1).sum(1)
+
+    for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+        pass
+    return total.cpu().numpy()
+
+
+def _full_directions(
+    model: Any,
+    queries: Sequence[TokenizedExample],
+    tracked: TrackedWeights,
+    curvature: Curvature,
+    damping: float,
+    form: Form,
+    max_tokens: int,
+) -> list[Any]:
+    each = np.arange(len(queries))
+    raw = gradients(model, queries, each, len(queries), tracked, form, [q.id for q in queries], max_tokens)
+    return [ekfac_direction(curvature, g, damping) for g in raw]
+
+
+def _to(directions: LowRank, dtype: torch.dtype, device: torch.device) -> LowRank:
+    left, right = (
+        {key: t.to(device, dtype) for key, t in side.items()} for side in (directions.left, directions.right)
+    )
+    return LowRank(left, right, directions.kept)

@@ -1,0 +1,163 @@
+"""Influence of tokens and of examples: one pass over the data, every direction at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infra.errors import InputError
+from infra.influence.batches import (
+    DEFAULT_MAX_TOKENS,
+    Batch,
+    Progress,
+    batches,
+    check_finite,
+    halving_on_memory,
+    per_example,
+)
+from infra.influence.capture import Capture, Use
+from infra.influence.contract import example_scores
+from infra.influence.derivative import Stacked, block_matrices, difference_scores, forward_scores, hook_scores
+from infra.influence.direction import Direction, stack
+from infra.influence.functional import Backbone, accumulator, engine_mode
+from infra.influence.visit import device_of, visit
+from infra.models.tracked import Block, TrackedWeights, tracked_by_names
+from infra.records.tokenized import TokenizedExample
+
+Route = Literal["auto", "forward", "hooks", "difference"]
+Decomposition = Literal["loss", "position"]
+TANGENTS_PER_PASS = 8
+"""Directions carried by one forward-mode pass. They share the tokens of a batch, since each has its own activations."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Scores of some examples. ``indices``: their places in the sequence given. ``scores``: ``[K, T_i]``
+    each.
+
+    Positive raises the target. With ``decomposition`` ``loss`` the score at t is that of predicting token t
+    (zero for prompt tokens); with ``position`` it is that of token t as an input.
+    """
+
+    ids: list[str]
+    indices: list[int]
+    scores: list[NDArray[Any]]
+    decomposition: str = "loss"
+
+
+def token_influence(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: Sequence[Direction],
+    route: Route = "auto",
+    decomposition: Decomposition = "loss",
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    packed: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[TokenScores]:
+    """Influence of every token of every example along each direction, float32 (float64 for a float64 model).
+
+    I(token t) = < grad log p(z_t | z_<t), v_k >, or for ``decomposition="position"`` the outer product at
+    position t summed over all later losses. Both sum to :func:`example_influence`. Examples come in batches
+    of like length, longest first: use ``indices``. ``route`` ``auto`` is ``forward`` for ``loss`` and
+    ``hooks`` for ``position``; ``difference`` needs float32. ``packed`` puts several examples into one row.
+
+    Raises :class:`InputError` for a route that cannot give the decomposition, :class:`ModelError` naming a
+    record with NaN or infinite scores, :class:`ResourceError` when one example does not fit in memory.
+    """
+    chosen = _route(route, decomposition)
+    if not directions:
+        raise InputError("no directions were given; make at least one with ekfac_direction or gradient")
+    tracked = tracked_by_names(model, directions[0].tensors)
+    device, dtype = device_of(model), next(model.parameters()).dtype
+    stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
+    backbone = Backbone(model)
+    score = _scorer(backbone, tracked, stacked, chosen)
+    done = 0
+    carried = min(len(directions), TANGENTS_PER_PASS) if chosen == "forward" else 1
+    for planned in batches(examples, max(1, max_tokens // carried), device, packed):
+        with engine_mode(model, forward_mode=chosen == "forward"):  # not while the caller looks at the scores
+            if done == 0:
+                backbone.check(planned)
+            finished = list(halving_on_memory(planned, lambda batch, _: score(batch)))
+        for batch, values in finished:
+            check_finite(values, batch, "its influence")
+            done += len(batch.examples)
+            yield _token_scores(values, batch, decomposition)
+        if progress is not None:
+            progress(done, len(examples))
+
+
+def _scorer(backbone: Backbone, tracked: TrackedWeights, stacked: Stacked, route: str) -> Callable[[Batch], Tensor]:
+    """The function from a batch to its scores ``[K, B, T]``."""
+    if route == "hooks":
+        sample = next(iter(stacked.values()))
+        capture, matrices = Capture(backbone, tracked), block_matrices(tracked.blocks, stacked, sample.dtype)
+        return lambda batch: hook_scores(capture, batch, matrices)
+    if route == "difference":
+        return lambda batch: difference_scores(backbone, batch, stacked)
+    k = len(next(iter(stacked.values())))
+    groups = [
+        {name: t[first : first + TANGENTS_PER_PASS] for name, t in stacked.items()}
+        for first in range(0, k, TANGENTS_PER_PASS)
+    ]
+    return lambda batch: torch.cat([forward_scores(backbone, batch, group) for group in groups])
+
+
+def example_influence(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: Sequence[Direction],
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    packed: bool = False,
+    progress: Progress | None = None,
+) -> NDArray[Any]:
+    """Influence of every example along each direction, ``[N, K]`` in order, float32 (float64 for a float64
+    model).
+
+    I(z) = < grad log p(response | prompt), v_k >, summed over response tokens: exactly the sum of its tokens.
+    One forward and backward pass per batch however many directions there are: each example's weight gradient
+    is formed from inputs and output gradients and contracted with all directions. Training weights do not
+    enter.
+    """
+    if not directions:
+        raise InputError("no directions were given; make at least one with ekfac_direction or gradient")
+    tracked = tracked_by_names(model, directions[0].tensors)
+    device, dtype = device_of(model), next(model.parameters()).dtype
+    wide = accumulator(dtype)
+    matrices = block_matrices(tracked.blocks, {n: t.to(device) for n, t in stack(directions).items()}, wide)
+    total = torch.zeros(len(examples), len(directions), dtype=wide, device=device)
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        total[batch.indices] += example_scores(block, uses, matrices[block.key], batch).to(total.dtype)
+
+    for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=progress):
+        pass
+    return total.cpu().numpy()
+
+
+def _token_scores(values: Tensor, batch: Batch, decomposition: str) -> TokenScores:
+    pieces = per_example(values, batch)
+    if decomposition == "loss":  # from the predicting position to the predicted token
+        pieces = [np.concatenate([np.zeros_like(p[:, :1]), p[:, :-1]], axis=1) for p in pieces]
+    else:
+        pieces = [p.copy() for p in pieces]
+    return TokenScores([e.id for e in batch.examples], batch.indices, pieces, decomposition)
+
+
+def _route(route: Route, decomposition: Decomposition) -> str:
+    routes = {"loss": ("forward", "difference"), "position": ("hooks",)}
+    if decomposition not in routes:
+        raise InputError(f"decomposition is {decomposition!r}; choose 'loss' or 'position'")
+    if route == "auto":
+        return routes[decomposition][0]
+    if route not in routes[decomposition]:
+        fitting = " or ".join(repr(r) for r in routes[decomposition])
+        raise InputError(f"route {route!r} does not give {decomposition!r} scores; choose {fitting}")
+    return route

@@ -1,0 +1,19 @@
+"""Models: loading one, saying which one it is, and naming the weights that attribution looks at."""
+
+from infra.models.hashing import model_hash
+from infra.models.load import load_model, load_tokenizer
+from infra.models.precision import deterministic, float64_everywhere
+from infra.models.tracked import Block, TrackedWeight, TrackedWeights, tracked_by_names, tracked_weights
+
+__all__ = [
+    "Block",
+    "TrackedWeight",
+    "TrackedWeights",
+    "deterministic",
+    "float64_everywhere",
+    "load_model",
+    "load_tokenizer",
+    "model_hash",
+    "tracked_by_names",
+    "tracked_weights",
+]

@@ -1,0 +1,68 @@
+"""Precision and determinism as explicit settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+class float64_everywhere(TorchFunctionMode):
+    """Inside this context a request for float32 gives float64.
+
+    Model code upcasts norms, rotary angles and router softmaxes to float32 by name, which rounds a float64
+    model down to seven digits in silence. Comparisons at 1e-10 need this; the engine enters it by itself for
+    a float64 model.
+    """
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.float:
+            return args[0].to(torch.float64)
+        if func in (torch.Tensor.to, torch.Tensor.type):
+            args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        if kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def deterministic(enabled: bool = True) -> Iterator[None]:
+    """Same inputs, same bytes: deterministic kernels, and attention that does not depend on the batch's
+    make-up.
+
+    Flash and memory-efficient attention change gradients with the batch around an example, so only the plain
+    kernel is left on. Settings are restored on exit.
+    """
+    if not enabled:
+        yield
+        return
+    was = torch.are_deterministic_algorithms_enabled()
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    cuda = torch.backends.cuda
+    flash, efficient, cudnn = (
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+    )
+    tf32 = cuda.matmul.allow_tf32
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if torch.cuda.is_available():
+        cuda.enable_flash_sdp(False)
+        cuda.enable_mem_efficient_sdp(False)
+        cuda.enable_cudnn_sdp(False)
+        cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was, warn_only=warn)
+        if torch.cuda.is_available():
+            cuda.enable_flash_sdp(flash)
+            cuda.enable_mem_efficient_sdp(efficient)
+            cuda.enable_cudnn_sdp(cudnn)
+            cuda.matmul.allow_tf32 = tf32

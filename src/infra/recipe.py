@@ -1,0 +1,291 @@
+"""One YAML per run: every setting, its default and its meaning.
+
+An unknown key or a value out of range is a :class:`RecipeError` that names the key and the nearest known one.
+Relative paths are taken from the recipe file's own folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.errors import RecipeError
+
+ArmName = Literal["flip", "same-difficulty-swap", "random-swap", "reverse-flip"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(_Settings):
+    """One file or hub data set of training data."""
+
+    path: str
+    schema_: str = Field("auto", alias="schema", description="an adapter's name; 'auto' detects it")
+    domain: str | None = None
+    source: str | None = None
+    limit: int | None = Field(None, ge=1, description="first N records of the file")
+    shares: dict[Literal["pretrain", "train", "pool"], float] = Field(
+        default={"train": 1.0}, description="shares of the file for each use, split by hash of the problem"
+    )
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> SourceSettings:
+        if not self.shares or any(v < 0 for v in self.shares.values()) or sum(self.shares.values()) > 1 + 1e-9:
+            raise ValueError("shares must be non-negative and add up to at most 1")
+        return self
+
+
+class DataSettings(_Settings):
+    """Where examples come from: an embedded world, or files."""
+
+    world: Literal["default", "balanced", "opposite"] | None = None
+    sources: tuple[SourceSettings, ...] = ()
+    queries: tuple[SourceSettings, ...] = Field(
+        (), description="files of correct responses that targets are made of, in place of tasks; one target a domain"
+    )
+    limit: int | None = Field(None, ge=1, description="first N training and N pool records of each domain")
+    max_length: int = Field(512, ge=8, description="tokens; a longer example is an error or, when asked, skipped")
+    on_error: Literal["raise", "skip"] = "raise"
+    difficulty: dict[str, Literal["native", "text-estimate"]] = Field(
+        default={}, description="per domain; 'text-estimate' bins a text estimate into five quantiles"
+    )
+    ngram: int = Field(13, ge=3, description="word n-gram whose recurrence in an evaluation problem is a leak")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DataSettings:
+        if (self.world is None) == (not self.sources):
+            raise ValueError("give either data.world or data.sources")
+        return self
+
+
+class TaskSettings(_Settings):
+    """One benchmark."""
+
+    name: str
+    path: str | None = Field(None, description="local file in the public schema; without it the task's own source")
+    target: str | None = Field(None, description="the target its verified responses belong to, e.g. math")
+    limit: int | None = Field(None, ge=1, description="first N problems of each split")
+    arms: bool = Field(True, description="also asked of the arms' models, not only of the base and the fine-tuned ones")
+
+
+class PretrainSettings(_Settings):
+    """A small Qwen2 model that the run trains itself, for data no small public model fits."""
+
+    vocab_size: int = Field(2048, ge=300)
+    hidden_size: int = 128
+    intermediate_size: int = 384
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    epochs: float = 1.0
+    learning_rate: float = 2e-3
+    batch_size: int = 32
+
+
+class ModelSettings(_Settings):
+    """The base model: 'world', a folder, a hub id, or one trained here."""
+
+    base: str = "world"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    device: str = "cpu"
+    pretrain: PretrainSettings | None = None
+
+
+class TrainSettings(_Settings):
+    """SFT. The loss is summed over response tokens and divided by a constant, so that subsets are additive."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+    epochs: float = Field(3.0, gt=0)
+    batch_size: int = Field(96, ge=1, description="examples per optimiser step")
+    max_tokens_per_microbatch: int = Field(8192, ge=64)
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    gradient_checkpointing: bool = False
+    lora_rank: int | None = None
+
+
+class EvalSettings(_Settings):
+    """How held-out problems are answered."""
+
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    samples: int = Field(1, ge=1)
+    max_new_tokens: int = Field(160, ge=1)
+    seed: int = 0
+    instruct: bool = Field(True, description="end each question with the task's instruction")
+    server: str | None = Field(None, description="base URL of an OpenAI-compatible server; base model only")
+    unsafe_execution: bool = Field(False, description="run model-written code without a sandbox if there is none")
+
+
+class TargetSettings(_Settings):
+    """f: mean log-likelihood of the fine-tuned model's own verified-correct responses to target problems."""
+
+    samples: int = Field(2, ge=1, description="responses drawn per target problem")
+    temperature: float = Field(0.7, ge=0)
+    form: Literal["per_token", "summed"] = "per_token"
+    folds: int = Field(5, ge=2, description="query folds per target and difficulty, for intervals")
+    minimum: int = Field(20, ge=1, description="fewer responses than this: 'too few'")
+    fallback: Literal["reference", "none"] = Field("reference", description="when too few are solved")
+
+
+class CurvatureSettings(_Settings):
+    """EK-FAC."""
+
+    method: Literal["ekfac", "kfac", "diagonal", "identity"] = "ekfac"
+    tracked: str = Field("mlp", description="mlp, attention, all, or a regular expression over parameter names")
+    fisher: Literal["true", "empirical"] = "true"
+    damping: float = Field(0.1, gt=0, description="times the mean corrected eigenvalue")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training data the factors see")
+
+
+class ScoreSettings(_Settings):
+    """Which scores are kept token by token."""
+
+    token_targets: tuple[str, ...] = Field(("math", "code"), description="targets with a score for every token")
+    position: bool = Field(False, description="also keep `position` scores")
+    span_examples: int = Field(600, ge=1, description="training examples whose steps and token classes get intervals")
+    max_tokens: int = Field(8192, ge=64, description="tokens per batch")
+
+
+class EffectSettings(_Settings):
+    attributes: tuple[str, ...] = ("difficulty",)
+    bootstrap: int = Field(1000, ge=20)
+
+
+class ArmSettings(_Settings):
+    """Reweighting experiments, as the protocol fixes them."""
+
+    names: tuple[ArmName, ...] = ("flip", "same-difficulty-swap", "random-swap", "reverse-flip")
+    fraction: float = Field(0.3, gt=0, lt=1)
+    token_matched: bool = True
+    length_matched: bool = False
+    easy: tuple[int, ...] = (1, 2)
+    hard: tuple[int, ...] = (4, 5)
+
+
+class ReportSettings(_Settings):
+    examples: int = Field(24, ge=0, description="examples shown with coloured tokens")
+
+
+class Recipe(_Settings):
+    """Everything `infra run` needs."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    question: str = "Which training data made the model better at math and code, and does reweighting it help?"
+    quick: bool = Field(False, description="marks the report as too small to conclude from")
+    seeds: int = Field(3, ge=1)
+    seed: int = 0
+    jobs: int = Field(1, ge=1, description="stages run at a time, each in a process of its own")
+    threads: int | None = Field(None, ge=1, description="threads of each job; default: the cores shared out")
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    tasks: tuple[TaskSettings, ...] = ()
+    sft: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+    targets: TargetSettings = TargetSettings()
+    curvature: CurvatureSettings = CurvatureSettings()
+    scores: ScoreSettings = ScoreSettings()
+    effects: EffectSettings = EffectSettings()
+    arms: ArmSettings = ArmSettings()
+    report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="after")
+    def _some_target(self) -> Recipe:
+        if not any(t.target for t in self.tasks) and not self.data.queries:
+            raise ValueError("at least one task needs a `target` (or give data.queries): f is made of its responses")
+        if len({t.name for t in self.tasks}) < len(self.tasks):
+            raise ValueError("two tasks have the same name")
+        return self
+
+
+def load_recipe(path: Path, **overrides: Any) -> Recipe:
+    """Read a recipe file. Raises RecipeError naming the file and the key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    try:
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        problem = getattr(error, "problem", None) or "not a YAML document"
+        raise RecipeError(f"recipe {path}{line}: {problem}; see recipes/ for examples") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"recipe {path} must be a YAML mapping of settings; see recipes/ for examples")
+    for key, value in overrides.items():
+        if value is not None:
+            raw[key] = {**raw[key], **value} if isinstance(value, dict) and isinstance(raw.get(key), dict) else value
+    return parse_recipe(raw, where=str(path), folder=path.resolve().parent)
+
+
+def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
+    """Check a recipe's content and resolve its relative paths against ``folder``."""
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {where}: {_sentence(error)}") from error
+
+    def resolve(path: str | None) -> str | None:
+        if path is None or Path(path).is_absolute():
+            return path
+        here = folder / path
+        return str(here.resolve()) if here.exists() or path.startswith(".") else path
+
+    data = recipe.data.model_copy(
+        update={
+            name: tuple(s.model_copy(update={"path": resolve(s.path)}) for s in getattr(recipe.data, name))
+            for name in ("sources", "queries")
+        }
+    )
+    tasks = tuple(t.model_copy(update={"path": resolve(t.path)}) for t in recipe.tasks)
+    model = recipe.model
+    if model.base != "world":
+        model = model.model_copy(update={"base": resolve(model.base)})
+    return recipe.model_copy(update={"data": data, "tasks": tasks, "model": model})
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a validation error as one sentence, with the nearest known key for a typo."""
+    problems = error.errors()
+    first = problems[0]
+    path = [str(p) for p in first["loc"]]
+    key = ".".join(path)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"unknown key '{key}'; {hint}{more}"
+    return f"'{key or 'recipe'}': {first['msg']}{more}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """Names of the settings at a place in the recipe."""
+    model: type[BaseModel] = Recipe
+    for part in path:
+        info = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if info is None:
+            continue  # an index into a list
+        inner = _settings_in(info.annotation)
+        if inner is None:
+            return []
+        model = inner
+    return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _settings_in(argument)
+        if found is not None:
+            return found
+    return None

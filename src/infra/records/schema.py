@@ -1,0 +1,92 @@
+"""The one record that every room speaks: a conversation with what is known about it.
+
+Example row (as a JSON object in a file)::
+
+    {"id": "r3f0c...", "messages": [{"role": "user", "content": "What is 2 + 3?"},
+     {"role": "assistant", "content": "<think>2 + 3 = 5</think>\\n\\\\boxed{5}"}],
+     "domain": "math", "source": "gsm8k", "answer": "5", "tests": null,
+     "attributes": {"difficulty": 1, "family": "sum"}, "spans": [], "weight": 1.0}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLES = ("system", "user", "assistant", "tool")
+
+Attribute = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. ``role`` is one of :data:`ROLES`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A labelled stretch ``[start, end)`` of characters of the last assistant message.
+
+    ``labels`` are the field's behaviour names (``plan``, ``subgoal``, ``computation``, ``fact``,
+    ``verification``, ``backtracking``, ``exploration``, ``exploration_after_answer``, ``final_answer``).
+    """
+
+    start: int
+    end: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One training example, pool example or benchmark problem.
+
+    ``messages`` ends with an assistant turn for training data and with a user turn for a problem.
+    ``tests`` is a JSON object for code, one of
+    ``{"kind": "asserts", "setup": str, "asserts": [str]}`` (MBPP),
+    ``{"kind": "program", "entry_point": str, "code": str}`` (HumanEval ``check``),
+    ``{"kind": "stdin", "cases": [{"input": str, "output": str}]}`` and
+    ``{"kind": "functional", "entry_point": str, "cases": [{"input": str, "output": str}]}`` (LiveCodeBench).
+    ``attributes`` holds everything to slice by; ``difficulty`` is the native level as an integer when known.
+    ``spans`` are ground-truth behaviours where the data knows them. ``weight`` multiplies the example's loss.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    domain: str
+    source: str
+    answer: str | None = None
+    tests: Mapping[str, Any] | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The messages before the last assistant turn (all of them when there is none)."""
+        return self.messages[:-1] if self.messages and self.messages[-1].role == "assistant" else self.messages
+
+    @property
+    def response(self) -> str | None:
+        """The text of the last assistant turn, or None for a problem."""
+        last = self.messages[-1] if self.messages else None
+        return last.content if last is not None and last.role == "assistant" else None
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn, or ''."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+def record_id(messages: tuple[Message, ...], answer: str | None = None, tests: Any = None) -> str:
+    """Stable content hash: ``r`` and 20 hex digits of SHA-256 over messages, answer and tests as canonical JSON."""
+    body = json.dumps(
+        [[(m.role, m.content) for m in messages], answer, tests],
+        ensure_ascii=False, sort_keys=True, separators=(",", ":"),
+    )
+    return "r" + hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:20]

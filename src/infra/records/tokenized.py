@@ -1,0 +1,37 @@
+"""A record as the model sees it: token ids, which of them carry loss, and where each lies in the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """One sequence of ``T`` tokens, unpadded.
+
+    ``input_ids``: int64 ``[T]``. ``loss_mask``: bool ``[T]``, True where the token is predicted under the loss
+    (response tokens and the end-of-turn token; never position 0). ``offsets``: int32 ``[T, 2]``, character
+    offsets into ``text``, the rendered conversation. ``response_start``: where the response's own text begins
+    in ``text``, so that a span of the response is shifted by it. ``weight`` multiplies the example's loss and
+    ``token_weights`` (float32 ``[T]`` or None) each token's.
+    """
+
+    id: str
+    input_ids: NDArray[np.int64]
+    loss_mask: NDArray[np.bool_]
+    offsets: NDArray[np.int32]
+    text: str
+    response_start: int
+    weight: float = 1.0
+    token_weights: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def n_response_tokens(self) -> int:
+        """Number of tokens under the loss."""
+        return int(self.loss_mask.sum())

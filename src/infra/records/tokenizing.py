@@ -1,0 +1,202 @@
+"""Records into token sequences with verified loss masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice, pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.errors import InputError
+from infra.records.chat import ChatTemplate, Rendered, render_conversation, resolve_template, with_system
+from infra.records.schema import Record
+from infra.records.tokenized import TokenizedExample
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A record that was not tokenised, and why."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"record {self.id}: {self.reason}"
+
+
+@dataclass(slots=True)
+class TokenizeResult:
+    """``template`` names the chat template used; ``truncated`` lists the ids of records cut at the end, when
+    asked for."""
+
+    examples: list[TokenizedExample] = field(default_factory=list)
+    skipped: list[SkippedRecord] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+    template: str = ""
+
+
+def tokenize(
+    records: Iterable[Record],
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    on_error: Literal["raise", "skip"] = "raise",
+    system: str | None = None,
+    template: str | None = None,
+    truncate: Literal["end"] | None = None,
+) -> TokenizeResult:
+    """Each record's conversation as token ids, with the loss on the assistant's tokens and the end of its
+    turns.
+
+    ``max_length`` in tokens; a longer record is an error, never cut in silence: with ``truncate="end"`` it is
+    cut and its id listed. Raises :class:`InputError` naming the record when it is too long, has no response
+    or an empty one, or cannot be rendered by the template; with ``on_error="skip"`` it is listed in
+    ``skipped`` instead.
+    """
+    result = TokenizeResult(template=resolve_template(tokenizer, template).name)
+    result.examples.extend(
+        iter_tokenize(
+            records,
+            tokenizer,
+            max_length=max_length,
+            on_error=on_error,
+            system=system,
+            template=template,
+            truncate=truncate,
+            result=result,
+        )
+    )
+    return result
+
+
+def iter_tokenize(
+    records: Iterable[Record],
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    on_error: Literal["raise", "skip"] = "raise",
+    system: str | None = None,
+    template: str | None = None,
+    truncate: Literal["end"] | None = None,
+    result: TokenizeResult | None = None,
+) -> Iterator[TokenizedExample]:
+    """The same one at a time, in flat memory; what is skipped or cut is added to ``result``."""
+    if on_error not in ("raise", "skip") or truncate not in (None, "end"):
+        raise InputError(f"on_error is {on_error!r} and truncate {truncate!r}; use raise or skip, and None or 'end'")
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError("the tokenizer gives no character offsets; use its fast version (a tokenizer.json)")
+    chat = resolve_template(tokenizer, template)
+    notes = result if result is not None else TokenizeResult()
+
+    def bad(record: Record, reason: str) -> None:
+        if on_error == "raise":
+            raise InputError(f"record {record.id}: {reason}")
+        notes.skipped.append(SkippedRecord(record.id, reason))
+
+    source = iter(records)
+    while chunk := list(islice(source, _BATCH)):
+        rendered: list[tuple[Record, Rendered]] = []
+        for record in chunk:
+            try:
+                rendered.append((record, render_conversation(with_system(record.messages, system), chat)))
+            except InputError as error:
+                bad(record, str(error))
+        if not rendered:
+            continue
+        for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer)):
+            example = _example(record, text, ids, offsets, tokenizer, chat)
+            if max_length is not None and len(example) > max_length:
+                if truncate is None:
+                    bad(
+                        record,
+                        f"{len(example)} tokens are more than max_length {max_length}; raise it, remove the record, or "
+                        "set truncate='end'",
+                    )
+                    continue
+                example = _cut(example, max_length)
+                notes.truncated.append(record.id)
+            if not example.loss_mask.any():
+                bad(record, f"no response token is left within max_length {max_length}; every token is masked")
+                continue
+            yield example
+
+
+def _encode(texts: list[str], tokenizer: Any) -> Iterator[tuple[Sequence[int], NDArray[np.int32]]]:
+    """Ids and offsets of each text, no special tokens added, nothing cut or padded."""
+    core = tokenizer.backend_tokenizer
+    if core.truncation is None and core.padding is None:  # the same without building what is not used
+        for encoding in core.encode_batch(texts, add_special_tokens=False):
+            yield encoding.ids, _offsets(encoding.offsets)
+        return
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"]):
+        yield ids, _offsets(offsets)
+
+
+def _offsets(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+    flat = np.fromiter(chain.from_iterable(offsets), dtype=np.int32, count=2 * len(offsets))
+    return flat.reshape(-1, 2)
+
+
+def _example(
+    record: Record,
+    rendered: Rendered,
+    ids: Sequence[int],
+    offsets: NDArray[np.int32],
+    tokenizer: Any,
+    chat: ChatTemplate,
+) -> TokenizedExample:
+    """A token is under the loss when it begins inside a span; where one would straddle a border, the pieces
+    between borders are encoded apart, as they are when the model generates."""
+    if _straddles(offsets, rendered.spans):
+        ids, offsets = _encode_apart(rendered, tokenizer)
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    mask = np.zeros(len(ids), dtype=np.bool_)
+    for start, end in rendered.spans:
+        mask |= (starts >= start) & (ends <= end) & (ends > starts)
+    if len(mask):
+        mask[0] = False
+    return TokenizedExample(
+        id=record.id,
+        input_ids=np.asarray(ids, dtype=np.int64),
+        loss_mask=mask,
+        offsets=offsets,
+        text=rendered.text,
+        response_start=rendered.response_start,
+        weight=record.weight,
+    )
+
+
+def _straddles(offsets: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> bool:
+    borders = np.asarray(spans, dtype=np.int32).reshape(-1)
+    inside = (offsets[:, :1] < borders) & (borders < offsets[:, 1:])
+    return bool(inside.any())
+
+
+def _encode_apart(rendered: Rendered, tokenizer: Any) -> tuple[list[int], NDArray[np.int32]]:
+    cuts = sorted({0, len(rendered.text), *chain.from_iterable(rendered.spans)})
+    ids: list[int] = []
+    parts = []
+    for start, end in pairwise(cuts):
+        [(piece, offsets)] = _encode([rendered.text[start:end]], tokenizer)
+        ids.extend(piece)
+        parts.append(offsets + np.int32(start))
+    return ids, np.concatenate(parts)
+
+
+def _cut(example: TokenizedExample, length: int) -> TokenizedExample:
+    return TokenizedExample(
+        id=example.id,
+        input_ids=example.input_ids[:length],
+        loss_mask=example.loss_mask[:length],
+        offsets=example.offsets[:length],
+        text=example.text,
+        response_start=example.response_start,
+        weight=example.weight,
+        token_weights=None if example.token_weights is None else example.token_weights[:length],
+    )

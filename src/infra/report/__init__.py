@@ -1,0 +1,36 @@
+"""The page and the explorer: what a run found, down to the coloured tokens.
+
+In a program, in the terminal, in a notebook, and as a local web site::
+
+    render_report(ReportData("My run", results=..., tables={"effects": df}, examples=[...]), Path("report.html"))
+    print_summary(read_json(run / "summary.json"))
+    show_tokens(view, "math")
+    serve(run)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.report.data import TABLE_COLUMNS, ExampleView, ReportData
+from infra.report.page import render_report
+from infra.report.terminal import print_summary
+from infra.report.tokenmap import TokenMap, show_tokens
+
+__all__ = [
+    "TABLE_COLUMNS",
+    "ExampleView",
+    "ReportData",
+    "TokenMap",
+    "print_summary",
+    "render_report",
+    "serve",
+    "show_tokens",
+]
+
+
+def serve(run_dir: Path, host: str = "127.0.0.1", port: int = 7860, compare: Path | None = None) -> None:
+    """Serve the explorer of a run until interrupted; see :func:`infra.report.explorer.serve`."""
+    from infra.report.explorer import serve as serve_explorer
+
+    serve_explorer(run_dir, host, port, compare)

@@ -1,0 +1,204 @@
+"""The explorer's web application: a page, its assets, and questions answered from the run.
+
+Every answer carries a content policy that forbids other origins, and requests are accepted only under the names the
+server was started with, so that a page elsewhere cannot read the run through the reader's browser.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from infra import __version__
+from infra.errors import InfraError, InputError
+from infra.report.encode import encode_example, plain
+from infra.report.explorer import compare, queries
+from infra.report.explorer.example import Opener
+from infra.report.explorer.index import RunIndex
+from infra.report.explorer.rows import PAGE, Query, facets, find_rows
+from infra.report.page import asset, script
+from infra.report.tablespec import table_spec
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+REPORT_POLICY = "frame-ancestors 'none'"
+Answer = Callable[[Request], Any]
+
+
+def build_app(
+    run: RunIndex, other: RunIndex | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost")
+) -> Starlette:
+    """The application over ``run``, comparing it with ``other`` where given; ``hosts`` are the accepted Host names."""
+    opener = Opener(run)
+    api: Mapping[str, Answer] = {
+        "run": partial(_run, run=run, other=other, opener=opener),
+        "rows": partial(_rows, run=run),
+        "queries": partial(_queries, run=run),
+        "query": lambda request: queries.open_query(run, request.query_params["query"]),
+        "links": lambda request: queries.queries_of(run, request.query_params["id"]),
+        "scale": lambda request: opener.scale(request.query_params["target"]),
+        "tables": lambda request: _tables(run),
+        "compare": partial(_compare, run=run, other=other),
+    }
+    routes = [
+        Route("/", partial(_text, "explorer.html", "text/html")),
+        Route("/explorer.css", partial(_css)),
+        Route("/explorer.js", partial(_js)),
+        Route("/report", partial(_report, run=run)),
+        Route("/api/example", partial(_example, run=run, opener=opener)),
+        *(Route(f"/api/{name}", partial(_json, answer=answer)) for name, answer in api.items()),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
+
+
+async def _text(name: str, media: str, request: Request) -> Response:
+    return Response(asset(name), media_type=media, headers=HEADERS)
+
+
+async def _css(request: Request) -> Response:
+    return Response(
+        "".join(map(asset, ("base.css", "tokens.css", "explorer.css"))), media_type="text/css", headers=HEADERS
+    )
+
+
+async def _js(request: Request) -> Response:
+    names = ("common.js", "tables.js", "codec.js", "tokens.js", "explorer.js")
+    return Response(script(*names), media_type="text/javascript", headers=HEADERS)
+
+
+async def _report(request: Request, run: RunIndex) -> Response:
+    file = run.root / "report.html"
+    if not file.is_file():
+        return Response("this run has no report.html", status_code=404, media_type="text/plain", headers=HEADERS)
+    return FileResponse(file, headers={**HEADERS, "Content-Security-Policy": REPORT_POLICY})
+
+
+async def _json(request: Request, answer: Answer) -> Response:
+    try:
+        return JSONResponse(await run_in_threadpool(answer, request), headers=HEADERS)
+    except InfraError as error:
+        return JSONResponse({"error": str(error)}, status_code=400, headers=HEADERS)
+    except KeyError as error:
+        return JSONResponse({"error": f"the request lacks {error}"}, status_code=400, headers=HEADERS)
+
+
+async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
+    """The blob of one example with the tokens of one target, or of one query."""
+
+    def work() -> bytes:
+        id_ = request.query_params["id"]
+        query = request.query_params.get("query")
+        view = opener.open(id_, request.query_params.get("target") if query is None else None)
+        if query is not None:
+            values = queries.query_tokens(run, query, id_)
+            if values is None or len(values) != len(view.token_offsets):
+                raise InputError(f"no token scores of example {id_} were kept for query {query}")
+            view = view.__class__(
+                view.id,
+                view.attributes,
+                view.text,
+                view.token_offsets,
+                view.loss_mask,
+                {"loss": np.asarray(values)[None]},
+                [f"query {query}"],
+                view.steps,
+            )
+        return encode_example(view, None)
+
+    try:
+        return Response(await run_in_threadpool(work), media_type="application/octet-stream", headers=HEADERS)
+    except InfraError as error:
+        return JSONResponse({"error": str(error)}, status_code=400, headers=HEADERS)
+    except KeyError as error:
+        return JSONResponse({"error": f"the request lacks {error}"}, status_code=400, headers=HEADERS)
+
+
+def _run(request: Request, run: RunIndex, other: RunIndex | None, opener: Opener) -> dict[str, Any]:
+    return {
+        "name": run.root.resolve().name, "version": __version__, "n": run.n, "targets": run.targets,
+        "token_targets": opener.available(), "facets": facets(run), "columns": run.columns,
+        "searchable": run.searchable.is_set(), "search_problem": run.search_problem,
+        "queries": queries.has_queries(run), "report": (run.root / "report.html").is_file(),
+        "other": None if other is None else other.root.resolve().name,
+        "shared": [] if other is None else compare.shared_targets(run, other),
+    }  # fmt: skip
+
+
+def parse_query(parameters: Mapping[str, str]) -> Query:
+    """A :class:`Query` from the list's URL parameters. Raises :class:`InputError` naming a malformed one."""
+    try:
+        equals = json.loads(parameters.get("equals") or "{}")
+        ranges = json.loads(parameters.get("ranges") or "{}")
+        return Query(
+            search=parameters.get("search", "")[:400],
+            equals={str(k): ["\0" if x is None else str(x) for x in v] for k, v in equals.items()},
+            ranges={str(k): (_bound(v[0]), _bound(v[1])) for k, v in ranges.items()},
+            sort=parameters.get("sort", ""),
+            descending=parameters.get("way", "desc") != "asc",
+            offset=int(parameters.get("offset", "0")),
+            limit=int(parameters.get("limit", str(PAGE))),
+        )
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"the list cannot be asked like this: {error}") from error
+
+
+def _bound(value: Any) -> float | None:
+    return None if value is None or value == "" else float(value)
+
+
+def _rows(request: Request, run: RunIndex) -> dict[str, Any]:
+    return find_rows(run, parse_query(request.query_params))
+
+
+def _queries(request: Request, run: RunIndex) -> dict[str, Any]:
+    if not queries.has_queries(run):
+        return {"total": 0, "rows": []}
+    p = request.query_params
+    return queries.find_queries(run, p.get("search", ""), p.get("target", ""), int(p.get("offset", "0")))
+
+
+def _tables(run: RunIndex) -> list[dict[str, Any]]:
+    folder = run.root / "results" / "tables"
+    return [table_spec(f.stem, pd.read_parquet(f), limit=25) for f in sorted(folder.glob("*.parquet"))]
+
+
+def _compare(request: Request, run: RunIndex, other: RunIndex | None) -> dict[str, Any]:
+    if other is None:
+        raise InputError("no second run was given; start with --compare RUN")
+    ranks = compare.rank_changes(run, other, request.query_params["target"])
+    effects = compare.effect_differences(run, other)
+    return {
+        "n": ranks["n"], "spearman": plain(ranks["spearman"]),
+        "ranks": table_spec("rank_changes", ranks["table"], limit=25),
+        "effects": None if effects is None else table_spec("effect_differences", effects, limit=25),
+        "recipe": table_spec("recipe_differences", compare.recipe_differences(run, other), limit=50),
+    }  # fmt: skip
+
+
+def open_roots(run: Path, other: Path | None) -> tuple[RunIndex, RunIndex | None]:
+    """Both runs opened, the second without its texts indexed."""
+    from infra.report.explorer.index import open_run
+
+    return open_run(run), None if other is None else open_run(other, words=False)

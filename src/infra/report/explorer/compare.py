@@ -1,0 +1,91 @@
+"""Two runs side by side: how each example's rank moved, which effects differ, what the recipes say differently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from infra.errors import InfraError, InputError
+from infra.report.explorer.index import RunIndex
+from infra.report.runinfo import flat
+from infra.store import read_json
+
+EFFECT_KEYS = ("target", "attribute", "value", "domain", "form")
+
+
+def shared_targets(a: RunIndex, b: RunIndex) -> list[str]:
+    """Targets that both runs score, in the first run's order."""
+    return [t for t in a.targets if t in b.targets]
+
+
+def rank_changes(a: RunIndex, b: RunIndex, target: str, limit: int = 200) -> dict[str, Any]:
+    """Ranks among the examples that both runs scored (1 = most helpful): their correlation and the largest moves.
+
+    ``{"n", "spearman", "table"}`` with ``table`` columns id, rank_a, rank_b, change (up is positive), score_a, score_b.
+    Raises :class:`InputError` when the target is not in both.
+    """
+    if target not in shared_targets(a, b):
+        raise InputError(
+            f"target '{target}' is not in both runs; they share {', '.join(shared_targets(a, b)) or 'none'}"
+        )
+    column = '"score_' + target.replace('"', '""') + '"'
+    frames = [
+        run.cursor()
+        .execute(
+            f"SELECT id, any_value(preview) AS preview, any_value({column}) AS score FROM examples "
+            f"WHERE {column} IS NOT NULL GROUP BY id"
+        )
+        .fetch_df()
+        for run in (a, b)
+    ]
+    both = frames[0].merge(frames[1].drop(columns="preview"), on="id", suffixes=("_a", "_b"))
+    for side in "ab":
+        both[f"rank_{side}"] = both[f"score_{side}"].rank(ascending=False)
+    both["change"] = both["rank_a"] - both["rank_b"]
+    rho = both["rank_a"].corr(both["rank_b"]) if len(both) > 2 else None
+    order = both["change"].abs().sort_values(ascending=False, kind="stable").index[:limit]
+    table = both.loc[order, ["id", "rank_a", "rank_b", "change", "score_a", "score_b", "preview"]]
+    return {"n": len(both), "spearman": rho, "table": table.reset_index(drop=True)}
+
+
+def effect_differences(a: RunIndex, b: RunIndex) -> pd.DataFrame | None:
+    """Effects of both runs joined on their cell, largest difference first; ``apart`` where the intervals do
+    not meet.
+    """
+    one, two = _table(a, "effects"), _table(b, "effects")
+    if one is None or two is None:
+        return None
+    kept = [*EFFECT_KEYS, "effect", "low", "high"]
+    left, right = (frame[kept].assign(value=frame["value"].astype(str)) for frame in (one, two))
+    both = left.merge(right, on=list(EFFECT_KEYS), suffixes=("_a", "_b"))
+    both["difference"] = both["effect_b"] - both["effect_a"]
+    both["apart"] = (both["low_a"] > both["high_b"]) | (both["low_b"] > both["high_a"])
+    order = both["difference"].abs().sort_values(ascending=False, kind="stable").index
+    first = [*EFFECT_KEYS, "effect_a", "effect_b", "difference", "apart"]
+    return both.loc[order, [*first, *(c for c in both.columns if c not in first)]].reset_index(drop=True)
+
+
+def recipe_differences(a: RunIndex, b: RunIndex) -> pd.DataFrame:
+    """Settings that differ: ``setting, a, b``; a setting only one recipe has is '–' in the other."""
+    left, right = (dict(flat(_recipe(run))) for run in (a, b))
+    keys = [k for k in {**left, **right} if left.get(k) != right.get(k)]
+    return pd.DataFrame(
+        [{"setting": k, "a": left.get(k, "–"), "b": right.get(k, "–")} for k in keys], columns=["setting", "a", "b"]
+    )
+
+
+def _recipe(run: RunIndex) -> Any:
+    try:
+        return read_json(run.root / "recipe.json")
+    except InfraError:
+        return {}
+
+
+def _table(run: RunIndex, name: str) -> pd.DataFrame | None:
+    for folder in ("results/tables", "effects", "tables"):
+        file = run.root / folder / f"{name}.parquet"
+        if file.is_file():
+            frame = pd.read_parquet(file)
+            return frame if len(frame) else None
+    return None

@@ -1,0 +1,205 @@
+"""A run folder as the explorer sees it: example rows in DuckDB, words of the texts, where each row's tokens lie.
+
+What costs time (the words of every text) is kept in ``<run>/.explorer/index.duckdb`` and made again when the files it
+was made from change. Token scores and texts stay in the run's Parquet files and are read one row at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from infra.errors import ArtifactError
+
+INDEX_VERSION = 1
+_RESERVED = ("_row", "_text")
+
+
+@dataclass
+class RunIndex:
+    """An opened run. ``columns``: attribute name -> 'text', 'number' or 'flag'; ``targets`` in the file's order."""
+
+    root: Path
+    database: duckdb.DuckDBPyConnection
+    columns: dict[str, str]
+    targets: list[str]
+    n: int
+    rows: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
+    searchable: threading.Event = field(default_factory=threading.Event)
+    search_problem: str = ""
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own for one request or thread."""
+        return self.database.cursor()
+
+    def place(self, kind: str, id_: str) -> tuple[Path, int] | None:
+        """File and row of an id among the ``records`` or ``tokens`` files."""
+        return self.rows.get(kind, {}).get(id_)
+
+
+def open_run(root: Path, *, words: bool = True, wait: bool = False) -> RunIndex:
+    """Open a run for browsing. Words are indexed in the background unless ``wait``; without ``words``, not at all.
+
+    Raises :class:`ArtifactError` when the folder holds no scored examples or a file cannot be read.
+    """
+    root = Path(root)
+    examples = root / "scores" / "examples.parquet"
+    if not examples.is_file():
+        raise ArtifactError(
+            f"{examples} is missing: {root} is not the folder of a finished `infra run` or `infra score`; "
+            "give that folder, or finish the run with the same command"
+        )
+    database = _database(root, examples)
+    try:
+        _load_examples(database, examples)
+    except duckdb.Error as error:
+        raise ArtifactError(f"{examples} cannot be read ({_first(error)}); delete it and run again") from error
+    described = database.execute("DESCRIBE examples").fetchall()
+    kinds = {name: kind_of(sql) for name, sql, *_ in described}
+    for needed in ("id",):
+        if needed not in kinds:
+            raise ArtifactError(f"{examples} has no column '{needed}'; run the scores stage again")
+    targets = [c.removeprefix("score_") for c in kinds if c.startswith("score_")]
+    columns = {
+        c: k for c, k in kinds.items() if k and not c.startswith("score_") and c not in (*_RESERVED, "preview", "id")
+    }
+    n = int(_one(database.execute("SELECT count(*) FROM examples")))
+    run = RunIndex(root, database, columns, targets, n)
+    run.rows["records"] = _places(sorted((root / "records").glob("*.parquet")))
+    run.rows["tokens"] = _places(_token_files(root))
+    if words:
+        thread = threading.Thread(target=_index_words, args=(run,), daemon=True)
+        thread.start()
+        if wait:
+            thread.join()
+    return run
+
+
+def kind_of(sql_type: str) -> str:
+    """How a column can be filtered: 'text', 'number', 'flag', or '' for lists and other shapes."""
+    base = sql_type.split("(")[0]
+    if sql_type.endswith("[]"):
+        return ""
+    if base in ("VARCHAR", "ENUM"):
+        return "text"
+    if base == "BOOLEAN":
+        return "flag"
+    numeric = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+    return "number" if base in (*numeric, "FLOAT", "DOUBLE", "DECIMAL") else ""
+
+
+def _token_files(root: Path) -> list[Path]:
+    single = root / "scores" / "tokens.parquet"
+    return ([single] if single.is_file() else []) + sorted((root / "scores" / "tokens").glob("*.parquet"))
+
+
+def _places(files: list[Path]) -> dict[str, tuple[Path, int]]:
+    """id -> (file, row number), from the id columns alone. The first file wins."""
+    found: dict[str, tuple[Path, int]] = {}
+    for file in files:
+        try:
+            parquet = pq.ParquetFile(file)
+            if "id" not in parquet.schema_arrow.names:
+                continue
+            ids = parquet.read(columns=["id"]).column("id").to_pylist()
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{file} cannot be read ({_first(error)}); delete it and run again") from error
+        for row, id_ in enumerate(ids):
+            found.setdefault(str(id_), (file, row))
+    return found
+
+
+def _fingerprint(root: Path, examples: Path) -> str:
+    """Changes when a file that the index is made from changes."""
+    others = (root / "spans" / "steps.parquet", root / "scores" / "queries.parquet")
+    files = [examples, *sorted((root / "records").glob("*.parquet")), *(f for f in others if f.is_file())]
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256(json.dumps([INDEX_VERSION, stats]).encode()).hexdigest()[:16]
+
+
+def _database(root: Path, examples: Path) -> duckdb.DuckDBPyConnection:
+    """The index file beside the run; in the temporary folder where the run cannot be written to."""
+    name = f"index-{_fingerprint(root, examples)}.duckdb"
+    places = [root / ".explorer", Path(tempfile.gettempdir()) / f"infra-explorer-{os.getuid()}"]
+    for place in places:
+        try:
+            place.mkdir(mode=0o700, exist_ok=True)
+            if place.stat().st_uid != os.getuid():
+                continue  # somebody else's folder in the shared temporary one
+            for old in place.glob("index-*.duckdb") if place == places[0] else ():
+                if old.name != name:
+                    old.unlink(missing_ok=True)
+            return duckdb.connect(str(place / name))
+        except (OSError, duckdb.Error):
+            continue
+    return duckdb.connect(":memory:")
+
+
+def _load_examples(database: duckdb.DuckDBPyConnection, examples: Path) -> None:
+    tables = {name for (name,) in database.execute("SHOW TABLES").fetchall()}
+    if "examples" not in tables:
+        database.execute(
+            "CREATE TABLE examples AS SELECT (row_number() OVER () - 1)::INTEGER AS _row, * FROM read_parquet(?)",
+            [str(examples)],
+        )
+
+
+def _index_words(run: RunIndex) -> None:
+    """Words of every text, as (word number, row) pairs in word order, so that a prefix is one range."""
+    con = run.cursor()
+    try:
+        tables = {name for (name,) in con.execute("SHOW TABLES").fetchall()}
+        if "vocabulary" not in tables or "postings" not in tables:
+            con.execute("BEGIN")
+            con.execute(f"CREATE TEMP TABLE pairs AS {_pairs_sql(run)}")
+            con.execute(
+                "CREATE OR REPLACE TABLE vocabulary AS SELECT (row_number() OVER (ORDER BY word))::INTEGER AS number, "
+                "word FROM (SELECT DISTINCT word FROM pairs) ORDER BY word"
+            )
+            con.execute(
+                "CREATE OR REPLACE TABLE postings AS SELECT v.number, p._row FROM pairs p "
+                "JOIN vocabulary v USING (word) ORDER BY v.number, p._row"
+            )
+            con.execute("DROP TABLE pairs")
+            con.execute("COMMIT")
+        run.searchable.set()
+    except duckdb.Error as error:
+        run.search_problem = f"texts could not be indexed for search: {_first(error)}"
+    finally:
+        con.close()
+
+
+def _pairs_sql(run: RunIndex) -> str:
+    """SQL for distinct (word, row): over the records' messages where they are, else over the previews."""
+    files = sorted((run.root / "records").glob("*.parquet"))
+    with_messages = [f for f in files if "messages" in pq.read_schema(f).names]
+    words = "unnest(list_distinct(string_split(regexp_replace(lower({text}), '[^\\w]+', ' ', 'g'), ' '))) AS word"
+    if with_messages:
+        names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in with_messages)
+        source = (
+            f"SELECT e._row, unnest(r.messages).content AS text FROM read_parquet([{names}], union_by_name=true) r "
+            "JOIN examples e ON e.id = r.id"
+        )
+    elif "preview" in {name for name, *_ in run.cursor().execute("DESCRIBE examples").fetchall()}:
+        source = "SELECT _row, preview AS text FROM examples"
+    else:
+        source = "SELECT _row, id AS text FROM examples"
+    inner = f"SELECT _row, {words.format(text='text')} FROM ({source})"
+    return f"SELECT DISTINCT left(word, 64) AS word, _row FROM ({inner}) WHERE word <> ''"
+
+
+def _one(result: duckdb.DuckDBPyConnection) -> int:
+    row = result.fetchone()
+    return row[0] if row else 0
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

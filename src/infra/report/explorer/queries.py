@@ -1,0 +1,113 @@
+"""Follow one query (a correct response inside a target) to the examples it gains and loses most from, and back.
+
+``scores/queries.parquet`` holds a row per query, side and rank: ``query, target, text, side`` ('top' or 'bottom'),
+``rank, id, influence`` and, where they were kept, ``tokens`` (float32 list: the example's token scores for this query).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.errors import InputError
+from infra.report.encode import plain
+from infra.report.explorer.index import RunIndex
+
+COLUMNS = ("query", "target", "text", "side", "rank", "id", "influence")
+
+
+def has_queries(run: RunIndex) -> bool:
+    """Whether the run kept per-query tops and bottoms."""
+    return _file(run).is_file()
+
+
+def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int = 0, limit: int = 50) -> dict[str, Any]:
+    """``{"total", "rows": [{query, target, text, best, worst}]}``: the queries whose text holds every word."""
+    con = _ready(run)
+    words = search.lower().split()
+    where = " AND ".join(
+        ["true", *("lower(text) LIKE '%' || ? || '%'" for _ in words), *(["target = ?"] if target else [])]
+    )
+    values: list[Any] = [*words, *([target] if target else [])]
+    base = f"FROM query_texts WHERE {where}"
+    rows = con.execute(
+        f"SELECT query, target, left(text, 200), best, worst {base} ORDER BY query LIMIT ? OFFSET ?",
+        [*values, limit, offset],
+    ).fetchall()
+    total = con.execute(f"SELECT count(*) {base}", values).fetchone()
+    names = ("query", "target", "text", "best", "worst")
+    return {"total": total[0] if total else 0, "rows": [dict(zip(names, map(plain, r))) for r in rows]}
+
+
+def open_query(run: RunIndex, query: str) -> dict[str, Any]:
+    """The query's text and its most helpful and most harmful examples. Raises :class:`InputError` when unknown."""
+    con = _ready(run)
+    head = con.execute("SELECT target, text FROM query_texts WHERE query = ?", [query]).fetchone()
+    if head is None:
+        raise InputError(f"this run has no query '{query}'")
+    rows = con.execute(
+        "SELECT r.side, r.rank, r.id, r.influence, e.preview FROM query_rows r LEFT JOIN examples e ON e.id = r.id "
+        "WHERE r.query = ? ORDER BY r.side DESC, r.rank",
+        [query],
+    ).fetchall()
+    names = ("side", "rank", "id", "influence", "preview")
+    return {
+        "query": query,
+        "target": head[0],
+        "text": plain(head[1]),
+        "rows": [dict(zip(names, map(plain, r))) for r in rows],
+    }
+
+
+def queries_of(run: RunIndex, id_: str) -> list[dict[str, Any]]:
+    """The queries that have an example among their top or bottom: the way back."""
+    if not has_queries(run):
+        return []
+    rows = (
+        _ready(run)
+        .execute(
+            "SELECT r.query, q.target, r.side, r.rank, r.influence, left(q.text, 160) FROM query_rows r "
+            "JOIN query_texts q USING (query) WHERE r.id = ? ORDER BY r.rank LIMIT 200",
+            [id_],
+        )
+        .fetchall()
+    )
+    names = ("query", "target", "side", "rank", "influence", "text")
+    return [dict(zip(names, map(plain, r))) for r in rows]
+
+
+def query_tokens(run: RunIndex, query: str, id_: str) -> NDArray[np.float32] | None:
+    """Token scores ``[T]`` of an example for a query, where the run kept them."""
+    con = run.cursor()
+    names = {d[0] for d in con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(_file(run))]).fetchall()}
+    if "tokens" not in names:
+        return None
+    row = con.execute(
+        "SELECT tokens FROM read_parquet(?) WHERE query = ? AND id = ? LIMIT 1", [str(_file(run)), query, id_]
+    ).fetchone()
+    return None if row is None or row[0] is None else np.asarray(row[0], dtype=np.float32)
+
+
+def _file(run: RunIndex) -> Any:
+    return run.root / "scores" / "queries.parquet"
+
+
+def _ready(run: RunIndex) -> Any:
+    """A cursor with ``query_rows`` and ``query_texts`` made."""
+    con = run.cursor()
+    if not con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'query_texts'").fetchone():
+        file = str(_file(run))
+        con.execute(
+            "CREATE OR REPLACE TABLE query_rows AS SELECT query, side, rank, id, influence FROM read_parquet(?) "
+            "ORDER BY query, side, rank",
+            [file],
+        )
+        con.execute(
+            "CREATE OR REPLACE TABLE query_texts AS SELECT query, any_value(target) AS target, "
+            "any_value(text) AS text, max(influence) AS best, min(influence) AS worst "
+            "FROM read_parquet(?) GROUP BY query ORDER BY query",
+            [file],
+        )
+    return con

@@ -1,0 +1,116 @@
+"""A run in the terminal: the answer in sentences, and small tables under it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from infra.report.data import ReportData
+from infra.report.honesty import caveats
+from infra.report.seeds import over_seeds
+from infra.report.sentences import answer, detectable, interval
+from infra.report.wording import arm_name, is_number, number, percent, points, short_contrast, signed
+
+_TONES = {"up": "blue", "down": "dark_orange", "open": "dim", "plain": "default"}
+
+
+def print_summary(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the answer, what to beware of, accuracies, contrasts and predicted against measured.
+
+    ``results`` is the content of ``summary.json`` or ``results.json``; tables that are not in it are left out.
+    """
+    console = console or Console()
+    inner = results["results"] if isinstance(results.get("results"), Mapping) else results
+    rows = inner.get("tables")
+    tables = {name: pd.DataFrame(t) for name, t in rows.items()} if isinstance(rows, Mapping) else {}
+    data = ReportData(str(inner.get("name", "run")), bool(inner.get("quick")), (), inner, tables)
+    console.print(f"\n[bold]{escape(data.title)}[/bold]")
+    for sentence in answer(data):
+        console.print(f"  [{_TONES[sentence.tone]}]•[/] {escape(sentence.text)}", highlight=False)
+    for note in caveats(data):
+        console.print(f"  [yellow]![/] {escape(note)}", highlight=False)
+    for build in (_accuracy, _contrasts, _arms, _stages):
+        shown = build(tables, results)
+        if shown is not None:
+            console.print(shown)
+
+
+def _table(title: str, *columns: str) -> Table:
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+    return made
+
+
+def _has(tables: Mapping[str, pd.DataFrame], name: str) -> bool:
+    return name in tables and len(tables[name]) > 0
+
+
+def _accuracy(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:
+    if not _has(tables, "accuracy"):
+        return None
+    means = over_seeds(tables["accuracy"], ["arm", "task"])
+    tasks = list(dict.fromkeys(means["task"]))
+    made = _table("Held-out accuracy, mean over seeds", "arm", *map(str, tasks))
+    for arm in dict.fromkeys(means["arm"]):
+        mine = means[means["arm"] == arm].set_index("task")
+        cells = []
+        for task in tasks:
+            if task not in mine.index:
+                cells.append("–")
+                continue
+            row = mine.loc[task]
+            reach = f" [{percent(row['low'])}, {percent(row['high'])}]" if is_number(row["low"]) else ""
+            cells.append(escape(percent(row["accuracy"]) + reach))
+        made.add_row(escape(arm_name(str(arm))), *cells)
+    return made
+
+
+def _contrasts(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:
+    if not _has(tables, "contrasts"):
+        return None
+    made = _table("Contrasts of accuracy, points (* primary)", "contrast", "task", "difference", "interval", "MDE")
+    for _, row in tables["contrasts"].iterrows():
+        name = short_contrast(str(row["contrast"])) + (" *" if row["role"] == "primary" else "")
+        reach = interval(row["low"], row["high"]) if is_number(row["low"]) else "–"
+        made.add_row(
+            escape(name), escape(str(row["task"])), points(row["difference"]), escape(reach),
+            points(detectable(row), sign=False),
+        )  # fmt: skip
+    return made
+
+
+def _arms(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:
+    if not _has(tables, "arms"):
+        return None
+    made = _table("Change of f: predicted and measured", "arm", "target", "predicted", "measured", "interval")
+    for row in tables["arms"].to_dict("records"):
+        if ":" in str(row["target"]):
+            continue
+        reach = f"[{number(row['f_low'])}, {number(row['f_high'])}]" if is_number(row["f_low"]) else "–"
+        made.add_row(
+            escape(arm_name(str(row["arm"]))), escape(str(row["target"])), signed(row["predicted"]),
+            signed(row["measured_f"]), escape(reach),
+        )  # fmt: skip
+    return made
+
+
+def _stages(_: Mapping[str, pd.DataFrame], results: Mapping[str, Any]) -> Table | None:
+    runtime = results.get("runtime")
+    stages = runtime.get("stages") if isinstance(runtime, Mapping) else None
+    if not isinstance(stages, Mapping) or not stages:
+        return None
+    made = _table("Stages", "stage", "seconds", "peak GiB")
+    longest = sorted(stages.items(), key=lambda kv: -kv[1]["seconds"])[:8]
+    for name, cost in longest:
+        made.add_row(escape(name), f"{cost['seconds']:.1f}", f"{cost['peak_memory_bytes'] / 2**30:.2f}")
+    if len(stages) > len(longest):
+        rest = sum(c["seconds"] for c in stages.values()) - sum(c["seconds"] for _, c in longest)
+        made.add_row(f"{len(stages) - len(longest)} others", f"{rest:.1f}", "")
+    return made

@@ -1,0 +1,30 @@
+"""Data in, better data out: the arms and their manifests, selection, pruning, weights and truncation."""
+
+from infra.reweight.arms import make_arm
+from infra.reweight.guided import influence_swap, random_prune, random_selection
+from infra.reweight.items import ARM_NAMES, DIRECTIONS, Arm, ArmItem, build_arm
+from infra.reweight.select import Selection, prune, select, utility
+from infra.reweight.truncate import Truncation, truncate
+from infra.reweight.weights import Weighting, example_weights, token_weights, weigh
+
+__all__ = [
+    "ARM_NAMES",
+    "DIRECTIONS",
+    "Arm",
+    "ArmItem",
+    "Selection",
+    "Truncation",
+    "Weighting",
+    "build_arm",
+    "example_weights",
+    "influence_swap",
+    "make_arm",
+    "prune",
+    "random_prune",
+    "random_selection",
+    "select",
+    "token_weights",
+    "truncate",
+    "utility",
+    "weigh",
+]

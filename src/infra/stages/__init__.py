@@ -1,0 +1,221 @@
+"""The whole job as a list of stages, and the command that runs them."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from infra.recipe import Recipe
+from infra.stages.runner import PeakMemory, Stage, check_order, plan_table, run_stages
+from infra.store import RunFolder, read_json, sha256_file, write_json, write_text
+
+__all__ = ["Stage", "check_order", "plan_table", "prepare", "run_recipe", "run_stages", "stages_of", "summary"]
+
+
+def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
+    """Every stage of a recipe, in order, with the settings and inputs that determine its bytes."""
+    from infra.stages import attribute, data, experiment, page, spans, targets, train
+
+    def settings(*names: str) -> dict[str, Any]:
+        dumped = recipe.model_dump(mode="json", by_alias=True)
+        return {n: dumped[n] for n in names}
+
+    base = train.base_path(recipe, folder)
+    first = str(folder / "sft/original-s0/model")
+    files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)] + [t.path for t in recipe.tasks if t.path]
+    inputs = {f: sha256_file(Path(f)) for f in files if Path(f).is_file()}
+    trained = recipe.model.pretrain is not None
+    model_input = {} if trained else {"base model": train.base_hash(recipe)}
+    needs_base = ("base",) if trained else ()
+    names = experiment.models_of(recipe)
+    original = [m for m in names if m[0] == "sft"]
+    arms = [m for m in names if m[0] != "sft"]
+
+    out = [
+        Stage(
+            "records",
+            partial(data.make_records, recipe=recipe),
+            (),
+            {**settings("data", "tasks"), "instruct": recipe.eval.instruct},
+            inputs,
+        )
+    ]
+    if trained:
+        out.append(
+            Stage("base", partial(train.run_base, recipe=recipe), ("records",), settings("model", "seed", "threads"))
+        )
+
+    def sft(arm: str, seed: int, stage: str) -> Stage:
+        source = folder / ("records/train.parquet" if arm == "sft" else f"arms/{arm}.parquet")
+        needs = ("records", *needs_base, *(() if arm == "sft" else ("arms",)))
+        config = {**settings("sft", "model", "threads"), "arm": arm, "seed": seed}
+        return Stage(stage, partial(train.run_sft, recipe=recipe, seed=seed, data=source), needs, config, model_input)
+
+    def evals(name: str, path: str, needs: tuple[str, ...], arm: bool = False) -> Stage:
+        return Stage(
+            f"evals/{name}",
+            partial(train.run_evals, recipe=recipe, model_path=path, arm=arm),
+            ("records", *needs),
+            {
+                **settings("eval", "threads"),
+                "model": name,
+                "tasks": [t.name for t in recipe.tasks if t.arms or not arm],
+            },
+            model_input if name == "base" else {},
+        )
+
+    out.append(evals("base", base, needs_base))
+    for arm, seed, stage in original:
+        out += [sft(arm, seed, stage), evals(stage.removeprefix("sft/"), str(folder / stage / "model"), (stage,))]
+    explained = ("records", "sft/original-s0")
+    out += [
+        Stage(
+            "responses",
+            partial(train.run_responses, recipe=recipe, model_path=first),
+            explained,
+            settings("targets", "eval", "threads"),
+        ),
+        Stage("targets", partial(targets.run_targets, recipe=recipe), ("records", "responses"), settings("targets")),
+        Stage(
+            "curvature",
+            partial(attribute.run_curvature, recipe=recipe, model_path=first),
+            explained,
+            settings("curvature", "seed", "threads"),
+        ),
+        Stage(
+            "directions",
+            partial(attribute.run_directions, recipe=recipe, model_path=first),
+            (*explained, "targets", "curvature"),
+            settings("targets", "curvature", "threads"),
+        ),
+        Stage(
+            "scores",
+            partial(attribute.run_scores, recipe=recipe, model_path=first),
+            (*explained, "directions"),
+            settings("scores", "threads"),
+        ),
+        Stage(
+            "spans",
+            partial(spans.run_spans, recipe=recipe, model_path=first),
+            (*explained, "directions", "scores"),
+            settings("scores", "seed", "threads"),
+        ),
+        Stage(
+            "effects",
+            partial(experiment.run_effects, recipe=recipe),
+            ("directions", "scores", "spans"),
+            settings("effects", "seed", "arms"),
+        ),
+        Stage("arms", partial(experiment.run_arms, recipe=recipe), ("records", *needs_base), settings("arms", "seed")),
+    ]
+    for arm, seed, stage in arms:
+        out += [sft(arm, seed, stage), evals(stage.removeprefix("sft/"), str(folder / stage / "model"), (stage,), True)]
+    every_sft = tuple(stage for _, _, stage in names)
+    every_eval = ("evals/base", *(f"evals/{stage.removeprefix('sft/')}" for stage in every_sft))
+    out += [
+        Stage(
+            "measure",
+            partial(experiment.run_measure, recipe=recipe),
+            ("records", "targets", "directions", *needs_base, *every_sft),
+            settings("targets"),
+            model_input,
+        ),
+        Stage(
+            "results",
+            partial(experiment.run_results, recipe=recipe),
+            ("records", "targets", "directions", "scores", "effects", "arms", "measure", *every_eval),
+            settings("effects", "seed", "name", "question", "quick", "seeds"),
+        ),
+        Stage(
+            "report",
+            partial(page.run_report, recipe=recipe, model_path=first),
+            ("records", "sft/original-s0", "scores", "spans", "results"),
+            settings("report", "name", "quick", "question"),
+        ),
+    ]
+    check_order(out)
+    return out
+
+
+def threads_of(recipe: Recipe) -> int:
+    """Threads of each job: as set, or this machine's cores (at most 8) shared between the jobs."""
+    return recipe.threads or max(1, min(len(os.sched_getaffinity(0)), 8) // recipe.jobs)
+
+
+def prepare(recipe: Recipe) -> None:
+    """Process-wide settings of a run: number of threads, quiet libraries."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads_of(recipe))
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def run_recipe(recipe: Recipe, folder: Path) -> Path:
+    """Run (or go on with) a recipe in ``folder``. Returns the report's path.
+
+    Writes report.html and summary.json at the top of the folder when every stage is done.
+    """
+    prepare(recipe)
+    run = RunFolder(folder)
+    with run.lock():
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json", by_alias=True))
+        stages = stages_of(recipe, folder)
+        start = time.perf_counter()
+        with PeakMemory() as memory:
+            ran = run_stages(stages, run, recipe.jobs, threads_of(recipe))
+        if ran:
+            entry = {"stage": "(command)", "seconds": round(time.perf_counter() - start, 3), "stages": len(ran)}
+            run.log_runtime({**entry, "peak_memory_bytes": memory.peak, "environment": environment(recipe)})
+        report = folder / "report.html"
+        write_text(report, (run.path("report") / "report.html").read_text(encoding="utf-8"))
+        write_json(folder / "summary.json", summary(run, stages))
+    return report
+
+
+def environment(recipe: Recipe) -> dict[str, Any]:
+    """Versions and host facts: they explain a difference in bytes, and stand outside every hash."""
+    import platform
+
+    import numpy
+    import torch
+    import transformers
+
+    from infra import __version__
+
+    return {
+        "infra": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": numpy.__version__,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "jobs": recipe.jobs,
+        "threads": threads_of(recipe),
+    }
+
+
+def summary(run: RunFolder, stages: list[Stage]) -> dict[str, Any]:
+    """The run's results with the time and peak memory of each stage (those vary, so no hash covers this file)."""
+    times = run.runtimes()
+    per_stage = {
+        s.name: {"seconds": times[s.name]["seconds"], "peak_memory_bytes": times[s.name]["peak_memory_bytes"]}
+        for s in stages
+        if s.name in times
+    }
+    command = times.get("(command)", {})
+    return {
+        "results": read_json(run.path("results") / "results.json"),
+        "runtime": {
+            "last_command": {
+                k: command[k] for k in ("seconds", "stages", "peak_memory_bytes", "environment") if k in command
+            },
+            "seconds_of_all_stages": round(sum(t["seconds"] for t in per_stage.values()), 1),
+            "stages": per_stage,
+        },
+    }

@@ -1,0 +1,281 @@
+"""Stages that experiment and conclude: `arms`, `measure`, `effects`, `results`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from infra.analysis import (
+    accuracy_table,
+    arm_contrasts,
+    domain_means,
+    effects,
+    hypotheses,
+    predicted_vs_measured,
+    span_effects,
+    top_bottom,
+    with_bands,
+)
+from infra.influence import MeanLogLikelihood
+from infra.models import load_model
+from infra.progress import progress
+from infra.recipe import Recipe
+from infra.records import Record
+from infra.reweight import ArmItem, make_arm
+from infra.stages.attribute import load_folds
+from infra.stages.data import load_records, save_records
+from infra.stages.runner import Context
+from infra.stages.targets import fold_names, query_examples
+from infra.stages.train import base_path, encode
+from infra.store import read_json, write_json
+
+
+def items(records: Sequence[Record], lengths: dict[str, int]) -> list[ArmItem]:
+    """What an arm needs to know of each record; a record without a level has difficulty None."""
+    found = [(r, r.attributes.get("difficulty")) for r in records if r.id in lengths]
+    return [
+        ArmItem(r.id, r.domain, int(level) if isinstance(level, int | float) else None, lengths[r.id])
+        for r, level in found
+    ]
+
+
+def run_arms(context: Context, recipe: Recipe) -> None:
+    """Write each arm's training set and its manifest of what changed and why."""
+    base = base_path(recipe, context.folder)
+    sets = {w: load_records(context.dep("records") / f"{w}.parquet") for w in ("train", "pool")}
+    lengths = {e.id: e.n_response_tokens for w in sets for e in encode(sets[w], base, recipe)}
+    by_id = {r.id: r for w in sets for r in sets[w]}
+    a = recipe.arms
+    for name in a.names:
+        arm = make_arm(
+            name,
+            items(sets["train"], lengths),
+            items(sets["pool"], lengths),
+            fraction=a.fraction,
+            seed=recipe.seed,
+            token_matched=a.token_matched,
+            length_matched=a.length_matched,
+            easy=a.easy,
+            hard=a.hard,
+        )
+        save_records([by_id[i] for i in arm.order], context.out / f"{name}.parquet")
+        write_json(context.out / f"{name}.json", {"out": list(arm.out_ids), "in": list(arm.in_ids), **arm.manifest})
+
+
+def models_of(recipe: Recipe) -> list[tuple[str, int, str]]:
+    """(arm, seed, stage) of every fine-tuned model of the run; `sft` is the original training set."""
+    return [
+        (arm, seed, f"sft/{'original' if arm == 'sft' else arm}-s{seed}")
+        for arm in ("sft", *recipe.arms.names)
+        for seed in range(recipe.seeds)
+    ]
+
+
+def run_measure(context: Context, recipe: Recipe) -> None:
+    """f of every model on the same fixed responses: one row per arm, seed and fold."""
+    frame, examples = query_examples(context, recipe, base_path(recipe, context.folder))
+    folds, _, _ = load_folds(context)
+    names = np.array(fold_names(frame))
+    groups = {fold: np.flatnonzero(names == fold) for fold in folds.fold}
+    todo = [("base", 0, base_path(recipe, context.folder))]
+    todo += [(arm, seed, str(context.dep(stage) / "model")) for arm, seed, stage in models_of(recipe)]
+    rows = []
+    with progress(len(todo), context.label, "model") as bar:
+        for arm, seed, path in todo:
+            model, _ = load_model(path, dtype=recipe.model.dtype, device=recipe.model.device)
+            values = MeanLogLikelihood("all", examples, form=recipe.targets.form).values(model)
+            rows += [
+                {"arm": arm, "seed": seed, "fold": n, "f": float(np.mean(values[members]))}
+                for n, members in groups.items()
+            ]
+            bar.advance()
+    pd.DataFrame(rows).to_parquet(context.out / "f.parquet", index=False)
+
+
+def run_effects(context: Context, recipe: Recipe) -> None:
+    """Effects of cells of the training data on every target, from influence alone."""
+    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    fold_scores = np.load(context.dep("scores") / "folds.npy")
+    folds, weights, _ = load_folds(context)
+    targets = by_name(folds, weights)
+    examples = with_bands(table, recipe.arms.easy, recipe.arms.hard)
+    wanted = dict.fromkeys((*recipe.effects.attributes, "difficulty_band"))
+    attributes = tuple(a for a in wanted if a in examples.columns)
+    options: dict[str, Any] = {"n_boot": recipe.effects.bootstrap, "seed": recipe.seed}
+    effects(examples, fold_scores, folds, targets, attributes, **options).to_parquet(
+        context.out / "effects.parquet", index=False
+    )
+    whole = {t: w for t, w in targets.items() if ":" not in t}
+    domain_means(examples, fold_scores, folds, whole, **options).to_parquet(
+        context.out / "domain_means.parquet", index=False
+    )
+    groups = pd.read_parquet(context.dep("spans") / "groups.parquet").rename(columns={"value": "group"})
+    values = np.load(context.dep("spans") / "groups.npy")
+    group_folds = pd.read_parquet(context.dep("spans") / "folds.parquet")
+    for attribute, name in (("behaviour", "behaviours"), ("token_class", "token_classes"), ("part", "parts")):
+        mine = (groups.attribute == attribute).to_numpy()
+        found = span_effects(
+            groups[mine].reset_index(drop=True),
+            values[mine],
+            group_folds,
+            examples=table,
+            attribute=attribute,
+            length="response",
+            **options,
+        )
+        found.to_parquet(context.out / f"{name}.parquet", index=False)
+
+
+def by_name(folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+    """Target -> name of fold -> weight, for the folds that have one."""
+    return {t: {f: float(x) for f, x in zip(folds.fold, w) if x > 0} for t, w in weights.items()}
+
+
+def gather_rows(context: Context, recipe: Recipe) -> pd.DataFrame:
+    """Every held-out answer of every model: arm, seed, task, problem_id, correct, difficulty, outcome."""
+    frames = []
+    for arm, seed, name in [
+        ("base", 0, "base"),
+        *((a, s, stage.removeprefix("sft/")) for a, s, stage in models_of(recipe)),
+    ]:
+        rows = pd.read_parquet(
+            context.dep(f"evals/{name}") / "rows.parquet",
+            columns=["task", "problem_id", "index", "correct", "difficulty", "outcome"],
+        )
+        frames.append(rows.assign(arm=arm, seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def swaps_of(context: Context, recipe: Recipe) -> dict[str, tuple[list[str], list[str]]]:
+    """Arm -> (ids taken out, ids put in)."""
+    manifests = {arm: read_json(context.dep("arms") / f"{arm}.json") for arm in recipe.arms.names}
+    return {arm: (m["out"], m["in"]) for arm, m in manifests.items()}
+
+
+def f_table(context: Context, folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
+    """Measured f per arm, seed and target: the folds' values under each target's weights."""
+    long = pd.read_parquet(context.dep("measure") / "f.parquet")
+    wide = long.pivot_table(index=["arm", "seed"], columns="fold", values="f")[list(folds.fold)]
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "arm": wide.index.get_level_values(0),
+                    "seed": wide.index.get_level_values(1),
+                    "target": t,
+                    "f": wide.to_numpy() @ w,
+                }
+            )
+            for t, w in weights.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def run_results(context: Context, recipe: Recipe) -> None:
+    """Everything the report says, as tables, and results.json over them."""
+    rows = gather_rows(context, recipe)
+    task_of_target = {str(t.target): t.name for t in reversed(recipe.tasks) if t.target}
+    contrasts = arm_contrasts(rows, primary_tasks=list(task_of_target.values())) if _testable(recipe) else None
+    folds, weights, _ = load_folds(context)
+    scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    n_train = int((scores.set == "train").sum())
+    arms = predicted_vs_measured(
+        swaps_of(context, recipe),
+        list(scores.id),
+        scores[[f"score_{t}" for t in weights]].to_numpy() / n_train,  # the curvature is a mean over N examples
+        list(weights),
+        f_values=f_table(context, folds, weights),
+        eval_rows=rows,
+        tasks=task_of_target,
+    )
+    tables = attribution_tables(context)
+    tables["hypotheses"] = hypotheses(
+        tables["effects"],
+        domain_means=tables["domain_means"],
+        behaviours=tables["behaviours"],
+        token_classes=tables["token_classes"],
+        contrasts=contrasts,
+        tasks=task_of_target,
+    )
+    tables |= {
+        "accuracy": accuracy_table(rows).assign(split="held-out"),
+        "slope": accuracy_table(rows, ["difficulty"]),
+        "arms": arms,
+        "targets": pd.DataFrame(read_json(context.dep("targets") / "targets.json")),
+    }
+    if contrasts is not None:
+        tables["contrasts"] = contrasts
+    unread = rows.outcome.isin(["no_answer", "ungradable"]).groupby(rows.arm).mean()
+    write_results(
+        context,
+        recipe,
+        tables,
+        {
+            "parseable": {k: 1 - float(v) for k, v in unread.items()},
+            "arms_manifest": {
+                a: {
+                    k: v
+                    for k, v in read_json(context.dep("arms") / f"{a}.json").items()
+                    if k not in ("in", "out", "pairs", "changes")
+                }
+                for a in recipe.arms.names
+            },
+        },
+    )
+
+
+def _testable(recipe: Recipe) -> bool:
+    return {"flip", "same-difficulty-swap"} <= set(recipe.arms.names)
+
+
+def attribution_tables(context: Context) -> dict[str, pd.DataFrame]:
+    """The tables that come from influence alone."""
+    tables = {p.stem: pd.read_parquet(p) for p in sorted(context.dep("effects").glob("*.parquet"))}
+    return {**tables, "top": top_examples(context)}
+
+
+def write_results(
+    context: Context, recipe: Recipe, tables: Mapping[str, pd.DataFrame], more: Mapping[str, Any]
+) -> None:
+    """tables/<name>.parquet and results.json, which holds them as rows too."""
+    counts = read_json(context.dep("records") / "counts.json")
+    folder = context.out / "tables"
+    folder.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    write_json(
+        context.out / "results.json",
+        {
+            "name": recipe.name,
+            "question": recipe.question,
+            "quick": recipe.quick,
+            "seeds": recipe.seeds,
+            "counts": {name: c["n"] for name, c in counts.items() if c["n"]},
+            "levels": {name: c["by_level"] for name, c in counts.items() if c["n"]},
+            "dropped": {k: len(v) for k, v in read_json(context.dep("records") / "dropped.json").items()},
+            "coverage": read_json(context.dep("directions") / "coverage.json"),
+            "token_sums": read_json(context.dep("scores") / "check.json"),
+            **more,
+            "tables": {name: to_json(table) for name, table in tables.items()},
+        },
+    )
+
+
+def to_json(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain JSON values; missing and non-finite numbers become null."""
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=12))
+    return rows
+
+
+def top_examples(context: Context) -> pd.DataFrame:
+    """The most helpful and most harmful training examples of each whole target."""
+    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    table = table[table.set == "train"].reset_index(drop=True)
+    targets = [c.removeprefix("score_") for c in table.columns if c.startswith("score_") and ":" not in c]
+    return top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)

@@ -1,0 +1,258 @@
+"""Runs stages in order: skips what is done, hands each its inputs, keeps times outside the hashes."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.errors import ArtifactError
+from infra.progress import hide_bars, progress, say
+from infra.store import RunFolder, stage_key
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a stage function sees: its work folder, its settings and the folders of the stages it reads."""
+
+    out: Path
+    config: Mapping[str, Any]
+    label: str
+    folder: Path
+
+    def dep(self, stage: str) -> Path:
+        """Folder of a finished stage."""
+        return self.folder / stage
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the job.
+
+    ``config`` holds every setting that its bytes depend on; ``needs`` the stages it reads; ``inputs`` the hashes
+    of anything it reads from outside the run.
+    """
+
+    name: str
+    run: Callable[[Context], None]
+    needs: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+class PeakMemory:
+    """Largest resident memory of this process and its children, sampled every 0.1 s. Bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        me = psutil.Process(os.getpid())
+        while not self._stop.is_set():
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total)
+            self._stop.wait(0.1)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def check_order(stages: Sequence[Stage]) -> None:
+    """Every stage comes after what it needs, and no name is used twice."""
+    seen: set[str] = set()
+    for stage in stages:
+        missing = [n for n in stage.needs if n not in seen]
+        if missing or stage.name in seen:
+            raise ValueError(f"stage {stage.name} is misplaced: needs {missing}")
+        seen.add(stage.name)
+
+
+def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str) -> dict[str, Any]:
+    """Run one stage into its folder. Returns its runtime entry."""
+    start = time.perf_counter()
+    with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
+        stage.run(Context(part, stage.config, label, run.root))
+    return {
+        "stage": stage.name,
+        "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_bytes": memory.peak,
+        "ended": time.time(),
+    }
+
+
+def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: int = 1) -> list[str]:
+    """Run what is not done yet, up to ``jobs`` stages at a time. Returns the names of the stages that ran.
+
+    With several jobs each runs in a process of its own with ``threads`` threads. A stage starts when everything it
+    needs is done; which stages run beside each other does not change what they write.
+
+    Raises ArtifactError when a finished stage's file is damaged, and whatever a stage raised, after the others
+    under way have ended.
+    """
+    check_order(stages)
+    number = {s.name: i for i, s in enumerate(stages, 1)}
+    digests: dict[str, str] = {}
+    waiting = list(stages)
+    ran: list[str] = []
+    failure: BaseException | None = None
+    with (
+        _interrupts() as interrupted,
+        _workers(jobs, threads) as submit,
+        progress(len(stages), "stages", "stage") as bar,
+    ):
+        under_way: dict[Future[dict[str, Any]], Stage] = {}
+        while waiting or under_way:
+            for stage in list(waiting):
+                if failure is not None or len(under_way) >= jobs or not all(n in digests for n in stage.needs):
+                    continue
+                waiting.remove(stage)
+                label = f"[{number[stage.name]}/{len(stages)}] {stage.name}"
+                inputs = {**stage.inputs, **{n: digests[n] for n in stage.needs}}
+                found = _finished(stage, run, inputs)
+                if found is not None:
+                    say(f"{label} already done")
+                    digests[stage.name] = found
+                    bar.advance()
+                    continue
+                say(f"{label} ...")
+                under_way[submit(perform, stage, run, inputs, label)] = stage
+            if not under_way:
+                if failure is not None:
+                    break
+                continue
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                stage = under_way.pop(future)
+                try:
+                    entry = future.result()
+                except (Exception, KeyboardInterrupt) as error:
+                    failure = failure or error
+                    continue
+                run.log_runtime(entry)
+                say(
+                    f"[{number[stage.name]}/{len(stages)}] {stage.name} done in {entry['seconds']:.1f} s, "
+                    f"peak {entry['peak_memory_bytes'] / 2**30:.2f} GiB"
+                )
+                manifest = run.manifest(stage.name)
+                if manifest is None:
+                    raise ArtifactError(f"{run.path(stage.name)} has no manifest after it was made; run again")
+                digests[stage.name] = manifest.digest
+                ran.append(stage.name)
+                bar.advance()
+                if interrupted():
+                    failure = failure or KeyboardInterrupt()
+    if failure is not None:
+        raise failure
+    return ran
+
+
+def _finished(stage: Stage, run: RunFolder, inputs: Mapping[str, str]) -> str | None:
+    """Digest of a stage that is done for these inputs and undamaged, else None."""
+    manifest = run.manifest(stage.name)
+    if manifest is None or manifest.key != stage_key(stage.name, stage.config, inputs):
+        return None
+    verified = run.verify(stage.name)
+    return None if verified is None else verified.digest
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed in the block, also when a library swallowed the KeyboardInterrupt it raised."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handle(number: int, frame: object) -> None:
+        asked.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _workers(jobs: int, threads: int) -> Iterator[Callable[..., Future[dict[str, Any]]]]:
+    """A function like ``Executor.submit``: in this process for one job, else in ``jobs`` processes."""
+    if jobs == 1:
+        yield _call_now
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, os.getpid()))
+    try:
+        yield pool.submit
+    except BaseException:
+        for process in (pool._processes or {}).values():
+            process.kill()  # what they were writing stays a work folder, to be gone on from
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _call_now(function: Callable[..., dict[str, Any]], *arguments: Any) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    try:
+        future.set_result(function(*arguments))
+    except (Exception, KeyboardInterrupt) as error:
+        future.set_exception(error)
+    return future
+
+
+def _start_worker(threads: int, parent: int) -> None:
+    """A worker dies with its parent, uses its share of the cores and draws no bars of its own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)  # it died before this worker asked to be told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    hide_bars()
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def plan_table(stages: Iterable[Stage], run: RunFolder) -> list[tuple[str, str, str]]:
+    """(stage, state, needs) without running anything; state is 'done', 'partly done' or 'to do'."""
+    digests: dict[str, str] = {}
+    rows = []
+    for stage in stages:
+        state = "to do"
+        if all(n in digests for n in stage.needs):
+            inputs = {**stage.inputs, **{n: digests[n] for n in stage.needs}}
+            manifest = run.manifest(stage.name)
+            if manifest is not None and manifest.key == stage_key(stage.name, stage.config, inputs):
+                state = "done"
+                digests[stage.name] = manifest.digest
+            elif run.path(stage.name).with_name(Path(stage.name).name + ".part").exists():
+                state = "partly done"
+        rows.append((stage.name, state, ", ".join(stage.needs)))
+    return rows

@@ -1,0 +1,72 @@
+"""What `infra eval` and `infra data` do: single rooms used by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.errors import InputError
+from infra.evals import EvalSettings, get_task, run_eval
+from infra.generate import Generator, InProcess, OpenAIServer
+from infra.models import load_model, model_hash
+from infra.progress import progress
+from infra.records import Record
+from infra.records.summary import describe, summary_figure, summary_table
+
+
+def split_paths(names: Sequence[str]) -> dict[str, str]:
+    """``name`` or ``name=FILE`` -> name and file ('' for none)."""
+    pairs = (text.strip().partition("=") for text in names)
+    return {name: path for name, _, path in pairs}
+
+
+def named_tasks(names: Sequence[str]) -> dict[str, list[Record]]:
+    """The problems of each ``name`` or ``name=FILE``."""
+    return {name: get_task(name, path=path or None).load() for name, path in split_paths(names).items()}
+
+
+def evaluate_tasks(
+    model: str, out: Path, settings: EvalSettings, *, server: str | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Evaluate a model in this process or behind a server. Returns the summary also written to ``out``."""
+    generator: Generator
+    if server is not None:
+        generator, identity = OpenAIServer(server, model), f"{server} {model}"
+    else:
+        loaded, tokenizer = load_model(model, device=device)
+        identity = model_hash(model)
+        generator = InProcess(loaded, tokenizer, identity=identity)
+    with progress(None, "evaluating", "response") as bar:
+        return run_eval(generator, settings, out, model_hash=identity, progress=bar.advance)
+
+
+def print_accuracy(summary: Mapping[str, Any]) -> None:
+    """A table of accuracies on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("task", "problems", "samples", "avg@k", "95% interval", "pass@k")
+    for name, row in summary["tasks"].items():
+        interval = f"[{row['accuracy']['low']:.3f}, {row['accuracy']['high']:.3f}]"
+        best = row["pass_at_k"][max(row["pass_at_k"])]
+        shown.add_row(name, str(row["n"]), str(row["k"]), f"{row['avg_at_k']:.3f}", interval, f"{best:.3f}")
+    Console().print(shown)
+
+
+def describe_data(
+    file: str, schema: str, benchmarks: Sequence[str], figure: Path | None, on_error: str, limit: int | None
+) -> None:
+    """Print a data set's summary and, where asked, write its figure."""
+    from rich.console import Console
+
+    if on_error not in ("raise", "skip"):
+        raise InputError(f"--on-error is {on_error!r}; use raise or skip")
+    summary = describe(
+        file, schema=schema, limit=limit, on_error="skip" if on_error == "skip" else "raise",
+        benchmarks=named_tasks(benchmarks),
+    )  # fmt: skip
+    Console().print(summary_table(summary))
+    if figure is not None:
+        summary_figure(summary).savefig(figure, bbox_inches="tight")
+        print(f"figure: {figure}")

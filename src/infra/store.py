@@ -1,0 +1,240 @@
+"""Artifacts: written once, by rename, with the hash of everything that went in and came out.
+
+A run folder holds one folder per stage. A stage works in ``<stage>.part``; when it is done a ``manifest.json``
+is written into it and the folder is renamed to ``<stage>``. So a stage folder either is complete or does not
+exist. The manifest's ``key`` hashes the stage's name, its settings and the digests of its inputs: the same key
+means the same result, and the stage is skipped. A ``.part`` folder of the same key is handed back to the stage,
+which may go on from what lies there.
+
+Times, memory and host facts go to ``runtime.jsonl`` beside the stages, outside every hash.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.errors import ArtifactError, ResourceError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def sha256_text(text: str) -> str:
+    """Hex SHA-256 of UTF-8 text (lone surrogates pass through)."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON."""
+    return sha256_text(canonical_json(value))
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in 1 MiB blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_tree(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file under ``folder`` except the manifest, sorted by path."""
+    return {
+        p.relative_to(folder).as_posix(): sha256_file(p)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != MANIFEST
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write atomically: a temporary file beside ``path``, flushed to disk, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _disk(error, path) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically. Non-finite numbers are refused: they are no JSON."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or raise :class:`ArtifactError` naming the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing; run the same command again to make it") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read as JSON ({error}); delete it and run again") from error
+
+
+def _disk(error: OSError, path: Path) -> Exception:
+    """An out-of-space error as the sentence a user can act on; any other error unchanged."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(
+            f"no space left on the disk of {path}; nothing finished was lost: free some space and run the same "
+            "command again"
+        )
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a finished stage says of itself."""
+
+    stage: str
+    key: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """The hash that later stages name as their input: over outputs only, so equal bytes stay equal."""
+        return sha256_json(dict(self.outputs))
+
+
+def stage_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Hash of everything that determines a stage's bytes."""
+    from infra import __version__
+
+    return sha256_json([FORMAT, __version__, stage, dict(config), dict(inputs)])
+
+
+class RunFolder:
+    """One run on disk. Holds an advisory lock while a command writes to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: str) -> Path:
+        """Folder of a stage, finished or not."""
+        return self.root / stage
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclusive lock of the run; the kernel frees it when the process dies, so it never goes stale."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = open(self.root / ".lock", "w")  # noqa: SIM115 (held for the block)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk(error, self.root) from error
+            raise ArtifactError(f"cannot write to {self.root} ({error.strerror}); choose another --out") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            raise ArtifactError(
+                f"another command is writing to {self.root}; wait for it or choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            handle.close()
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """The manifest of a finished stage, or None when the stage has not finished."""
+        path = self.path(stage) / MANIFEST
+        if not path.exists():
+            return None
+        raw = read_json(path)
+        try:
+            return Manifest(raw["stage"], raw["key"], raw["config"], raw["inputs"], raw["outputs"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{path} is damaged; delete the folder {path.parent} and run again") from error
+
+    def verify(self, stage: str) -> Manifest | None:
+        """Like :meth:`manifest`, and every output is hashed against it.
+
+        Raises ArtifactError naming the first file that is missing or differs: a damaged artifact is never used.
+        """
+        found = self.manifest(stage)
+        if found is None:
+            return None
+        folder = self.path(stage)
+        for relative, expected in found.outputs.items():
+            file = folder / relative
+            if not file.is_file():
+                raise ArtifactError(f"{file} is missing; delete the folder {folder} to have it made again")
+            if sha256_file(file) != expected:
+                raise ArtifactError(
+                    f"{file} does not match its manifest (damaged or edited); delete the folder {folder} to have it "
+                    "made again"
+                )
+        return found
+
+    @contextmanager
+    def writing(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Iterator[Path]:
+        """Yield the stage's work folder and, when the block ends well, promote it.
+
+        A work folder left by a killed command is kept when its key is the same and emptied otherwise.
+        """
+        key = stage_key(stage, config, inputs)
+        final = self.path(stage)
+        part = final.with_name(final.name + ".part")
+        key_file = part / ".key"
+        try:
+            if part.exists() and not (key_file.is_file() and key_file.read_text() == key):
+                shutil.rmtree(part)
+            part.mkdir(parents=True, exist_ok=True)
+            key_file.write_text(key)
+            yield part
+            key_file.unlink(missing_ok=True)
+            outputs = sha256_tree(part)
+            write_json(
+                part / MANIFEST,
+                {"stage": stage, "key": key, "config": dict(config), "inputs": dict(inputs), "outputs": outputs},
+            )
+            if final.exists():  # made from other inputs: replaced only now that its successor is complete
+                stale = final.with_name(final.name + ".stale")
+                shutil.rmtree(stale, ignore_errors=True)
+                os.replace(final, stale)
+                os.replace(part, final)
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                os.replace(part, final)
+        except OSError as error:
+            raise _disk(error, part) from error
+
+    def log_runtime(self, entry: Mapping[str, Any]) -> None:
+        """Append one line of times and memory, outside every hash."""
+        with open(self.root / "runtime.jsonl", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(dict(entry)) + "\n")
+
+    def runtimes(self) -> dict[str, dict[str, Any]]:
+        """Stage -> its newest runtime entry. A torn last line (a killed writer) is passed over."""
+        path = self.root / "runtime.jsonl"
+        found: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    found[entry["stage"]] = entry
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return found

@@ -1,0 +1,310 @@
+"""Every method through the same harness: one table of names, one function that scores the data with each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infra.errors import InputError
+from infra.influence import (
+    Curvature,
+    Direction,
+    cg_direction,
+    ekfac_direction,
+    example_influence,
+    fit_ekfac,
+    fit_kfac,
+    gradients,
+    subsample,
+    token_influence,
+)
+from infra.models import TrackedWeights, float64_everywhere, tracked_weights
+from infra.records import TokenizedExample
+from infra.validate import baselines
+from infra.validate.adjoint import unrolled
+from infra.validate.functional import loss_weights
+from infra.validate.measure import Problem
+from infra.validate.plan import random_subsets
+from infra.validate.retrain import train
+from infra.validate.scores import Array, MethodScores, Targets, mean_scores
+from infra.validate.units import cut_examples, cut_response
+
+METHODS = (
+    "random", "length", "loss", "bm25", "repsim", "gradient", "cosine", "kfac", "ekfac", "ekfac_cg",
+    "ekfac_cg_ensemble", "unrolled", "unrolled_halves", "unrolled_seeds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """Stated defaults, used as they are: nothing here is tuned on the runs that judge the methods.
+
+    ``damping`` times the mean corrected eigenvalue; ``cg_damping`` likewise, with ``cg_steps`` of conjugate
+    gradients on ``cg_fraction`` of the examples.
+    ``members``: models of an ensemble, trained with seeds ``member_seed``, ``member_seed`` + 1, ...
+    """
+
+    tracked: str = "mlp"
+    damping: float = 0.1
+    cg_damping: float = 10.0
+    cg_steps: int = 20
+    cg_fraction: float = 1.0
+    members: int = 3
+    member_seed: int = 1001
+    seed: int = 0
+    max_tokens: int = 8192
+
+
+def score_methods(
+    problem: Problem,
+    targets: Targets,
+    names: Sequence[str],
+    settings: MethodSettings | None = None,
+    *,
+    tokens: bool = True,
+    deletes: bool = False,
+    done: Callable[[str], object] | None = None,
+) -> dict[str, MethodScores]:
+    """Scores of the training data by each method, for the model that the recorded run ends in.
+
+    ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting each step out of
+    the text. Raises InputError for an unknown method.
+    """
+    unknown = [n for n in names if n not in METHODS]
+    if unknown:
+        raise InputError(f"unknown method {unknown[0]!r}; choose from {', '.join(METHODS)}")
+    settings = settings or MethodSettings()
+    variants = step_variants(problem) if deletes else []
+    theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
+    model = problem.flat.into(theta)
+    out: dict[str, MethodScores] = {}
+    engine = [n for n in names if n in ("gradient", "cosine", "kfac", "ekfac", "ekfac_cg")]
+    found = engine_scores(problem, model, targets, engine, settings, variants, tokens) if engine else {}
+    for name in names:
+        if name == "random":
+            out[name] = baselines.random_scores(problem.examples, targets, settings.seed)
+        elif name == "length":
+            out[name] = baselines.length_scores(problem.examples, targets)
+        elif name == "loss":
+            out[name] = baselines.loss_scores(model, problem.examples, targets)
+        elif name == "bm25":
+            out[name] = baselines.bm25_scores(problem.examples, problem.queries, targets)
+        elif name == "repsim":
+            out[name] = baselines.similarity_scores(model, problem.examples, problem.queries, targets)
+        elif name == "ekfac_cg_ensemble":
+            out[name] = ensemble(problem, targets, settings, variants)
+            problem.flat.into(theta)
+        elif name == "unrolled":
+            out[name] = unrolled_scores(problem, targets, variants)
+        elif name == "unrolled_halves":
+            out[name] = unrolled_halves(problem, targets, settings, variants)
+        elif name == "unrolled_seeds":
+            out[name] = unrolled_seeds(problem, targets, settings, variants)
+        else:
+            out[name] = found[name]
+        if not tokens:
+            out[name] = replace(out[name], tokens=None)
+        if done is not None:
+            done(name)
+    problem.flat.into(problem.flat.start)
+    return out
+
+
+def step_variants(problem: Problem) -> list[tuple[int, TokenizedExample]]:
+    """(example, its sequence with one step cut out) for every step, in the order of the step units."""
+    units = problem.units["step"]
+    if problem.encode is None:
+        raise InputError("deleting steps needs the records and a tokeniser; give them, or leave out step_delete")
+    records = [cut_response(problem.records[o], units, np.array([u])) for u, o in enumerate(units.owner)]
+    originals = [problem.examples[o] for o in units.owner]
+    return list(zip((int(o) for o in units.owner), cut_examples(records, originals, problem.encode)))
+
+
+def engine_scores(
+    problem: Problem,
+    model: Any,
+    targets: Targets,
+    names: Sequence[str],
+    settings: MethodSettings,
+    variants: Sequence[tuple[int, TokenizedExample]] = (),
+    tokens: bool = True,
+) -> dict[str, MethodScores]:
+    """Methods that are directions: gradient dot product, cosine, K-FAC, EK-FAC, conjugate gradients on top."""
+    tracked = tracked_weights(model, settings.tracked)
+    raw = gradients(
+        model,
+        problem.queries,
+        targets.fold,
+        targets.n_folds,
+        tracked,
+        form=problem.form,
+        max_tokens=settings.max_tokens,
+    )
+    out: dict[str, MethodScores] = {}
+    curvature = None
+    for name in names:
+        if name == "cosine":
+            continue
+        directions = raw
+        if name == "kfac":
+            fitted = fit_kfac(model, problem.examples, tracked, seed=settings.seed, max_tokens=settings.max_tokens)
+            directions = [ekfac_direction(fitted, g, damping=settings.damping) for g in raw]
+        elif name in ("ekfac", "ekfac_cg"):
+            curvature = curvature or fit_ekfac(
+                model, problem.examples, tracked, seed=settings.seed, max_tokens=settings.max_tokens
+            )
+            if name == "ekfac":
+                directions = [ekfac_direction(curvature, g, damping=settings.damping) for g in raw]
+            else:
+                directions = cg_directions(model, problem, raw, curvature, tracked, settings)
+        out[name] = along(model, problem, directions, variants, settings.max_tokens, tokens)
+    if "cosine" in names:
+        plain = out.get("gradient") or along(model, problem, raw, variants, settings.max_tokens, tokens)
+        norms = gradient_norms(model, problem.examples, list(tracked.parameters.values()))
+        out["cosine"] = cosine(plain, norms, raw, problem)
+    return {n: out[n] for n in names}
+
+
+def along(
+    model: Any,
+    problem: Problem,
+    directions: Sequence[Direction],
+    variants: Sequence[tuple[int, TokenizedExample]],
+    max_tokens: int,
+    tokens: bool = True,
+) -> MethodScores:
+    """Token, example and cut-step scores along one direction per fold."""
+    rows: list[NDArray[np.floating]] | None = None
+    examples: Array
+    if tokens:
+        rows = [np.zeros(0)] * len(problem.examples)
+        for chunk in token_influence(model, problem.examples, directions, max_tokens=max_tokens):
+            for i, row in zip(chunk.indices, chunk.scores):
+                rows[i] = row
+        examples = np.stack([t.sum(1, dtype=np.float64) for t in rows])
+    else:
+        examples = example_influence(model, problem.examples, directions, max_tokens=max_tokens).astype(np.float64)
+    lost = None
+    if variants:
+        shorter = example_influence(model, [v for _, v in variants], directions, max_tokens=max_tokens)
+        lost = examples[[o for o, _ in variants]] - shorter.astype(np.float64)
+    return MethodScores(examples, rows, lost)
+
+
+def cosine(plain: MethodScores, norms: Array, raw: Sequence[Direction], problem: Problem) -> MethodScores:
+    """Gradient scores divided by the norms of the example's and the target's gradient: ``[N]`` and one a direction."""
+    sizes = np.array([float(sum((t.double() ** 2).sum() for t in d.tensors.values())) ** 0.5 for d in raw])
+    scale = 1 / np.maximum(norms[:, None] * sizes[None], 1e-30)
+    tokens = None if plain.tokens is None else [t * s[:, None] for t, s in zip(plain.tokens, scale)]
+    return MethodScores(plain.examples * scale, tokens)
+
+
+def gradient_norms(model: Any, examples: Sequence[TokenizedExample], parameters: Sequence[torch.Tensor]) -> Array:
+    """|grad of the summed loss| over some parameters, ``[N]``: one backward pass an example."""
+    out = []
+    for example in examples:
+        ids = torch.from_numpy(example.input_ids)[None].to(parameters[0].device)
+        mask = torch.from_numpy(example.loss_mask).to(parameters[0].device)
+        with float64_everywhere() if parameters[0].dtype == torch.float64 else nullcontext():
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+            loss = torch.nn.functional.cross_entropy(logits[mask[1:]], ids[0, 1:][mask[1:]], reduction="sum")
+        found = torch.autograd.grad(loss, list(parameters))
+        out.append(float(sum((g.double() ** 2).sum() for g in found)) ** 0.5)
+    return np.array(out)
+
+
+def unrolled_halves(
+    problem: Problem,
+    targets: Targets,
+    settings: MethodSettings,
+    variants: Sequence[tuple[int, TokenizedExample]] = (),
+) -> MethodScores:
+    """The derivative averaged over runs on random halves of the data (drawn from ``member_seed``, never the plan's).
+
+    A derivative at all the data says little about leaving half of it out where training is rough; averaged over
+    points like those asked about, it is the slope there.
+    """
+    halves = random_subsets("half", len(problem.examples), settings.members, settings.member_seed)
+    points = [loss_weights(problem.examples, keep.astype(np.float64)) for keep in halves]
+    return mean_scores([unrolled_scores(problem, targets, variants, at) for at in points])
+
+
+def unrolled_seeds(
+    problem: Problem,
+    targets: Targets,
+    settings: MethodSettings,
+    variants: Sequence[tuple[int, TokenizedExample]] = (),
+) -> MethodScores:
+    """The derivative averaged over runs on all the data with fresh seeds, from ``member_seed`` on."""
+    plans = [
+        problem.training.reordered(len(problem.examples), settings.member_seed + m) for m in range(settings.members)
+    ]
+    return mean_scores([unrolled_scores(replace(problem, training=p), targets, variants) for p in plans])
+
+
+def unrolled_scores(
+    problem: Problem,
+    targets: Targets,
+    variants: Sequence[tuple[int, TokenizedExample]] = (),
+    weights: Sequence[NDArray[np.float64]] | None = None,
+) -> MethodScores:
+    """The exact derivative of each fold's f through the recorded run, at the records' own weights or at ``weights``."""
+    found = unrolled(
+        problem.flat,
+        problem.training,
+        problem.examples,
+        problem.queries,
+        targets.groups,
+        weights=weights,
+        form=problem.form,
+        variants=variants,
+    )
+    examples = found.examples
+    lost = examples[[o for o, _ in variants]] - found.variant_sums if variants else None
+    return MethodScores(examples, found.tokens, lost)
+
+
+def ensemble(
+    problem: Problem,
+    targets: Targets,
+    settings: MethodSettings,
+    variants: Sequence[tuple[int, TokenizedExample]] = (),
+) -> MethodScores:
+    """``ekfac_cg`` averaged over models trained with fresh seeds on the same data."""
+    members = []
+    for seed in range(settings.member_seed, settings.member_seed + settings.members):
+        plan = problem.training.reordered(len(problem.examples), seed)
+        model = problem.flat.into(train(problem.flat, plan, problem.examples, loss_weights(problem.examples)))
+        members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants)["ekfac_cg"])
+    return mean_scores(members)
+
+
+def cg_directions(
+    model: Any,
+    problem: Problem,
+    raw: Sequence[Direction],
+    curvature: Curvature,
+    tracked: TrackedWeights,
+    settings: MethodSettings,
+) -> list[Direction]:
+    """Conjugate gradients on the Gauss-Newton matrix, preconditioned by EK-FAC, at the stated damping and steps."""
+    part = subsample(problem.examples, settings.cg_fraction, settings.seed)
+    return [
+        cg_direction(
+            model,
+            part,
+            g,
+            tracked,
+            curvature,
+            damping=settings.cg_damping,
+            steps=settings.cg_steps,
+            max_tokens=settings.max_tokens,
+        ).direction
+        for g in raw
+    ]

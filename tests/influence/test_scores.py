@@ -1,0 +1,84 @@
+"""Token and example scores against explicit per-token gradients in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from infra.errors import InputError
+from infra.influence import example_influence, token_influence
+from infra.models import tracked_weights
+from tests.influence import toys
+
+
+def all_tokens(model, items, directions, **options):
+    found = [None] * len(items)
+    for chunk in token_influence(model, items, directions, **options):
+        for index, scores in zip(chunk.indices, chunk.scores):
+            found[index] = scores
+    return found
+
+
+@pytest.mark.parametrize("pattern", ["mlp", "attention", "all"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_forward_scores_are_the_explicit_token_gradients_dotted_with_v(pattern, count):
+    model, items = toys.qwen2(), toys.examples()
+    parameters = tracked_weights(model, pattern).parameters
+    directions = [toys.direction(parameters, k) for k in range(count)]
+    found = all_tokens(model, items, directions, max_tokens=30)
+    for item, scores in zip(items, found):
+        assert toys.error(scores, toys.oracle_scores(model, item, directions)) < 1e-10
+        assert (scores[:, ~item.loss_mask] == 0).all()
+
+
+@pytest.mark.parametrize("pattern", ["mlp", "attention"])
+def test_all_routes_sum_to_the_same_example_scores(pattern):
+    model, items = toys.qwen2(), toys.examples(6)
+    directions = [toys.direction(tracked_weights(model, pattern).parameters, k) for k in range(2)]
+    examples = example_influence(model, items, directions, max_tokens=30)
+    oracle = np.array([toys.oracle_scores(model, item, directions).sum(1) for item in items])
+    assert toys.error(examples, oracle) < 1e-10
+    for options, tolerance in [
+        ({"route": "forward"}, 1e-10),
+        ({"decomposition": "position"}, 1e-10),
+        ({"route": "difference"}, 1e-7),
+    ]:
+        tokens = all_tokens(model, items, directions, max_tokens=30, **options)
+        assert toys.error([t.sum(1) for t in tokens], oracle) < tolerance
+
+
+def test_single_direction_goes_through_positions_and_agrees():
+    model, items = toys.qwen2(), toys.examples(4)
+    directions = [toys.direction(tracked_weights(model).parameters, k) for k in range(3)]
+    together = example_influence(model, items, directions)
+    for k, one in enumerate(directions):
+        assert toys.error(example_influence(model, items, [one])[:, 0], together[:, k]) < 1e-12
+
+
+def test_float32_is_within_tolerance_of_float64():
+    model, items = toys.qwen2(torch.float32), toys.examples()
+    directions = [toys.direction(tracked_weights(model).parameters, k) for k in range(2)]
+    oracle = np.concatenate([toys.oracle_scores(model, item, directions) for item in items], axis=1)
+    found = np.concatenate(all_tokens(model, items, directions), axis=1)
+    assert found.dtype == np.float32
+    assert toys.error(found, oracle) < 1e-5
+    difference = np.concatenate(all_tokens(model, items, directions, route="difference"), axis=1)
+    assert toys.error(difference, oracle) < 2e-2
+
+
+def test_packing_and_batching_do_not_change_scores():
+    model, items = toys.qwen2(), toys.examples(7)
+    directions = [toys.direction(tracked_weights(model).parameters, k) for k in range(2)]
+    apart = [all_tokens(model, [item], directions)[0] for item in items]
+    for options in ({"max_tokens": 1000}, {"max_tokens": 25}, {"max_tokens": 30, "packed": True}):
+        for route in ({}, {"decomposition": "position"}):
+            expected = apart if not route else [all_tokens(model, [i], directions, **route)[0] for i in items]
+            together = all_tokens(model, items, directions, **options, **route)
+            assert toys.error(np.concatenate(together, 1), np.concatenate(expected, 1)) < 1e-10
+        assert toys.error(example_influence(model, items, directions, **options), [a.sum(1) for a in apart]) < 1e-10
+
+
+def test_a_route_that_cannot_give_the_decomposition_is_refused():
+    model, items = toys.qwen2(), toys.examples(1)
+    directions = [toys.direction(tracked_weights(model).parameters, 0)]
+    with pytest.raises(InputError, match="hooks"):
+        next(token_influence(model, items, directions, route="hooks"))

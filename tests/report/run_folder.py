@@ -1,0 +1,110 @@
+"""A small made-up run folder, in the files that `infra run` writes and the explorer reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.report import ExampleView, render_report
+from infra.report.encode import displayable
+
+from . import synthetic
+
+
+def views(n: int, seed: int) -> list[ExampleView]:
+    """``n`` examples, number 1 hostile; some with a word that no other has."""
+    rng = np.random.default_rng(seed)
+    made = [synthetic.example(i, rng) for i in range(n)]
+    made[1] = synthetic.hostile_example(rng)
+    return made
+
+
+def write_run(
+    root: Path, n: int = 120, seed: int = 0, recipe: dict | None = None, shift: float = 0.0
+) -> list[ExampleView]:
+    """Write the folder; ``shift`` moves the scores, for comparing runs. Returns the examples."""
+    made = views(n, seed)
+    (root / "scores" / "tokens").mkdir(parents=True)
+    (root / "spans").mkdir()
+    rows, steps = [], []
+    rng = np.random.default_rng(seed + 1)
+    for i, v in enumerate(made):
+        totals = v.totals() + shift * rng.normal(size=len(v.targets)).astype(np.float32)
+        rows.append(
+            {
+                "id": v.id, "set": "train" if i % 3 else "pool", "domain": ("math", "code")[i % 2],
+                "difficulty": 1 + i % 5, "family": f"family-{i % 7}", "verified": bool(i % 2),
+                "style": None if i % 4 == 0 else "symbolic", "n_tokens": len(v.token_offsets) * 7 + i,
+                "n_response_tokens": int(v.loss_mask.sum()), "preview": displayable(v.text)[:160],
+                **{f"score_{t}": totals[k] for k, t in enumerate(v.targets)},
+            }
+        )  # fmt: skip
+        steps += [
+            {"id": v.id, "set": "train", "step": j, "t0": a, "t1": b, "behaviours": list(labels)}
+            for j, (a, b, labels) in enumerate(v.steps)
+        ]
+    pd.DataFrame(rows).to_parquet(root / "scores" / "examples.parquet", index=False)
+    pd.DataFrame(steps).to_parquet(root / "spans" / "steps.parquet", index=False)
+    half = n // 2
+    for shard, part in enumerate((made[:half], made[half:])):
+        columns: dict[str, object] = {
+            "id": [v.id for v in part], "text": [displayable(v.text) for v in part],
+            "starts": [v.token_offsets[:, 0].tolist() for v in part],
+            "ends": [v.token_offsets[:, 1].tolist() for v in part],
+            "mask": [v.loss_mask.tolist() for v in part],
+        }  # fmt: skip
+        for d in ("loss", "position"):
+            for k, t in enumerate(synthetic.TARGETS):
+                values = [v.scores.get(d, v.scores["loss"])[k] for v in part]
+                columns[f"{d}_{t}"] = pa.array(values, type=pa.list_(pa.float32()))
+        pq.write_table(pa.table(columns), root / "scores" / "tokens" / f"train-{shard:05d}.parquet", row_group_size=16)
+    write_queries(root, made)
+    write_records(root, made)
+    (root / "recipe.json").write_text(
+        json.dumps(recipe or {"name": root.name, "model": {"base": "world"}, "seed": seed})
+    )
+    (root / "results" / "tables").mkdir(parents=True)
+    effects = synthetic.tables(np.random.default_rng(seed))["effects"]
+    effects.assign(value=effects["value"].astype(str)).to_parquet(
+        root / "results" / "tables" / "effects.parquet", index=False
+    )
+    render_report(synthetic.report(n_examples=2), root / "report.html")
+    return made
+
+
+def write_queries(root: Path, made: list[ExampleView]) -> None:
+    """Five queries of target math; example ``i`` scores ``(i - q)`` for query ``q``."""
+    rows = []
+    for q in range(5):
+        order = sorted(range(len(made)), key=lambda i: -((i - q) % 11) - i / 1000)
+        for side, chosen in (("top", order[:10]), ("bottom", order[::-1][:10])):
+            rows += [
+                {
+                    "query": f"q{q}", "target": "math", "text": f"Query number {q}: how many marbles? </script>",
+                    "side": side, "rank": rank, "id": made[i].id, "influence": float((i - q) % 11 - 5),
+                    "tokens": np.full(len(made[i].token_offsets), q + 1, np.float32),
+                }
+                for rank, i in enumerate(chosen, 1)
+            ]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(root / "scores" / "queries.parquet", index=False)
+
+
+def write_records(root: Path, made: list[ExampleView]) -> None:
+    """Records with the whole text, and one word of its own beyond the preview's reach in every tenth."""
+    (root / "records").mkdir()
+    rows = [
+        {
+            "id": v.id,
+            "messages": [
+                {"role": "user", "content": "A question."},
+                {"role": "assistant", "content": displayable(v.text) + (f" zanzibar{i}" if i % 10 == 0 else "")},
+            ],
+        }
+        for i, v in enumerate(made)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "records" / "train.parquet")

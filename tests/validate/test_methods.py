@@ -1,0 +1,118 @@
+"""Every method through one harness: consistent sums, independent oracles for the cheap ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from infra.errors import InputError
+from infra.records import TokenizedExample
+from infra.validate import (
+    METHODS,
+    MethodScores,
+    MethodSettings,
+    Problem,
+    example_units,
+    flat_model,
+    loss_weights,
+    make_targets,
+    mean_scores,
+    score_methods,
+    token_units,
+    train,
+)
+from tests.validate.tiny import tiny_examples, tiny_model, tiny_plan
+
+WORDS = ("add", "take", "answer", "four", "five", "prime", "list", "sort", "even", "odd", "loop", "return", "sum")
+
+
+def worded(examples: Sequence[TokenizedExample], seed: int) -> list[TokenizedExample]:
+    rng = np.random.default_rng(seed)
+    return [replace(e, text=" ".join(rng.choice(WORDS, 12))) for e in examples]
+
+
+EXAMPLES = worded(tiny_examples(12, seed=1), 0)
+QUERIES = worded(tiny_examples(6, seed=2, prefix="q"), 1)
+TARGETS = make_targets(["math"] * 4 + ["code"] * 2, folds=2)
+SETTINGS = MethodSettings(members=2, cg_steps=3)
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    units = {"example": example_units(EXAMPLES), "token": token_units(EXAMPLES)}
+    return Problem(flat_model(tiny_model()), tiny_plan(12, epochs=1), EXAMPLES, QUERIES, units)
+
+
+@pytest.fixture(scope="module")
+def scores(problem: Problem) -> dict[str, MethodScores]:
+    return score_methods(problem, TARGETS, METHODS, SETTINGS)
+
+
+def test_every_method_scores_every_example_and_fold(scores: dict[str, MethodScores]) -> None:
+    assert set(scores) == set(METHODS)
+    for name, found in scores.items():
+        assert found.examples.shape == (12, 4) and np.isfinite(found.examples).all(), name
+        sums = np.stack([t.sum(1) for t in found.of_tokens(EXAMPLES)])
+        assert np.allclose(sums, found.examples, rtol=1e-6, atol=1e-9), name
+        assert all(not t[:, ~e.loss_mask].any() for t, e in zip(found.of_tokens(EXAMPLES), EXAMPLES)), name
+
+
+def test_the_module_ends_where_it_began(problem: Problem, scores: dict[str, MethodScores]) -> None:
+    assert torch.equal(flat_model(problem.flat.module).start, problem.flat.start)
+
+
+def test_loss_and_cosine_against_plain_autograd(problem: Problem, scores: dict[str, MethodScores]) -> None:
+    theta = train(problem.flat, problem.training, EXAMPLES, loss_weights(EXAMPLES))
+    tracked = torch.cat([torch.full((s,), ".mlp." in n) for n, s in zip(problem.flat.names, problem.flat.sizes)])
+
+    def gradient(example: TokenizedExample, scale: float) -> tuple[float, torch.Tensor]:
+        leaf = theta.clone().requires_grad_()
+        ids, mask = torch.from_numpy(example.input_ids)[None], torch.from_numpy(example.loss_mask)
+        value = problem.flat.log_probs(leaf, ids)[0][mask].sum() * scale
+        return float(value.detach()), torch.autograd.grad(value, leaf)[0][tracked]
+
+    members = [q for q, f in zip(QUERIES, TARGETS.fold) if f == 2]
+    wanted = torch.stack([gradient(q, 1 / q.n_response_tokens)[1] for q in members]).mean(0)
+    for i, example in enumerate(EXAMPLES[:4]):
+        value, own = gradient(example, 1.0)
+        assert scores["loss"].examples[i, 2] == pytest.approx(-value, rel=1e-6)
+        assert scores["gradient"].examples[i, 2] == pytest.approx(float(own @ wanted), rel=1e-5)
+        expected = float(torch.nn.functional.cosine_similarity(own, wanted, dim=0))
+        assert scores["cosine"].examples[i, 2] == pytest.approx(expected, rel=1e-5)
+
+
+def test_bm25_prefers_shared_rare_words(problem: Problem) -> None:
+    few = [replace(e, text=t) for e, t in zip(EXAMPLES, ["alpha beta", "beta gamma", "beta delta", "beta beta"])]
+    asked = [replace(q, text="alpha") for q in QUERIES]
+    units = {"example": example_units(few), "token": token_units(few)}
+    small = replace(problem, examples=few, queries=asked, units=units, training=tiny_plan(4, epochs=1))
+    found = score_methods(small, TARGETS, ["bm25"]).popitem()[1].examples
+    idf = np.log(1 + (4 - 1 + 0.5) / (1 + 0.5))
+    assert found[0] == pytest.approx(idf * 2.5 / (1 + 1.5)) and not found[1:].any()
+
+
+def test_an_ensemble_is_the_mean() -> None:
+    a, b = (MethodScores(np.full((2, 1), x), [np.full((1, 3), x / 3)] * 2) for x in (1.0, 3.0))
+    both = mean_scores([a, b])
+    assert (both.examples == 2).all() and both.tokens is not None and np.allclose(both.tokens[0], 2 / 3)
+
+
+def test_folds_add_up_to_the_target() -> None:
+    per_query = np.random.default_rng(0).standard_normal((5, 6))
+    folded = TARGETS.folded(per_query)
+    assert np.allclose(folded @ TARGETS.weights["math"], per_query[:, :4].mean(1))
+    assert np.allclose(folded @ TARGETS.weights["code"], per_query[:, 4:].mean(1))
+
+
+def test_bad_requests_are_named(problem: Problem) -> None:
+    with pytest.raises(InputError, match="unknown method 'magic'"):
+        score_methods(problem, TARGETS, ["magic"])
+    with pytest.raises(InputError, match="fewer than its 8 folds"):
+        make_targets(["math"] * 4, folds=8)
+    with pytest.raises(InputError, match="records and a tokeniser"):
+        score_methods(replace(problem, units={**problem.units, "step": problem.units["token"]}), TARGETS, ["length"],
+                      deletes=True)  # fmt: skip
