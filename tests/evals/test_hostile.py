@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,11 @@ def run(names: list[str], mode: str, backend: str) -> dict[str, str]:
 def check(names: list[str], mode: str, backend: str) -> None:
     before = host_state()
     verdicts = run(names, mode, backend)
-    assert host_state() == before
+    after, deadline = host_state(), time.monotonic() + 10
+    while after != before and time.monotonic() < deadline:  # killed processes may take a moment; an escape stays
+        time.sleep(0.05)
+        after = host_state()
+    assert after == before
     # compatible mode takes os.fork and os.kill away, so that trying them is a TypeError there
     allowed = SOLVED if mode == "strict" else (SOLVED - {"attack and solve: fork", "attack and solve: kill"}) | FAKES
     passed = {name for name, outcome in verdicts.items() if outcome == "correct"}

@@ -23,6 +23,8 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
         dumped = recipe.model_dump(mode="json", by_alias=True)
         return {n: dumped[n] for n in names}
 
+    # what every stage that reads records with the model's tokenizer depends on
+    encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
     base = train.base_path(recipe, folder)
     first = str(folder / "sft/original-s0/model")
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)] + [t.path for t in recipe.tasks if t.path]
@@ -51,7 +53,7 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
     def sft(arm: str, seed: int, stage: str) -> Stage:
         source = folder / ("records/train.parquet" if arm == "sft" else f"arms/{arm}.parquet")
         needs = ("records", *needs_base, *(() if arm == "sft" else ("arms",)))
-        config = {**settings("sft", "model", "threads"), "arm": arm, "seed": seed}
+        config = {**settings("sft", "model", "threads"), **encoding, "arm": arm, "seed": seed}
         return Stage(stage, partial(train.run_sft, recipe=recipe, seed=seed, data=source), needs, config, model_input)
 
     def evals(name: str, path: str, needs: tuple[str, ...], arm: bool = False) -> Stage:
@@ -61,6 +63,7 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             ("records", *needs),
             {
                 **settings("eval", "threads"),
+                **encoding,
                 "model": name,
                 "tasks": [t.name for t in recipe.tasks if t.arms or not arm],
             },
@@ -76,32 +79,32 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             "responses",
             partial(train.run_responses, recipe=recipe, model_path=first),
             explained,
-            settings("targets", "eval", "threads"),
+            {**settings("targets", "eval", "threads"), **encoding},
         ),
         Stage("targets", partial(targets.run_targets, recipe=recipe), ("records", "responses"), settings("targets")),
         Stage(
             "curvature",
             partial(attribute.run_curvature, recipe=recipe, model_path=first),
             explained,
-            settings("curvature", "seed", "threads"),
+            {**settings("curvature", "seed", "threads"), **encoding},
         ),
         Stage(
             "directions",
             partial(attribute.run_directions, recipe=recipe, model_path=first),
             (*explained, "targets", "curvature"),
-            settings("targets", "curvature", "threads"),
+            {**settings("targets", "curvature", "threads"), **encoding},
         ),
         Stage(
             "scores",
             partial(attribute.run_scores, recipe=recipe, model_path=first),
             (*explained, "directions"),
-            settings("scores", "threads"),
+            {**settings("scores", "threads"), **encoding},
         ),
         Stage(
             "spans",
             partial(spans.run_spans, recipe=recipe, model_path=first),
             (*explained, "directions", "scores"),
-            settings("scores", "seed", "threads"),
+            {**settings("scores", "seed", "threads"), **encoding},
         ),
         Stage(
             "effects",
@@ -109,7 +112,13 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             ("directions", "scores", "spans"),
             settings("effects", "seed", "arms"),
         ),
-        Stage("arms", partial(experiment.run_arms, recipe=recipe), ("records", *needs_base), settings("arms", "seed")),
+        Stage(
+            "arms",
+            partial(experiment.run_arms, recipe=recipe),
+            ("records", *needs_base),
+            {**settings("arms", "seed"), **encoding},
+            model_input,
+        ),
     ]
     for arm, seed, stage in arms:
         out += [sft(arm, seed, stage), evals(stage.removeprefix("sft/"), str(folder / stage / "model"), (stage,), True)]
@@ -120,7 +129,7 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             "measure",
             partial(experiment.run_measure, recipe=recipe),
             ("records", "targets", "directions", *needs_base, *every_sft),
-            settings("targets"),
+            {**settings("targets"), **encoding},
             model_input,
         ),
         Stage(
@@ -133,7 +142,7 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             "report",
             partial(page.run_report, recipe=recipe, model_path=first),
             ("records", "sft/original-s0", "scores", "spans", "results"),
-            settings("report", "name", "quick", "question"),
+            {**settings("report", "name", "quick", "question"), **encoding},
         ),
     ]
     check_order(out)

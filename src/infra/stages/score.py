@@ -43,6 +43,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)]
     inputs = {f: sha256_file(Path(f)) for f in files if Path(f).is_file()}
     model_input = {"model": model_hash(path)}
+    encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
     stages = [Stage("records", partial(data.make_records, recipe=recipe), (), settings("data"), inputs)]
     if directions is None:
         stages += [
@@ -53,14 +54,14 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
                 "curvature",
                 partial(attribute.run_curvature, recipe=recipe, model_path=path),
                 ("records",),
-                settings("curvature", "seed", "threads", "model"),
+                {**settings("curvature", "seed", "threads", "model"), **encoding},
                 model_input,
             ),
             Stage(
                 "directions",
                 partial(attribute.run_directions, recipe=recipe, model_path=path),
                 ("records", "targets", "curvature"),
-                settings("targets", "curvature", "threads"),
+                {**settings("targets", "curvature", "threads"), **encoding},
                 model_input,
             ),
         ]
@@ -79,14 +80,14 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
             "scores",
             partial(attribute.run_scores, recipe=recipe, model_path=path),
             ("records", "directions"),
-            settings("scores", "threads"),
+            {**settings("scores", "threads"), **encoding},
             model_input,
         ),
         Stage(
             "spans",
             partial(spans.run_spans, recipe=recipe, model_path=path),
             ("records", "directions", "scores"),
-            settings("scores", "seed", "threads"),
+            {**settings("scores", "seed", "threads"), **encoding},
             model_input,
         ),
         Stage(
@@ -105,7 +106,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
             "report",
             partial(page.run_report, recipe=recipe, model_path=path),
             ("records", "scores", "spans", "results"),
-            settings("report", "name", "quick", "question"),
+            {**settings("report", "name", "quick", "question"), **encoding},
             model_input,
         ),
     ]

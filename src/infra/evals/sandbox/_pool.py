@@ -16,6 +16,7 @@ from typing import Any
 from infra.evals.sandbox import _host
 
 MIB = 1 << 20
+_LAST_BREATH = 5.0  # seconds that killed processes get to be gone
 
 
 @dataclass(frozen=True, slots=True)
