@@ -57,6 +57,18 @@ def gpt_oss():
     )  # fmt: skip
 
 
+def gemma2():
+    """Softcapped attention scores and logits, alternating sliding windows, a query scale of its own."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    return Gemma2ForCausalLM(
+        Gemma2Config(
+            **SMALL, **HEADS, head_dim=4, intermediate_size=24, sliding_window=4, attn_logit_softcapping=2.0,
+            final_logit_softcapping=5.0, query_pre_attn_scalar=3, attn_implementation="eager",
+        )
+    )  # fmt: skip
+
+
 def sliding():
     return toys.qwen2(use_sliding_window=True, sliding_window=3, max_window_layers=1)
 
@@ -83,6 +95,7 @@ BUILDERS = {
     "Qwen3-MoE experts": (qwen3_moe, "mlp"),
     "GPT-OSS experts, sinks, window": (gpt_oss, "mlp"),
     "sliding window": (sliding, "all"),
+    "Gemma 2, softcapped": (gemma2, "all"),
     "LoRA": (lora, "all"),
     "tied weights": (tied, "mlp"),
     "output head": (lambda: toys.qwen2(tie_word_embeddings=False), r"lm_head|layers\.1\.mlp"),

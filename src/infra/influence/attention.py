@@ -8,12 +8,14 @@ each seeing only the keys it attends to. With S = scale Q K^T, P = softmax(S), O
     dO = (P * dS) V - rowsum(P * dS) * O + P dV
 
 Registered with transformers as attention implementation :data:`NAME`, for any model that dispatches through
-``AttentionInterface``. Sliding windows, packed documents and attention sinks come with it.
+``AttentionInterface``. Sliding windows, packed documents, attention sinks and softcapped scores (Gemma 2:
+S = c tanh(S' / c), so dS = (1 - tanh^2) dS') come with it; a mask that is neither causal nor a sliding window is
+refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -70,13 +72,40 @@ def window_mask(
     attention_mask: Tensor | None = None,
     local_size: int | None = None,
     cache_position: Tensor | None = None,
+    mask_function: Callable[..., Tensor] | None = None,
+    device: Any = "cpu",
     **_: Any,
 ) -> Window | None:
-    """Transformers' mask interface: None for plain causal attention, else the window; never a matrix."""
+    """Transformers' mask interface: None for plain causal attention, else the window; never a matrix.
+
+    Raises :class:`ModelError` for a mask of another kind (chunked, bidirectional, prefix), which
+    ``mask_function(batch, head, query, key)`` shows at a few positions around the edges.
+    """
     if attention_mask is not None:
-        raise ValueError("the engine pads on the right and needs no attention mask")
+        raise ModelError("the engine pads on the right and takes no attention mask; remove the model's own")
     length = q_length if q_length is not None else len(cache_position if cache_position is not None else ())
-    return Window(local_size) if local_size is not None and local_size < length else None
+    window = Window(local_size) if local_size is not None and local_size < length else None
+    if mask_function is not None:
+        _check_pattern(mask_function, Layout(documents.get() or ((0, length),), local_size), device)
+    return window
+
+
+def _check_pattern(mask_function: Callable[..., Tensor], layout: Layout, device: Any) -> None:
+    """Compare the model's mask with the layout, inside each of at most two documents, at O(1) positions."""
+    for first, end in layout.documents[:2]:
+        edge = layout.window or 1
+        near = {0, 1, edge - 1, edge, edge + 1, 2 * edge, (end - first) // 2, end - first - 1}
+        places = torch.tensor(sorted(first + n for n in near if 0 <= n < end - first), device=device)
+        zero = torch.zeros((), dtype=torch.int64, device=device)
+        query, key = places[:, None], places[None]
+        expected = key <= query
+        if layout.window is not None:
+            expected = expected & (query - key < layout.window)
+        if not torch.equal(mask_function(zero, zero, query, key).expand(expected.shape), expected):
+            raise ModelError(
+                "this model's attention mask is neither causal nor a causal sliding window, which is all that forward "
+                "mode knows; use route='difference' or decomposition='position'"
+            )
 
 
 def attention_forward(
@@ -93,17 +122,16 @@ def attention_forward(
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface. ``query [B, H, T, D]``, ``key`` and ``value [B, H_kv, T, D]``.
 
-    Returns ``[B, T, H, D]``. ``s_aux [H]`` are attention sinks (GPT-OSS). Evaluation mode only.
+    Returns ``[B, T, H, D]``. ``s_aux [H]`` are attention sinks (GPT-OSS), ``softcap`` bounds the scores (Gemma 2).
+    Evaluation mode only.
     """
-    if softcap is not None:
-        raise ModelError("softcapped attention has no forward derivative here; use route='hooks' or 'difference'")
     if dropout:
         raise ModelError("attribution needs evaluation mode; call model.eval() first")
     scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
     layout = Layout(
         documents.get() or ((0, query.shape[2]),), attention_mask.size if attention_mask is not None else None
     )
-    output = _CausalAttention.apply(query, key, value, s_aux, scale, layout)
+    output = _CausalAttention.apply(query, key, value, s_aux, scale, softcap, layout)
     return output.transpose(1, 2), None
 
 
@@ -113,8 +141,10 @@ class _CausalAttention(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, scale: float, layout: Layout) -> Tensor:
-        if layout.window is None and sinks is None:
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, scale: float, softcap: float | None, layout: Layout
+    ) -> Tensor:
+        if layout.window is None and sinks is None and softcap is None:
             grouped = q.shape[1] != k.shape[1]
             parts = [
                 F.scaled_dot_product_attention(
@@ -124,14 +154,14 @@ class _CausalAttention(torch.autograd.Function):
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         chunks = layout.chunks(q.shape[0] * q.shape[1])
-        rows = [_probabilities(q, k, sinks, scale, layout, *c)[0] @ _keys(v, c[2], c[1]) for c in chunks]
+        rows = [_probabilities(q, k, sinks, scale, softcap, layout, *c)[0] @ _keys(v, c[2], c[1]) for c in chunks]
         return torch.cat(rows, dim=3).flatten(1, 2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        q, k, v, sinks, scale, layout = inputs
+        q, k, v, sinks, scale, softcap, layout = inputs
         ctx.save_for_forward(q, k, v, sinks, output)
-        ctx.scale, ctx.layout = scale, layout
+        ctx.scale, ctx.softcap, ctx.layout = scale, softcap, layout
 
     @staticmethod
     def jvp(ctx: Any, dq: Tensor | None, dk: Tensor | None, dv: Tensor | None, *_: Any) -> Tensor | None:
@@ -141,7 +171,9 @@ class _CausalAttention(torch.autograd.Function):
         grouped = output.unflatten(1, (k.shape[1], -1))
         parts = []
         for start, stop, first in ctx.layout.chunks(q.shape[0] * q.shape[1]):
-            probabilities, rows = _probabilities(q, k, sinks, ctx.scale, ctx.layout, start, stop, first)
+            probabilities, rows, slope = _probabilities(
+                q, k, sinks, ctx.scale, ctx.softcap, ctx.layout, start, stop, first
+            )
             total: Tensor | None = None
             if dq is not None or dk is not None:
                 change: Any = 0
@@ -149,7 +181,7 @@ class _CausalAttention(torch.autograd.Function):
                     change = _queries(dq, k, start, stop) @ _keys(k, first, stop).transpose(-1, -2)
                 if dk is not None:
                     change = change + rows @ _keys(dk, first, stop).transpose(-1, -2)
-                weighted = probabilities * (change * ctx.scale)
+                weighted = probabilities * (change * ctx.scale if slope is None else change * slope * ctx.scale)
                 total = weighted @ _keys(v, first, stop)
                 total = total - weighted.sum(-1, keepdim=True) * grouped[:, :, :, start:stop]
             if dv is not None:
@@ -160,7 +192,10 @@ class _CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise NotImplementedError("this attention is for forward-mode passes; use sdpa or eager for a backward pass")
+        raise ModelError(
+            f"attention {NAME!r} has a forward derivative and no backward pass; train and take gradients with 'sdpa' "
+            "or 'eager', to which the engine returns after each forward-mode pass"
+        )
 
 
 def _queries(q: Tensor, k: Tensor, start: int, stop: int) -> Tensor:
@@ -178,21 +213,26 @@ def _probabilities(
     k: Tensor,
     sinks: Tensor | None,
     scale: float,
+    softcap: float | None,
     layout: Layout,
     start: int,
     stop: int,
     first: int,
-) -> tuple[Tensor, Tensor]:
-    """Attention probabilities of query rows ``start..stop``, ``[B, H_kv, group, rows, keys]``, and those
-    rows.
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Attention probabilities of query rows ``start..stop``, ``[B, H_kv, group, rows, keys]``, those rows, and the
+    slope of the softcap at each score (None without one).
     """
     rows = _queries(q, k, start, stop)
     scores = (rows * scale) @ _keys(k, first, stop).transpose(-1, -2)
+    slope = None
+    if softcap is not None:
+        bounded = torch.tanh(scores / softcap)
+        scores, slope = bounded * softcap, 1 - bounded.square()
     scores = scores.masked_fill(~layout.visible(start, stop, first, q.device), float("-inf"))
     if sinks is None:
-        return scores.softmax(-1), rows
+        return scores.softmax(-1), rows, slope
     extra = sinks.view(1, k.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
-    return torch.cat([scores, extra.to(scores.dtype)], dim=-1).softmax(-1)[..., :-1], rows
+    return torch.cat([scores, extra.to(scores.dtype)], dim=-1).softmax(-1)[..., :-1], rows, slope
 
 
 def register() -> None:
