@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.evals.sandbox import Job, Limits, backends, run_jobs
+from infra.evals.sandbox import Job, Limits, Sandbox, backends, run_jobs
 from tests.evals.hostile import FAKES, PROGRAMS, SOLVED, TESTS
 
 WORKING = [name for name, problem in backends().items() if not problem]
@@ -27,24 +27,22 @@ def host_state() -> dict[str, object]:
         "etc": sorted(os.listdir("/etc")),
         "host": socket.gethostname(),
         "interpreter": Path(os.__file__).stat().st_mtime_ns,
-        "stray": sorted(p for p in _processes() if "inside.main" in p),
+        "stray": _sandboxes(),
     }
 
 
-def _processes() -> list[str]:
-    out = []
+def _sandboxes() -> list[str]:
+    """Command lines of this run's sandbox processes that are still alive, whoever their parent is by now."""
+    mark, out = f'"started_by": {os.getpid()},'.encode(), []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                if _parent(entry) in (os.getpid(), 1):
-                    out.append(Path(f"/proc/{entry}/cmdline").read_bytes().decode(errors="replace"))
+                line = Path(f"/proc/{entry}/cmdline").read_bytes()
             except OSError:
                 continue
-    return out
-
-
-def _parent(pid: str) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            if mark in line:
+                out.append(f"{entry}: {line[:200].decode(errors='replace')}")
+    return sorted(out)
 
 
 def run(names: list[str], mode: str, backend: str) -> dict[str, str]:
@@ -69,6 +67,13 @@ def check(names: list[str], mode: str, backend: str) -> None:
     allowed = SOLVED if mode == "strict" else (SOLVED - {"attack and solve: fork", "attack and solve: kill"}) | FAKES
     passed = {name for name, outcome in verdicts.items() if outcome == "correct"}
     assert passed == allowed & set(names)
+
+
+def test_a_sandbox_is_seen_while_it_lives_and_gone_when_it_is_closed() -> None:
+    for backend in WORKING:
+        with Sandbox(backend):
+            assert _sandboxes()
+        assert not _sandboxes()
 
 
 def test_there_are_at_least_sixty_programs_and_a_sandbox_to_hold_them() -> None:

@@ -76,6 +76,7 @@ def _config(backend: str, uid: int | None) -> dict[str, Any]:
     read, site = _readable()
     bubbled = backend.startswith("bubblewrap")
     return {
+        "started_by": os.getpid(),  # unused inside; tells this run's sandboxes from others in a list of processes
         "inside": str(INSIDE), "packages": site, "read": [*read, *_DEVICES], "listed": site,
         "write": ["/tmp", "/dev/null"] if bubbled else ["/dev/null"],
         "uid": uid, "own_uid": uid is not None or backend == "bubblewrap",

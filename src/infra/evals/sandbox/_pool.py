@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
 from infra.evals.sandbox import _host
 
@@ -76,9 +76,7 @@ class Sandbox:
         try:
             self._line(20.0)
         except _Broken as error:
-            self.close()
-            stderr = self._process.stderr
-            text = stderr.read().decode(errors="replace") if stderr is not None else ""
+            text = self.close().decode(errors="replace")
             raise _Broken(f"{backend} did not start: {text.strip()[-300:] or error}") from error
 
     def run(self, job: Job) -> Ran:
@@ -110,31 +108,37 @@ class Sandbox:
         value = json.loads(line)
         return value if isinstance(value, dict) else {}
 
-    def close(self) -> None:
-        """Kill the sandbox with everything inside."""
+    def close(self) -> bytes:
+        """Kill the sandbox with everything inside, and wait until it is gone; what standard error held."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self._process.kill()
         self._process.wait()
-        self._drain(_LAST_BREATH)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def _drain(self, seconds: float) -> None:
-        """Wait until the last process inside is gone: each of them holds the other end of standard output."""
-        assert self._process.stdout is not None
-        fd, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
-        while select.select([fd], [], [], max(deadline - time.monotonic(), 0))[0]:
-            if not os.read(fd, 1 << 16):
-                return
+        deadline = time.monotonic() + _LAST_BREATH
+        said = [_drained(pipe, deadline) for pipe in (self._process.stdout, self._process.stderr)]
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return said[1]
 
     def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _drained(pipe: IO[bytes] | None, deadline: float) -> bytes:
+    """Read until nobody can write any more, and close. The judge holds standard output, the zygote standard error."""
+    said = b""
+    if pipe is not None:
+        while select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0]:
+            part = os.read(pipe.fileno(), 1 << 16)
+            if not part:
+                break
+            said = (said + part)[-4096:]
+        pipe.close()
+    return said
 
 
 def run_jobs(
