@@ -1,0 +1,315 @@
+"""Models larger than one device: decoder layers sharded by FSDP2, directions sharded beside them.
+
+Every decoder layer is one FSDP2 unit; what lies outside the layers (embeddings, final norm, output head) stays whole
+on every process. A direction lives as its weight does: a process holds the same rows of both.
+
+Backward passes run under FSDP2's own hooks. Forward mode cannot: FSDP2 gathers a layer's weights by writing into
+storage that it resizes, which has no forward derivative (torch 2.13 stops with "aten._has_same_storage_numel.default
+does not have a sharding strategy registered"). :func:`gathering` therefore sets those hooks aside and gathers each
+layer by :func:`gather`, a function with a derivative (the gather of the tangent) and a batching rule, so that
+``vmap(jvp(...))`` carries the shards of many directions through the model layer by layer: at any time one layer's
+weights and tangents are whole.
+
+All processes of a group run the same number of passes, since every pass is a collective: a process that has fewer
+batches runs fillers whose results are thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from infra.errors import InputError, ModelError
+from infra.influence import Direction, TokenScores
+from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, build_batch, check_finite, plan_batches
+from infra.influence.capture import Capture, Use
+from infra.influence.contract import example_scores
+from infra.influence.derivative import forward_scores
+from infra.influence.functional import Backbone, accumulator, causal_model, engine_mode
+from infra.influence.scores import TANGENTS_PER_PASS, split_scores
+from infra.influence.visit import Consume, device_of, run_through, visit
+from infra.models.tracked import Block, TrackedWeights, tracked_by_names
+from infra.records.tokenized import TokenizedExample
+
+Group = dist.ProcessGroup | None
+
+
+def shard_model(model: Any, mesh: Any = None) -> Any:
+    """Shard the decoder layers of ``model`` over a one-dimensional ``mesh`` (all processes when None), in place.
+
+    All weights are frozen. Raises :class:`ModelError` for a model whose layers cannot be found, or one with fused
+    experts, whose uses differ from process to process.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    base = causal_model(model).base_model
+    layers = layers_of(model)
+    if any(hasattr(m, "_apply_gate") and hasattr(m, "is_transposed") for m in model.modules()):
+        raise ModelError(f"{type(base).__name__} has fused experts, which cannot be sharded yet; run it data parallel")
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    inside = {id(p) for layer in layers for p in layer.parameters()}
+    outside = {p for p in base.parameters() if id(p) not in inside}
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    fully_shard(base, mesh=mesh, ignored_params=outside)
+    return model
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The decoder layers: the longest ``ModuleList`` of the backbone. Raises :class:`ModelError` without one."""
+    base = causal_model(model).base_model
+    lists = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m)]
+    if not lists:
+        raise ModelError(f"{type(base).__name__} has no list of layers to shard")
+    return list(max(lists, key=len))
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether :func:`shard_model` was here."""
+    return any(_is_dtensor(p) for p in model.parameters())
+
+
+class _Gather(torch.autograd.Function):
+    """Rows ``[r, ...]`` of every process into ``[rows, ...]``; forward mode and vmap only."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(shard: Tensor, rows: int, group: Group) -> Tensor:
+        world = dist.get_world_size(group)
+        each = -(-rows // world)
+        mine = shard.contiguous()
+        if len(mine) < each:
+            mine = torch.cat([mine, mine.new_zeros(each - len(mine), *mine.shape[1:])])
+        whole = mine.new_empty(world * each, *mine.shape[1:])
+        dist.all_gather_into_tensor(whole, mine, group=group)
+        return whole[:rows]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, ctx.rows, ctx.group = inputs
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
+        return None if tangent is None else gather(tangent, ctx.rows, ctx.group)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, shard: Tensor, rows: int, group: Group) -> tuple[Tensor, int]:
+        return gather(shard.movedim(in_dims[0], 1), rows, group), 1
+
+
+def gather(shard: Tensor, rows: int, group: Group = None) -> Tensor:
+    """The whole tensor ``[rows, ...]`` of which each process holds ``ceil(rows / world)`` rows, the last ones fewer.
+
+    A collective of ``group``. Differentiable forward and under vmap.
+    """
+    return _Gather.apply(shard, rows, group)
+
+
+def rows_of(rows: int, rank: int, world: int) -> slice:
+    """The rows of a tensor of ``rows`` rows that a process holds; empty when there are more processes than rows."""
+    each = -(-rows // world)
+    return slice(min(rank * each, rows), min((rank + 1) * each, rows))
+
+
+def shard_direction(direction: Direction, model: Any, group: Group = None) -> Direction:
+    """This process's rows of a direction, row for row as its weights lie; weights outside the layers stay whole."""
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    sharded = {name for name, p in model.named_parameters() if _is_dtensor(p)}
+    return Direction(
+        {
+            name: t[rows_of(len(t), rank, world)].clone() if name in sharded else t
+            for name, t in direction.tensors.items()
+        },
+        direction.name,
+    )
+
+
+@contextmanager
+def gathering(model: Any, group: Group = None) -> Iterator[None]:
+    """In the block, layers gather their own weights by :func:`gather`, and parameters are plain local shards.
+
+    ``functional_call`` with shards in place of weights, under ``jvp`` and ``vmap``, then works as on a whole model.
+    """
+    undo: list[Callable[[], None]] = []
+    try:
+        for module in list(model.modules()):
+            _set_hooks_aside(module, undo)
+        for layer in layers_of(model):
+            sizes: dict[tuple[nn.Module, str], int] = {}
+            for module in layer.modules():
+                for name, parameter in module._parameters.items():
+                    if _is_dtensor(parameter):
+                        sizes[module, name] = parameter.shape[0]
+                        module._parameters[name] = nn.Parameter(parameter.to_local(), requires_grad=False)
+                        undo.append(partial(module._parameters.__setitem__, name, parameter))
+            own = layer.forward
+            layer.forward = partial(_gathered_forward, own, sizes, group)  # type: ignore[method-assign]
+            undo.append(partial(layer.__dict__.pop, "forward"))
+        yield
+    finally:
+        for step in reversed(undo):
+            step()
+
+
+def _gathered_forward(
+    own: Callable[..., Any], sizes: dict[tuple[nn.Module, str], int], group: Group, *args: Any, **kwargs: Any
+) -> Any:
+    """A layer's forward with its weights gathered for just this call."""
+    shards = {(module, name): module._parameters[name] for module, name in sizes}
+    try:
+        for (module, name), shard in shards.items():
+            module._parameters[name] = gather(shard, sizes[module, name], group)  # type: ignore[arg-type]
+        return own(*args, **kwargs)
+    finally:
+        for (module, name), shard in shards.items():
+            module._parameters[name] = shard
+
+
+def _set_hooks_aside(module: nn.Module, undo: list[Callable[[], None]]) -> None:
+    """Take FSDP2's own forward hooks off a module; ``undo`` gets what puts them back."""
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        before = dict(hooks)
+        kept = {key: h for key, h in before.items() if "FSDPState" not in type(getattr(h, "__self__", None)).__name__}
+        if len(kept) < len(before):
+            hooks.clear()
+            hooks.update(kept)
+            undo.append(partial(_put_back, hooks, before))
+
+
+def _put_back(hooks: Any, before: dict[int, Any]) -> None:
+    hooks.clear()
+    hooks.update(before)
+
+
+def token_scores(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: Sequence[Direction],
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    group: Group = None,
+) -> list[TokenScores]:
+    """``loss`` scores in forward mode of this process's ``examples`` (maybe none), on a sharded model.
+
+    ``directions`` are this process's shards. A collective: every process calls it, with examples of its own.
+    """
+    tracked_names = list(directions[0].tensors)
+    with gathering(model, group), engine_mode(model, forward_mode=True):
+        backbone = Backbone(model)
+        own = dict(model.named_parameters())
+        dtype, device = next(model.parameters()).dtype, device_of(model)
+        stacked = {name: torch.stack([d.tensors[name] for d in directions]).to(device, dtype) for name in tracked_names}
+        _check_shapes(own, stacked)
+        groups = [
+            {name: t[first : first + TANGENTS_PER_PASS] for name, t in stacked.items()}
+            for first in range(0, len(directions), TANGENTS_PER_PASS)
+        ]
+        carried = min(len(directions), TANGENTS_PER_PASS)
+        planned = list(batches(examples, max(1, max_tokens // carried), device))
+        filler = build_batch([_filler()], [0], device)
+        backbone.check((planned or [filler])[0])
+        found = []
+        for i in range(_most(len(planned), group)):
+            batch = planned[i] if i < len(planned) else filler
+            values = torch.cat([forward_scores(backbone, batch, part) for part in groups])
+            if i < len(planned):
+                check_finite(values, batch, "its influence")
+                found.append(split_scores(values, batch, "loss"))
+    return found
+
+
+def example_influence(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: Sequence[Direction],
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    group: Group = None,
+) -> NDArray[Any]:
+    """``[n, K]`` scores of this process's ``examples`` (maybe none) on a sharded model; ``directions`` are shards.
+
+    A collective, as :func:`token_scores`. Each block's directions are gathered when its gradient is there.
+    """
+    tracked = tracked_by_names(model, directions[0].tensors)
+    wide = accumulator(next(model.parameters()).dtype)
+    device = device_of(model)
+    total = torch.zeros(len(examples) + 1, len(directions), dtype=wide, device=device)  # the last row is the fillers'
+    sharded = {name for name, p in model.named_parameters() if _is_dtensor(p)}
+
+    def whole(name: str) -> Tensor:
+        stacked = torch.stack([d.tensors[name] for d in directions], dim=1).to(device, wide)
+        if name in sharded:
+            stacked = gather(stacked, tracked.parameters[name].shape[0], group)
+        return stacked.movedim(1, 0)
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        tensors = {name: whole(name) for name in (block.weight, block.bias) if name is not None}
+        matrices = torch.stack([block.matrix({n: t[k] for n, t in tensors.items()}) for k in range(len(directions))])
+        total[batch.indices] += example_scores(block, uses, matrices, batch).to(total.dtype)
+
+    with in_step(model, examples, tracked, max_tokens, group, consume):
+        run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens))
+    return total[:-1].cpu().numpy()
+
+
+@contextmanager
+def in_step(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    tracked: TrackedWeights,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    group: Group = None,
+    consume: Consume | None = None,
+) -> Iterator[None]:
+    """A block with one visit to this process's ``examples`` (maybe none), filled up to the most batches of any process.
+
+    Fillers go to ``consume``, under the index ``len(examples)``, where it has collectives of its own.
+    """
+    done = len(plan_batches(examples, max_tokens))
+    rounds = _most(done, group)
+    yield
+    backbone = Backbone(model)
+    filler = build_batch([_filler()], [len(examples)], device_of(model))
+    with engine_mode(model):
+        if done == 0:
+            backbone.check(filler)
+        capture = Capture(backbone, tracked)
+        for _ in range(rounds - done):
+            capture.backward_pass(filler, partial(consume, filler) if consume else lambda block, uses: None)
+
+
+def _most(count: int, group: Group) -> int:
+    """The largest count of any process."""
+    found = torch.tensor([count])
+    if dist.get_backend(group) == "nccl":
+        found = found.cuda()
+    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=group)
+    return int(found)
+
+
+def _filler() -> TokenizedExample:
+    ids = np.zeros(2, np.int64)
+    return TokenizedExample("filler", ids, np.array([False, True]), np.zeros((2, 2), np.int32), "", 0)
+
+
+def _check_shapes(own: dict[str, Tensor], stacked: dict[str, Tensor]) -> None:
+    for name, tensor in stacked.items():
+        if own[name].shape != tensor.shape[1:]:
+            raise InputError(
+                f"the direction of {name} has shape {tuple(tensor.shape[1:])} and this process's share of the weight "
+                f"{tuple(own[name].shape)}; cut directions with shard_direction"
+            )
+
+
+def _is_dtensor(tensor: Any) -> bool:
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
