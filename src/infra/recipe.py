@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from infra.errors import RecipeError
 
 ArmName = Literal["flip", "same-difficulty-swap", "random-swap", "reverse-flip"]
+StrategyName = Literal["select", "prune", "weights", "truncate"]
 
 
 class _Settings(BaseModel):
@@ -170,6 +171,19 @@ class ArmSettings(_Settings):
     hard: tuple[int, ...] = (4, 5)
 
 
+class StrategySettings(_Settings):
+    """Data made better by influence, each way against its matched random control."""
+
+    names: tuple[StrategyName, ...] = Field((), description="select takes out what the arm 'flip' takes out")
+    group: str | None = Field(None, description="attribute whose values share out what `select` takes (diversity)")
+    max_share: float = Field(1.0, gt=0, le=1, description="largest share of one group in a domain's selection")
+    prune_fraction: float = Field(0.2, gt=0, lt=1, description="largest share of the training set to drop")
+    strength: float = Field(1.0, ge=0, description="loss weights grow as exp(strength * robust z of the influence)")
+    lowest: float = Field(0.5, ge=0, le=1)
+    highest: float = Field(2.0, ge=1)
+    behaviours: tuple[str, ...] = Field((), description="steps to cut; by default those of lowest influence per token")
+
+
 class ReportSettings(_Settings):
     examples: int = Field(24, ge=0, description="examples shown with coloured tokens")
 
@@ -194,12 +208,15 @@ class Recipe(_Settings):
     scores: ScoreSettings = ScoreSettings()
     effects: EffectSettings = EffectSettings()
     arms: ArmSettings = ArmSettings()
+    strategies: StrategySettings = StrategySettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
     def _some_target(self) -> Recipe:
         if not any(t.target for t in self.tasks) and not self.data.queries:
             raise ValueError("at least one task needs a `target` (or give data.queries): f is made of its responses")
+        if "select" in self.strategies.names and "flip" not in self.arms.names:
+            raise ValueError("strategies 'select' takes out what the arm 'flip' takes out: add 'flip' to arms.names")
         if len({t.name for t in self.tasks}) < len(self.tasks):
             raise ValueError("two tasks have the same name")
         return self

@@ -159,7 +159,7 @@ def test_a_prediction_is_the_influence_put_in_minus_the_influence_taken_out():
         columns=["arm", "seed", "target", "f"],
     )
     table = predicted_vs_measured(
-        {"flip": (["a", "b"], ["d", "c"])}, list("abcd"), scores, ["math", "code"], f_values=f,
+        {"flip": {"a": -1, "b": -1, "d": 1, "c": 1}}, list("abcd"), scores, ["math", "code"], f_values=f,
         eval_rows=made(), tasks={"math": "math"},
     )  # fmt: skip
     math, code = table.iloc[0], table.iloc[1]
@@ -171,10 +171,10 @@ def test_a_prediction_is_the_influence_put_in_minus_the_influence_taken_out():
 
 
 def test_nothing_measured_is_nan_and_an_unscored_swap_is_refused():
-    bare = predicted_vs_measured({"flip": (["a"], ["b"])}, ["a", "b"], np.ones((2, 1)), ["math"])
+    bare = predicted_vs_measured({"flip": {"a": -1, "b": 1}}, ["a", "b"], np.ones((2, 1)), ["math"])
     assert bare.measured_f.isna().all() and bare.predicted.tolist() == [0.0]
     with pytest.raises(InputError, match="record 'c' has no score"):
-        predicted_vs_measured({"flip": (["a"], ["c"])}, ["a", "b"], np.ones((2, 1)), ["math"])
+        predicted_vs_measured({"flip": {"a": -1, "c": 1}}, ["a", "b"], np.ones((2, 1)), ["math"])
     with pytest.raises(InputError, match="shape"):
         predicted_vs_measured({}, ["a", "b"], np.ones((2, 2)), ["math"])
     with pytest.raises(InputError, match="twice"):

@@ -3,7 +3,7 @@
 Figures live in :mod:`infra.analysis.figures`, which imports matplotlib and is therefore not imported here.
 """
 
-from infra.analysis.arms import MAIN_CONTROL, accuracy_table, arm_contrasts
+from infra.analysis.arms import MAIN_CONTROL, accuracy_table, arm_contrasts, strategy_contrasts
 from infra.analysis.calibration import NullControl, null_control, power_curve
 from infra.analysis.effects import COLUMNS, domain_means, effects
 from infra.analysis.folds import target_folds
@@ -30,6 +30,7 @@ __all__ = [
     "predicted_vs_measured",
     "span_effects",
     "span_permutation_test",
+    "strategy_contrasts",
     "swap_correlation",
     "target_agreement",
     "target_folds",

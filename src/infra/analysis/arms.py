@@ -167,6 +167,28 @@ def arm_contrasts(
     return frame
 
 
+def strategy_contrasts(eval_rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Each (strategy, control) of ``pairs`` on every task, in the columns of :func:`arm_contrasts`.
+
+    Pairs are exploratory by the protocol; ``p_holm`` corrects over all rows of the table.
+
+    Raises:
+        InputError: malformed rows, or a pair without a shared seed and problem.
+    """
+    rows = held_out(eval_rows)
+    found: list[dict[str, Any]] = []
+    for arm, control in dict.fromkeys(pairs):
+        for task in dict.fromkeys(rows["task"]):
+            table = paired(rows, arm, control, task)
+            if table is not None:
+                found.append(_contrast_row(table, task, arm, control, "exploratory", ""))
+        if not any(r["arm"] == arm and r["control"] == control for r in found):
+            raise InputError(f"strategy '{arm}' and its control '{control}' share no seed and problem.")
+    frame = pd.DataFrame(found, columns=list(CONTRAST_COLUMNS))
+    frame["p_holm"] = holm(frame["p"].to_numpy(dtype=np.float64))
+    return frame
+
+
 def _contrast_row(table: Floats, task: str, arm: str, control: str, role: str, main: str) -> dict[str, Any]:
     fit = crossed_mean(table)
     low, high, p = t_interval(np.array(fit.mean), np.array(fit.se), np.array(fit.df))

@@ -1,4 +1,7 @@
-"""A swap's predicted effect, sum I(in) - sum I(out), beside what retraining measured."""
+"""A change's predicted effect, the sum of weight change times influence, beside what retraining measured.
+
+For a swap that is sum I(in) - sum I(out).
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from infra.errors import InputError
 MIN_SWAPS = 10
 """Fewer swaps than this: no correlation."""
 
-Swap = tuple[Sequence[str], Sequence[str]]
-"""(ids taken out, ids put in)."""
+Change = Mapping[str, float]
+"""Record id -> change of its weight in the loss: -1 taken out, 1 put in, w - 1 weighted."""
 
 
 def predicted_vs_measured(
-    swaps: Mapping[str, Swap],
+    changes: Mapping[str, Change],
     ids: Sequence[str],
     scores: NDArray[np.floating[Any]],
     targets: Sequence[str],
@@ -35,6 +38,7 @@ def predicted_vs_measured(
     """One row per arm and target: ``arm, target, predicted, measured_f, f_low, f_high, n_seeds,
     measured_accuracy, acc_low, acc_high, n_swapped``.
 
+    ``changes`` names each arm's changed records; ``n_swapped`` counts the larger of those that gain and lose weight.
     ``scores`` ``[N, K]`` is the influence of training and pool examples ``ids`` on ``targets``;
     ``predicted`` is in units of f if the influence is in units of f per unit of example weight, else up to
     the scale of the method. ``f_values`` has ``arm, seed, target, f``: the target measured on the retrained
@@ -53,13 +57,14 @@ def predicted_vs_measured(
         raise InputError("an id is scored twice; the prediction of a swap needs one score per example and target.")
     rows = None if eval_rows is None else held_out(eval_rows)
     out: list[dict[str, Any]] = []
-    for arm, (taken, put) in swaps.items():
-        predicted = _sum(values, position, put, arm) - _sum(values, position, taken, arm)
+    for arm, change in changes.items():
+        predicted = _sum(values, position, change, arm)
+        size = max(sum(w > 0 for w in change.values()), sum(w < 0 for w in change.values()))
         for k, target in enumerate(targets):
             row: dict[str, Any] = {"arm": arm, "target": target, "predicted": predicted[k]}
             row |= _change_in_f(f_values, arm, target, reference)
             row |= _change_in_accuracy(rows, arm, (tasks or {}).get(target), reference)
-            out.append({**row, "n_swapped": len(put)})
+            out.append({**row, "n_swapped": size})
     columns = ["arm", "target", "predicted", "measured_f", "f_low", "f_high", "n_seeds"]
     return pd.DataFrame(out, columns=[*columns, "measured_accuracy", "acc_low", "acc_high", "n_swapped"])
 
@@ -86,14 +91,16 @@ def swap_correlation(table: pd.DataFrame, measured: str = "measured_f") -> pd.Da
     return pd.DataFrame(out, columns=["target", "rho", "low", "high", "n", "note"])
 
 
-def _sum(values: Floats, position: Mapping[str, int], ids: Sequence[str], arm: str) -> Floats:
+def _sum(values: Floats, position: Mapping[str, int], change: Change, arm: str) -> Floats:
+    ids = list(change)
     unknown = [i for i in ids if i not in position]
     if unknown:
         raise InputError(
             f"arm '{arm}': record '{unknown[0]}' has no score ({len(unknown)} such records); "
             f"score the pool as well as the training data."
         )
-    return values[[position[i] for i in ids]].sum(axis=0)
+    weights = np.array([change[i] for i in ids], dtype=np.float64)
+    return weights @ values[[position[i] for i in ids]]
 
 
 def _change_in_f(f_values: pd.DataFrame | None, arm: str, target: str, reference: str) -> dict[str, Any]:

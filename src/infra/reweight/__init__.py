@@ -1,7 +1,7 @@
 """Data in, better data out: the arms and their manifests, selection, pruning, weights and truncation."""
 
 from infra.reweight.arms import make_arm
-from infra.reweight.guided import influence_swap, random_prune, random_selection
+from infra.reweight.guided import CONTROLS, influence_swap, random_prune, random_selection
 from infra.reweight.items import ARM_NAMES, DIRECTIONS, Arm, ArmItem, build_arm
 from infra.reweight.select import Selection, prune, select, utility
 from infra.reweight.truncate import Truncation, truncate
@@ -9,6 +9,7 @@ from infra.reweight.weights import Weighting, example_weights, token_weights, we
 
 __all__ = [
     "ARM_NAMES",
+    "CONTROLS",
     "DIRECTIONS",
     "Arm",
     "ArmItem",

@@ -15,6 +15,14 @@ from infra.reweight.plan import BAND, side, stream
 from infra.reweight.sampling import Draw, Floats, Ints, Stratum, draw_sample, exchange
 from infra.reweight.select import Selection, group_cap, top
 
+CONTROLS = {
+    "select": "random-selection",
+    "prune": "random-prune",
+    "weights": "shuffled-weights",
+    "truncate": "random-truncate",
+}
+"""Each strategy and the control it is judged against."""
+
 Choice = Callable[[str, Floats, Sequence[str], int, float, float], Ints]
 """(domain, lengths, ids, n, tokens, band) of the pool's domain -> positions of the ``n`` records to put in.
 """

@@ -17,7 +17,7 @@ __all__ = ["Stage", "check_order", "plan_table", "prepare", "run_recipe", "run_s
 
 def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
     """Every stage of a recipe, in order, with the settings and inputs that determine its bytes."""
-    from infra.stages import attribute, data, experiment, page, spans, targets, train
+    from infra.stages import attribute, data, experiment, page, spans, strategies, targets, train
 
     def settings(*names: str) -> dict[str, Any]:
         dumped = recipe.model_dump(mode="json", by_alias=True)
@@ -32,6 +32,7 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
     trained = recipe.model.pretrain is not None
     model_input = {} if trained else {"base model": train.base_hash(recipe)}
     needs_base = ("base",) if trained else ()
+    guided = strategies.arms_of(recipe)
     names = experiment.models_of(recipe)
     original = [m for m in names if m[0] == "sft"]
     arms = [m for m in names if m[0] != "sft"]
@@ -51,8 +52,9 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
         )
 
     def sft(arm: str, seed: int, stage: str) -> Stage:
-        source = folder / ("records/train.parquet" if arm == "sft" else f"arms/{arm}.parquet")
-        needs = ("records", *needs_base, *(() if arm == "sft" else ("arms",)))
+        made_by = "strategies" if arm in guided else "arms"
+        source = folder / ("records/train.parquet" if arm == "sft" else f"{made_by}/{arm}.parquet")
+        needs = ("records", *needs_base, *(() if arm == "sft" else (made_by,)))
         config = {**settings("sft", "model", "threads"), **encoding, "arm": arm, "seed": seed}
         return Stage(stage, partial(train.run_sft, recipe=recipe, seed=seed, data=source), needs, config, model_input)
 
@@ -120,6 +122,16 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             model_input,
         ),
     ]
+    if guided:
+        out.append(
+            Stage(
+                "strategies",
+                partial(strategies.run_strategies, recipe=recipe),
+                ("records", "scores", "spans", "arms", *needs_base),
+                {**settings("strategies", "seed"), **encoding},
+                model_input,
+            )
+        )
     for arm, seed, stage in arms:
         out += [sft(arm, seed, stage), evals(stage.removeprefix("sft/"), str(folder / stage / "model"), (stage,), True)]
     every_sft = tuple(stage for _, _, stage in names)
@@ -135,8 +147,11 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
         Stage(
             "results",
             partial(experiment.run_results, recipe=recipe),
-            ("records", "targets", "directions", "scores", "effects", "arms", "measure", *every_eval),
-            settings("effects", "seed", "name", "question", "quick", "seeds"),
+            (
+                *("records", "targets", "directions", "scores", "effects", "arms", "measure", *every_eval),
+                *(("strategies",) if guided else ()),
+            ),
+            settings("effects", "seed", "name", "question", "quick", "seeds", "strategies"),
         ),
         Stage(
             "report",

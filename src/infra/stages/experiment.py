@@ -18,6 +18,7 @@ from infra.analysis import (
     hypotheses,
     predicted_vs_measured,
     span_effects,
+    strategy_contrasts,
     top_bottom,
     with_bands,
 )
@@ -26,7 +27,7 @@ from infra.models import load_model
 from infra.progress import progress
 from infra.recipe import Recipe
 from infra.records import Record
-from infra.reweight import ArmItem, make_arm
+from infra.reweight import CONTROLS, ArmItem, make_arm
 from infra.stages.attribute import load_folds
 from infra.stages.data import load_records, save_records
 from infra.stages.runner import Context
@@ -71,7 +72,7 @@ def models_of(recipe: Recipe) -> list[tuple[str, int, str]]:
     """(arm, seed, stage) of every fine-tuned model of the run; `sft` is the original training set."""
     return [
         (arm, seed, f"sft/{'original' if arm == 'sft' else arm}-s{seed}")
-        for arm in ("sft", *recipe.arms.names)
+        for arm in ("sft", *recipe.arms.names, *(n for s in recipe.strategies.names for n in (s, CONTROLS[s])))
         for seed in range(recipe.seeds)
     ]
 
@@ -151,10 +152,18 @@ def gather_rows(context: Context, recipe: Recipe) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def swaps_of(context: Context, recipe: Recipe) -> dict[str, tuple[list[str], list[str]]]:
-    """Arm -> (ids taken out, ids put in)."""
-    manifests = {arm: read_json(context.dep("arms") / f"{arm}.json") for arm in recipe.arms.names}
-    return {arm: (m["out"], m["in"]) for arm, m in manifests.items()}
+def weight_changes(context: Context, recipe: Recipe) -> dict[str, dict[str, float]]:
+    """Arm -> record id -> change of its weight: 1 put in, -1 taken out. Cut records have none (their text changed)."""
+    changes: dict[str, dict[str, float]] = {}
+    for arm in recipe.arms.names:
+        manifest = read_json(context.dep("arms") / f"{arm}.json")
+        changes[arm] = {**dict.fromkeys(manifest["out"], -1.0), **dict.fromkeys(manifest["in"], 1.0)}
+    for strategy in recipe.strategies.names:
+        for arm in (strategy, CONTROLS[strategy]):
+            found = read_json(context.dep("strategies") / f"{arm}.json")["weight_changes"]
+            if found:
+                changes[arm] = found
+    return changes
 
 
 def f_table(context: Context, folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
@@ -181,12 +190,14 @@ def run_results(context: Context, recipe: Recipe) -> None:
     """Everything the report says, as tables, and results.json over them."""
     rows = gather_rows(context, recipe)
     task_of_target = {str(t.target): t.name for t in reversed(recipe.tasks) if t.target}
-    contrasts = arm_contrasts(rows, primary_tasks=list(task_of_target.values())) if _testable(recipe) else None
+    guided = [name for s in recipe.strategies.names for name in (s, CONTROLS[s])]
+    plain = rows[~rows.arm.isin(guided)]
+    contrasts = arm_contrasts(plain, primary_tasks=list(task_of_target.values())) if _testable(recipe) else None
     folds, weights, _ = load_folds(context)
     scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
     n_train = int((scores.set == "train").sum())
     arms = predicted_vs_measured(
-        swaps_of(context, recipe),
+        weight_changes(context, recipe),
         list(scores.id),
         scores[[f"score_{t}" for t in weights]].to_numpy() / n_train,  # the curvature is a mean over N examples
         list(weights),
@@ -211,6 +222,10 @@ def run_results(context: Context, recipe: Recipe) -> None:
     }
     if contrasts is not None:
         tables["contrasts"] = contrasts
+    if guided:
+        pairs = [(s, CONTROLS[s]) for s in recipe.strategies.names]
+        pairs += [("select", "flip")] if "select" in recipe.strategies.names else []
+        tables["strategies"] = strategy_contrasts(rows, [*pairs, *((s, "sft") for s in recipe.strategies.names)])
     unread = rows.outcome.isin(["no_answer", "ungradable"]).groupby(rows.arm).mean()
     write_results(
         context,
@@ -225,6 +240,14 @@ def run_results(context: Context, recipe: Recipe) -> None:
                     if k not in ("in", "out", "pairs", "changes")
                 }
                 for a in recipe.arms.names
+            },
+            "strategies_manifest": {
+                a: {
+                    k: v
+                    for k, v in read_json(context.dep("strategies") / f"{a}.json").items()
+                    if k not in ("weight_changes", "changes")
+                }
+                for a in guided
             },
         },
     )
