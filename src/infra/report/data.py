@@ -25,11 +25,14 @@ _EFFECTS = _columns(
     "target attribute value domain form effect low high n overlap_n p q status label reliability validity mde"
 )
 
+_CONTRASTS = _columns("task contrast role difference low high p p_holm n_problems n_seeds mde label")
+
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": _columns("arm seed task split n accuracy low high"),
     "slope": _columns("arm task difficulty n accuracy"),
     "effects": _EFFECTS,
-    "contrasts": _columns("task contrast role difference low high p p_holm n_problems n_seeds mde label"),
+    "contrasts": _CONTRASTS,
+    "strategies": _CONTRASTS,
     "arms": _columns("arm target predicted measured_f f_low f_high measured_accuracy acc_low acc_high"),
     "targets": _columns("target domain tried solved kept source status"),
     "hypotheses": _columns("name statement answer evidence interval n"),

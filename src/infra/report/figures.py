@@ -199,9 +199,9 @@ def _effect_row(row: pd.Series) -> ForestRow:
     return ForestRow(label, row["effect"], row["low"], row["high"], tone, title)
 
 
-def contrast_figure(data: ReportData) -> Figure | None:
-    """Forest plot of the retraining contrasts per task, the primary one on top."""
-    found = table(data, "contrasts")
+def contrast_figure(data: ReportData, name: str = "contrasts") -> Figure | None:
+    """Forest plot of a table of retraining contrasts per task, the primary one (if any) on top."""
+    found = table(data, name)
     if found is None:
         return None
     panels = []
@@ -224,7 +224,8 @@ def contrast_figure(data: ReportData) -> Figure | None:
                 )
             )
         panels.append((str(task), forest(lines, "difference in accuracy (points)", f"Contrasts on {task}", 168)))
-    return Figure(panels, "Held-out accuracy, paired by seed and problem, 95% intervals. Bold: the primary comparison.")
+    bold = " Bold: the primary comparison." if (found["role"] == "primary").any() else ""
+    return Figure(panels, f"Held-out accuracy, paired by seed and problem, 95% intervals.{bold}")
 
 
 def arms_figure(data: ReportData) -> Figure | None:

@@ -90,6 +90,15 @@ def _all(data: ReportData) -> Iterator[Section]:
     )
     yield _section(
         data,
+        "strategies",
+        "Using influence to make better data",
+        "Training sets selected, pruned, weighted or cut by influence, each against a control that does as much at "
+        "random. Exploratory comparisons; p is corrected over this table.",
+        [fig.contrast_figure(data, "strategies")],
+        ["strategies"],
+    )
+    yield _section(
+        data,
         "predicted",
         "Predicted and measured",
         "The sum of the influence of what goes in, minus that of what goes out, beside what retraining did to f.",

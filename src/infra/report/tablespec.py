@@ -14,6 +14,7 @@ TITLES = {
     "slope": "Accuracy by difficulty",
     "effects": "Effects",
     "contrasts": "Contrasts between arms",
+    "strategies": "Strategies against their matched controls",
     "arms": "Arms: predicted and measured",
     "targets": "Targets",
     "hypotheses": "Hypotheses",
@@ -47,6 +48,7 @@ _POINTS = {
     "high": "high (points)",
     "mde": "min. detectable (points)",
 }
+_IN_POINTS = ("contrasts", "strategies")
 _INTEGERS = {"n", "seed", "overlap_n", "n_rest", "tried", "solved", "kept", "rank", "n_problems", "n_seeds"}
 _LONG = {"preview", "statement", "evidence", "text", "question"}
 _FILTERS = {
@@ -58,6 +60,7 @@ _FILTERS = {
     "parts": ("target", "value", "domain", "form", "status"),
     "domain_means": ("target", "domain", "form", "status"),
     "contrasts": ("task", "role"),
+    "strategies": ("task",),
     "arms": ("arm", "target"),
     "top": ("target", "side", "domain"),
 }
@@ -79,7 +82,7 @@ def kind(table: str, column: str) -> str:
         return "code"
     if table in ("accuracy", "slope") and column in ("accuracy", "low", "high"):
         return "percent"
-    if (table == "contrasts" and column in _POINTS) or column in ("measured_accuracy", "acc_low", "acc_high"):
+    if (table in _IN_POINTS and column in _POINTS) or column in ("measured_accuracy", "acc_low", "acc_high"):
         return "points"
     return "effect" if column in _TINTED or column.startswith("score_") else "number"
 
@@ -90,7 +93,7 @@ def table_spec(name: str, frame: pd.DataFrame, limit: int = 6) -> dict[str, Any]
     columns = known + [str(c) for c in frame.columns if c not in known]
     specs = []
     for column in columns:
-        label = _POINTS[column] if name == "contrasts" and column in _POINTS else _LABELS.get(column)
+        label = _POINTS[column] if name in _IN_POINTS and column in _POINTS else _LABELS.get(column)
         how = kind(name, column)
         if how == "number" and not pd.api.types.is_numeric_dtype(frame[column]):
             how = "text"
