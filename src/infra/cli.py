@@ -56,8 +56,12 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="First N training and pool records per domain.", show_default=False)
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: sft.epochs=1, data.sources.0.path=mine.jsonl. Repeatable."),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and what is already done; run nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan, what it needs and what is already done; run nothing.")
     ] = False,
 ) -> None:
     """The whole job: evaluate, fine-tune, attribute, reweight with controls, retrain, report.
@@ -69,7 +73,9 @@ def run(
     if quick and recipe is not None:
         raise InputError("--quick is the embedded smoke test; with a recipe of your own use --limit and --seeds")
     path = recipe or (QUICK_RECIPE if quick else DEFAULT_RECIPE)
-    settings = load_recipe(path, seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit})
+    settings = load_recipe(
+        path, changes=changes or (), seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
+    )
     folder = out or Path("runs") / settings.name
     from infra.stages import plan_table, run_recipe, stages_of
     from infra.store import RunFolder

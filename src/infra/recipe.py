@@ -7,6 +7,7 @@ Relative paths are taken from the recipe file's own folder.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,16 @@ class SourceSettings(_Settings):
         return self
 
 
+class JudgeSettings(_Settings):
+    """A model behind an OpenAI-compatible server that rates problems from 1 to 10 on the AoPS scale."""
+
+    server: str = Field(description="base URL, ending in /v1")
+    model: str = Field(description="the model's name at the server")
+    votes: int = Field(3, ge=1, description="ratings asked per problem; the median counts")
+    temperature: float = Field(0.7, ge=0)
+    max_new_tokens: int = Field(1024, ge=8)
+
+
 class DataSettings(_Settings):
     """Where examples come from: an embedded world, or files."""
 
@@ -53,15 +64,19 @@ class DataSettings(_Settings):
     limit: int | None = Field(None, ge=1, description="first N training and N pool records of each domain")
     max_length: int = Field(512, ge=8, description="tokens; a longer example is an error or, when asked, skipped")
     on_error: Literal["raise", "skip"] = "raise"
-    difficulty: dict[str, Literal["native", "text-estimate"]] = Field(
-        default={}, description="per domain; 'text-estimate' bins a text estimate into five quantiles"
+    difficulty: dict[str, Literal["native", "text-estimate", "judge"]] = Field(
+        default={},
+        description="the label a domain's levels come from; 'text-estimate' and 'judge' are cut into five quantiles",
     )
+    judge: JudgeSettings | None = Field(None, description="who rates the domains whose difficulty is 'judge'")
     ngram: int = Field(13, ge=3, description="word n-gram whose recurrence in an evaluation problem is a leak")
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataSettings:
         if (self.world is None) == (not self.sources):
             raise ValueError("give either data.world or data.sources")
+        if "judge" in self.difficulty.values() and self.judge is None:
+            raise ValueError("difficulty 'judge' needs data.judge with a server and a model")
         return self
 
 
@@ -72,7 +87,18 @@ class TaskSettings(_Settings):
     path: str | None = Field(None, description="local file in the public schema; without it the task's own source")
     target: str | None = Field(None, description="the target its verified responses belong to, e.g. math")
     limit: int | None = Field(None, ge=1, description="first N problems of each split")
+    split: Literal["hash", "held-out"] = Field(
+        "hash", description="a third by hash makes targets; 'held-out' keeps all for accuracy (few problems: AIME)"
+    )
+    samples: int | None = Field(None, ge=1, description="answers per held-out problem; default: eval.samples")
+    options: dict[str, str] = Field(default={}, description="the task's own options, e.g. release: release_v2")
     arms: bool = Field(True, description="also asked of the arms' models, not only of the base and the fine-tuned ones")
+
+    @model_validator(mode="after")
+    def _targets_have_problems(self) -> TaskSettings:
+        if self.target is not None and self.split == "held-out":
+            raise ValueError(f"all problems of {self.name} are held out, so none can make target '{self.target}'")
+        return self
 
 
 class PretrainSettings(_Settings):
@@ -108,8 +134,14 @@ class TrainSettings(_Settings):
     warmup_ratio: float = Field(0.1, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    dtype: Literal["float32", "bfloat16", "float64"] | None = Field(
+        None, description="of the weights while they train; default: model.dtype"
+    )
+    autocast: Literal["bfloat16"] | None = Field(None, description="compute in bfloat16 over weights kept in dtype")
+    packing: bool = Field(False, description="several documents a row; the same loss, less padding")
     gradient_checkpointing: bool = False
     lora_rank: int | None = None
+    save_steps: int = Field(0, ge=0, description="a checkpoint to go on from every so many steps; 0: none")
 
 
 class EvalSettings(_Settings):
@@ -152,6 +184,9 @@ class ScoreSettings(_Settings):
     token_targets: tuple[str, ...] = Field(("math", "code"), description="targets with a score for every token")
     position: bool = Field(False, description="also keep `position` scores")
     span_examples: int = Field(600, ge=1, description="training examples whose steps and token classes get intervals")
+    delete_examples: int = Field(60, ge=0, description="training examples whose steps are also scored by deletion")
+    query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
+    queries: int | None = Field(None, ge=1, description="queries followed one by one, drawn at random; default: all")
     max_tokens: int = Field(8192, ge=64, description="tokens per batch")
 
 
@@ -222,8 +257,12 @@ class Recipe(_Settings):
         return self
 
 
-def load_recipe(path: Path, **overrides: Any) -> Recipe:
-    """Read a recipe file. Raises RecipeError naming the file and the key."""
+def load_recipe(path: Path, *, changes: Sequence[str] = (), **overrides: Any) -> Recipe:
+    """Read a recipe file. Raises RecipeError naming the file and the key.
+
+    ``changes`` are ``key=value`` texts applied last: the key dotted, list positions counted from 0, the value YAML
+    (``data.sources.0.path=mine.jsonl``). A path among them is looked for in the working folder first.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -240,7 +279,39 @@ def load_recipe(path: Path, **overrides: Any) -> Recipe:
     for key, value in overrides.items():
         if value is not None:
             raw[key] = {**raw[key], **value} if isinstance(value, dict) and isinstance(raw.get(key), dict) else value
+    for change in changes:
+        apply_change(raw, change)
     return parse_recipe(raw, where=str(path), folder=path.resolve().parent)
+
+
+def apply_change(raw: dict[str, Any], change: str) -> None:
+    """Set one ``key=value`` in a recipe's content, making the mappings on the way. Raises RecipeError naming it."""
+    key, equals, text = change.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise RecipeError(f"--set {change}: a key and a value are expected, such as sft.epochs=1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is no YAML; put it in quotes") from error
+    if names[-1] in ("path", "base") and isinstance(value, str) and Path(value).exists():
+        value = str(Path(value).resolve())
+    place: Any = raw
+    for i, name in enumerate(names):
+        last = i == len(names) - 1
+        if isinstance(place, list):
+            if not name.isdigit() or int(name) >= len(place):
+                where = ".".join(names[:i])
+                raise RecipeError(f"--set {change}: {where} is a list of {len(place)}; name an entry by 0, 1, ...")
+            if last:
+                place[int(name)] = value
+            place = place[int(name)]
+        elif isinstance(place, dict):
+            if last:
+                place[name] = value
+            elif not isinstance(place.get(name), dict | list):
+                place[name] = {}
+            place = place[name]
 
 
 def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
