@@ -12,6 +12,7 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
 """
 
 from infra.influence.baselines import BASELINES, baseline_scores
+from infra.influence.chosen import chosen_tokens
 from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, ekfac_direction, identity
 from infra.influence.direction import Direction, combine, load_directions, save_directions
 from infra.influence.estimate import Estimate, estimate
@@ -54,6 +55,7 @@ __all__ = [
     "TokenScores",
     "baseline_scores",
     "cg_direction",
+    "chosen_tokens",
     "combine",
     "ekfac_direction",
     "estimate",
