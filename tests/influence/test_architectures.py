@@ -186,3 +186,108 @@ def test_coverage_is_the_share_of_parameters():
     assert tracked.coverage == tracked.size / sum(p.numel() for p in model.parameters())
     assert "% of the model" in str(tracked)
     assert len(tracked_weights(build("LoRA")[0], "mlp")) == 8
+
+
+def test_a_tied_output_head_is_refused_under_both_of_its_names():
+    for pattern in ("lm_head", "embed_tokens"):
+        with pytest.raises(ModelError, match=r"shared by modules of different kinds \(model\.embed_tokens.*lm_head"):
+            tracked_weights(toys.qwen2(), pattern)
+
+
+def test_a_tied_layer_can_be_named_by_its_second_place():
+    model = tied()
+    found = tracked_weights(model, r"layers\.1\.mlp\.gate_proj")
+    assert found.names == ("model.layers.0.mlp.gate_proj.weight",)
+    assert found.weights[0].modules == ("model.layers.0.mlp.gate_proj", "model.layers.1.mlp.gate_proj")
+
+
+def test_adapters_that_are_no_product_with_the_tokens_are_refused_by_name():
+    from peft import LoraConfig, get_peft_model
+
+    dora = get_peft_model(toys.qwen2(), LoraConfig(r=2, target_modules=["gate_proj"], use_dora=True))
+    with pytest.raises(ModelError, match=r"gate_proj\.lora_A\.default\.weight: it belongs to a Dora"):
+        tracked_weights(dora, "mlp")
+    config = LoraConfig(r=2, target_modules=[], target_parameters=["mlp.experts.gate_up_proj"])
+    fused = get_peft_model(qwen3_moe().double(), config)
+    with pytest.raises(ModelError, match=r"experts\.lora_A\.default\.weight: it adapts a fused parameter"):
+        tracked_weights(fused, "mlp")
+    off = lora()
+    off.base_model.disable_adapter_layers()
+    with pytest.raises(ModelError, match="adapter 'default' is not active"):
+        tracked_weights(off, "mlp")
+
+
+class Gate(torch.autograd.Function):
+    """A fused kernel as libraries ship them: forward and backward, no forward derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        s = x.sigmoid()
+        return grad * (s + x * s * (1 - s))
+
+
+class FusedActivation(torch.nn.Module):
+    def forward(self, x):
+        return Gate.apply(x)
+
+
+def test_a_module_without_a_forward_derivative_is_refused_by_name_before_any_work():
+    model, items = toys.qwen2(), toys.examples(3)
+    model.model.layers[1].mlp.act_fn = FusedActivation()
+    directions = [toys.direction(tracked_weights(model).parameters, k) for k in range(2)]
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.mlp\.act_fn \(FusedActivation\) has no forward deriv"):
+        next(token_influence(model, items, directions))
+    found = {i: s for c in token_influence(model, items, directions, decomposition="position")
+             for i, s in zip(c.indices, c.scores)}  # fmt: skip
+    plain = toys.qwen2()
+    for i, item in enumerate(items):
+        assert toys.error(found[i].sum(1), toys.oracle_scores(plain, item, directions).sum(1)) < 1e-10
+
+
+def test_attention_of_another_kind_is_refused_before_any_work():
+    """BLOOM adds a position bias inside its own attention; a chunked mask is neither causal nor a sliding window."""
+    from transformers import BloomConfig, BloomForCausalLM
+    from transformers.masking_utils import chunked_causal_mask_function
+
+    from infra.influence.attention import window_mask
+
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=toys.VOCABULARY, hidden_size=16, n_layer=2, n_head=2, initializer_range=0.4)
+    model = BloomForCausalLM(config).double().eval()
+    for layer in model.transformer.h:
+        layer.mlp.gelu_impl = torch.nn.GELU(approximate="tanh")  # its own has no forward derivative either
+    directions = [toys.direction(tracked_weights(model).parameters, 0)]
+    with pytest.raises(ModelError, match="BloomForCausalLM does not run its attention through"):
+        next(token_influence(model, toys.examples(3), directions))
+    positions = token_influence(model, toys.examples(3), directions, decomposition="position")
+    for chunk in positions:
+        for i, scores in zip(chunk.indices, chunk.scores):
+            expected = toys.oracle_scores(model, toys.examples(3)[i], directions)
+            assert toys.error(scores.sum(1), expected.sum(1)) < 1e-10
+    chunked = chunked_causal_mask_function(4, torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(ModelError, match="neither causal nor a causal sliding window"):
+        window_mask(q_length=12, local_size=4, mask_function=chunked)
+
+
+def test_a_weight_that_is_not_called_as_a_layer_is_refused_by_name():
+    model, items = toys.qwen2(), toys.examples(2)
+    mlp = model.model.layers[0].mlp
+    inner = lambda x: mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)  # noqa: E731
+    mlp.forward = lambda x: torch.nn.functional.linear(inner(x), mlp.down_proj.weight)
+    directions = [toys.direction(tracked_weights(model).parameters, 0)]
+    with pytest.raises(ModelError, match=r"layers\.0\.mlp\.down_proj\.weight is not called as a layer"):
+        example_influence(model, items, directions)
+
+
+def test_the_engines_attention_has_no_backward_pass_and_says_so():
+    from infra.influence.attention import forward_attention
+
+    model = toys.qwen2()
+    with forward_attention(model), pytest.raises(ModelError, match="has a forward derivative and no backward pass"):
+        model(input_ids=torch.arange(4)[None]).logits.sum().backward()

@@ -6,6 +6,7 @@ real token sees it, so no attention mask is needed and padding contributes exact
 
 from __future__ import annotations
 
+import warnings as python_warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -159,7 +160,7 @@ def halving_on_memory(
     try:
         result = work(batch, notebook)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not is_memory(error):
             raise
         if len(batch.examples) == 1:
             example = batch.examples[0]
@@ -172,6 +173,12 @@ def halving_on_memory(
         return
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    python_warnings.warn(
+        f"out of memory with {batch.input_ids.numel():,} positions ({len(batch.examples)} examples) in a batch: going "
+        "on with halves; set max_tokens to half of what it is, and batches will be planned so",
+        RuntimeWarning,
+        stacklevel=2,
+    )
     for half in batch.split():
         yield from halving_on_memory(half, work, frozenset(notebook))
 
@@ -192,7 +199,8 @@ def per_example(values: Tensor, batch: Batch) -> list[NDArray[Any]]:
     return [host[:, row, start : start + length] for _, row, start, length in batch.segments]
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)

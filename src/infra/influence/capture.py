@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infra.errors import ModelError
 from infra.influence.batches import Batch
 from infra.influence.experts import watcher
 from infra.influence.functional import Backbone, HeadPass, head_pass, scatter
@@ -54,12 +55,18 @@ class _Watch:
     on_block: OnBlock
     deferred: frozenset[str]
     blocks: dict[str, Block]
+    positions: int
     expected: dict[str, int] = field(default_factory=dict)
     seen: dict[str, list[Use]] = field(default_factory=dict)
     rows: Tensor | None = None
 
     def attach(self, block: Block, source: Tensor, outputs: Tensor) -> None:
         """Remember the inputs of one product, and wait for the gradient of its outputs."""
+        if self.rows is None and source.shape[:-1].numel() != self.positions:
+            raise ModelError(
+                f"{block.key} is applied to {source.shape[:-1].numel()} rows and not to the {self.positions} positions "
+                "of the batch, so it cannot be tracked; leave it out of the pattern"
+            )
         if not outputs.requires_grad:  # nothing tracked lies before this one: the gradient starts here
             outputs.requires_grad_(True)
         self.expected[block.key] = self.expected.get(block.key, 0) + 1
@@ -96,6 +103,7 @@ class Capture:
         self._blocks = {block.key: block for block in tracked.blocks}
         head = backbone.head_parameters
         self._deferred = frozenset(block.key for block in tracked.blocks if block.weight in head)
+        self._always = [b.key for b in tracked.blocks if b.expert is None and b.weight not in head]
         self._experts = {
             (id(self._modules[w.modules[0]]), w.name.rsplit(".", 1)[-1]): w.blocks
             for w in tracked.weights
@@ -113,8 +121,14 @@ class Capture:
 
         ``weights [B, T]`` default to 1; ``labels`` as in :func:`head_pass`. No weight gradient is formed.
         """
-        with self._watching(on_block) as watch, torch.enable_grad():
+        with self._watching(on_block, batch.input_ids.numel()) as watch, torch.enable_grad():
             hidden = self.backbone.hidden(batch)
+            unused = [key for key in self._always if key not in watch.expected]
+            if unused:
+                raise ModelError(
+                    f"{unused[0]} is not called as a layer in the forward pass ({len(unused)} such weights), so it "
+                    "cannot be tracked; leave it out of the pattern"
+                )
             head = head_pass(self.backbone, hidden, batch, weights=weights, labels=labels, chunk=partial(_rows, watch))
             assert head.gradient is not None
             if hidden.requires_grad:
@@ -124,8 +138,8 @@ class Capture:
         return head
 
     @contextmanager
-    def _watching(self, on_block: OnBlock) -> Iterator[_Watch]:
-        watch = _Watch(on_block, self._deferred, self._blocks)
+    def _watching(self, on_block: OnBlock, positions: int) -> Iterator[_Watch]:
+        watch = _Watch(on_block, self._deferred, self._blocks, positions)
         frozen = [p for p in self._model.parameters() if p.requires_grad]
         for parameter in frozen:
             parameter.requires_grad_(False)

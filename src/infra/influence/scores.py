@@ -26,6 +26,7 @@ from infra.influence.contract import example_scores
 from infra.influence.derivative import Stacked, block_matrices, difference_scores, forward_scores, hook_scores
 from infra.influence.direction import Direction, stack
 from infra.influence.functional import Backbone, accumulator, engine_mode
+from infra.influence.support import check_forward_mode
 from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights, tracked_by_names
 from infra.records.tokenized import TokenizedExample
@@ -82,6 +83,8 @@ def token_influence(
     done = 0
     carried = min(len(directions), TANGENTS_PER_PASS) if chosen == "forward" else 1
     for planned in batches(examples, max(1, max_tokens // carried), device, packed):
+        if chosen == "forward" and done == 0:
+            check_forward_mode(backbone, planned, stacked)
         with engine_mode(model, forward_mode=chosen == "forward"):  # not while the caller looks at the scores
             if done == 0:
                 backbone.check(planned)
@@ -89,7 +92,7 @@ def token_influence(
         for batch, values in finished:
             check_finite(values, batch, "its influence")
             done += len(batch.examples)
-            yield _token_scores(values, batch, decomposition)
+            yield split_scores(values, batch, decomposition)
         if progress is not None:
             progress(done, len(examples))
 
@@ -142,7 +145,8 @@ def example_influence(
     return total.cpu().numpy()
 
 
-def _token_scores(values: Tensor, batch: Batch, decomposition: str) -> TokenScores:
+def split_scores(values: Tensor, batch: Batch, decomposition: str) -> TokenScores:
+    """Scores `[K, B, T]` of a batch, cut into one array per example."""
     pieces = per_example(values, batch)
     if decomposition == "loss":  # from the predicting position to the predicted token
         pieces = [np.concatenate([np.zeros_like(p[:, :1]), p[:, :-1]], axis=1) for p in pieces]

@@ -19,6 +19,7 @@ from infra.influence.curvature import Curvature, ekfac_direction
 from infra.influence.derivative import hidden_tangents
 from infra.influence.direction import Direction, combine
 from infra.influence.functional import HEAD_ELEMENTS, Backbone, accumulator, engine_mode
+from infra.influence.support import check_forward_mode
 from infra.influence.visit import device_of
 from infra.models.tracked import TrackedWeights
 from infra.records.tokenized import TokenizedExample
@@ -119,7 +120,9 @@ def gauss_newton_product(
         raise ModelError(f"{sorted(inside)[0]} belongs to the output head; conjugate gradients do not support that")
     stacked = {name: t.to(device, dtype)[None] for name, t in vector.tensors.items()}
     total = {name: torch.zeros_like(p, dtype=accumulator(dtype)) for name, p in tracked.parameters.items()}
-    for planned in batches(examples, max_tokens, device):
+    for number, planned in enumerate(batches(examples, max_tokens, device)):
+        if number == 0:
+            check_forward_mode(backbone, planned, stacked)
         for _, parts in halving_on_memory(planned, lambda b, _: _batch_product(model, backbone, b, stacked, tracked)):
             for name, part in zip(total, parts):
                 total[name] += part / len(examples)

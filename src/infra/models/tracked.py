@@ -136,13 +136,15 @@ def tracked_weights(model: nn.Module, pattern: str = "mlp") -> TrackedWeights:
         expression = re.compile(PATTERNS.get(pattern, pattern))
     except re.error as error:
         raise InputError(f"weight pattern {pattern!r} is no regular expression: {error}") from error
-    names = [name for name, _ in model.named_parameters()]
-    matched = [name for name in names if expression.search(name)]
+    first = {id(p): name for name, p in model.named_parameters()}
+    aliases = [(alias, first[id(p)]) for alias, p in model.named_parameters(remove_duplicate=False)]
+    matched = [(alias, name) for alias, name in aliases if expression.search(alias)]
     if pattern == "all":
-        matched = [name for name in matched if re.search(PATTERNS["mlp"] + "|" + PATTERNS["attention"], name)]
-    if any("lora_" in name for name in names):
-        matched = [name for name in matched if "lora_" in name]
-    return _build(model, matched, pattern, strict=not named)
+        matched = [pair for pair in matched if re.search(PATTERNS["mlp"] + "|" + PATTERNS["attention"], pair[0])]
+    if any("lora_" in name for name in first.values()):
+        matched = [pair for pair in matched if "lora_" in pair[1]]
+    names = list(dict.fromkeys(name for _, name in matched))  # a tied weight counts once, under its first name
+    return _build(model, names, pattern, strict=not named)
 
 
 def tracked_by_names(model: nn.Module, names: Iterable[str]) -> TrackedWeights:
@@ -169,7 +171,7 @@ def _build(model: nn.Module, matched: list[str], pattern: str, strict: bool) -> 
     biases: set[str] = set()
     left_out: dict[str, str] = {}
     for name in matched:
-        weight = _describe(name, every, uses.get(name, []))
+        weight = _adapter_problem(model, name) or _describe(name, every, uses.get(name, []))
         if isinstance(weight, TrackedWeight):
             taken[name] = weight
             biases |= {weight.bias} if weight.bias else set()
@@ -205,6 +207,23 @@ def _uses(model: nn.Module) -> dict[str, list[tuple[str, nn.Module, str]]]:
     return uses
 
 
+def _adapter_problem(model: nn.Module, name: str) -> str | None:
+    """Why a LoRA matrix of PEFT does not act as a linear layer on every token, if so."""
+    found = re.search(r"^(.*)\.lora_[AB]\.([^.]+)\.", name)
+    if found is None:
+        return None
+    layer: Any = model.get_submodule(found[1])
+    adapter = found[2]
+    if type(layer).__name__ == "ParamWrapper":
+        return "it adapts a fused parameter (target_parameters), which PEFT adds to the weights and never calls"
+    if adapter in getattr(layer, "lora_variant", {}):
+        variant = type(layer.lora_variant[adapter]).__name__
+        return f"it belongs to a {variant}, whose effect is not a product with the tokens alone"
+    if adapter not in layer.active_adapters or layer.disable_adapters or layer.merged:
+        return f"adapter {adapter!r} is not active; call set_adapter, enable_adapters or unmerge first"
+    return None
+
+
 def _describe(name: str, every: Mapping[str, Tensor], uses: list[tuple[str, nn.Module, str]]) -> TrackedWeight | str:
     """The tracked weight called ``name``, or why it cannot be one."""
     parameter = every[name]
@@ -213,7 +232,8 @@ def _describe(name: str, every: Mapping[str, Tensor], uses: list[tuple[str, nn.M
     first_name = {id(p): n for n, p in every.items()}
     kinds = {_kind(module, attribute, parameter) for _, module, attribute in uses}
     if len(kinds) != 1:
-        return f"it is shared by modules of different kinds ({', '.join(sorted(kinds))})"
+        places = ", ".join(f"{module_name}.{attribute}" for module_name, _, attribute in uses)
+        return f"it is shared by modules of different kinds ({places}: {', '.join(sorted(kinds))})"
     kind = kinds.pop()
     modules = tuple(module_name for module_name, _, _ in uses)
     if kind not in ("linear", "conv1d", "experts"):
