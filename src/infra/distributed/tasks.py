@@ -1,0 +1,193 @@
+"""A folder of tasks: a plan written before the work, one result a task written once by rename, a manifest at the end.
+
+::
+
+    plan.json                        kind, settings, and every task with what it covers; never changed
+    results/<task>/<sha256>.<ext>    a finished task; its name says what its bytes must hash to
+    locks/<task>.lock                a claim
+    manifest.json                    task -> result, when all are there
+
+Any number of processes may work on a folder, come late and be killed: what is finished stays, a result that does not
+hash to its name is deleted and made again, and the result of a task does not depend on who made it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.distributed.locks import Claims
+from infra.distributed.world import World, balance
+from infra.errors import ArtifactError
+from infra.progress import say
+from infra.store import read_json, sha256_file, sha256_json, write_json
+
+PLAN = "plan.json"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of work. ``about`` says what it covers (a shard's row group and ids, a block's key); ``cost`` in any
+    unit.
+    """
+
+    name: str
+    cost: float = 1.0
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a folder's tasks are. ``kind`` names the function that does one, ``settings`` are its arguments."""
+
+    kind: str
+    suffix: str
+    settings: dict[str, Any]
+    tasks: tuple[Task, ...]
+
+    @property
+    def key(self) -> str:
+        """Hash of the whole plan."""
+        return sha256_json(asdict(self))
+
+
+Work = Callable[[Task, Path], None]
+"""Does a task and writes its result to the path given."""
+
+
+class TaskFolder:
+    """One folder of tasks, as one process sees it."""
+
+    def __init__(self, root: Path, plan: Plan) -> None:
+        self.root, self.plan = root, plan
+        self._verified: dict[str, Path] = {}
+
+    @classmethod
+    def start(cls, root: Path, plan: Plan) -> TaskFolder:
+        """Write the plan, or go on with the folder's own when it is the same one.
+
+        Raises :class:`ArtifactError` when another plan lies there.
+        """
+        if (root / PLAN).exists():
+            found = cls.open(root)
+            if found.plan.key != plan.key:
+                raise ArtifactError(f"{root / PLAN} is the plan of other work; delete the folder {root} and run again")
+            return found
+        (root / "results").mkdir(parents=True, exist_ok=True)
+        write_json(root / PLAN, asdict(plan))
+        return cls(root, plan)
+
+    @classmethod
+    def open(cls, root: Path) -> TaskFolder:
+        """The folder at ``root``. Raises :class:`ArtifactError` when its plan is missing or damaged."""
+        raw = read_json(root / PLAN)
+        try:
+            tasks = tuple(Task(**t) for t in raw["tasks"])
+            return cls(root, Plan(raw["kind"], raw["suffix"], raw["settings"], tasks))
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{root / PLAN} is damaged ({error}); delete the folder {root} and run again") from error
+
+    def result(self, task: Task) -> Path | None:
+        """The task's result when it is there and hashes to its name; a damaged one is deleted. Hashed once."""
+        known = self._verified.get(task.name)
+        if known is not None:
+            return known
+        for path in sorted((self.root / "results" / task.name).glob(f"[0-9a-f]*.{self.plan.suffix}")):
+            if sha256_file(path) == path.stem:
+                self._verified[task.name] = path
+                return path
+            say(f"{path} does not hash to its name (damaged); it is made again")
+            path.unlink(missing_ok=True)
+        return None
+
+    def do(self, task: Task, work: Work) -> Path:
+        """The task's result, made now if it is not there."""
+        found = self.result(task)
+        if found is not None:
+            return found
+        draft = self.root / "results" / task.name / f".{uuid.uuid4().hex}.tmp"
+        draft.parent.mkdir(exist_ok=True)
+        try:
+            work(task, draft)
+            with open(draft, "rb") as handle:
+                os.fsync(handle.fileno())
+            final = draft.with_name(f"{sha256_file(draft)}.{self.plan.suffix}")
+            os.replace(draft, final)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._verified[task.name] = final
+        return final
+
+    def missing(self, tasks: Sequence[Task] | None = None) -> list[Task]:
+        """The tasks without a result, in order."""
+        return [t for t in (self.plan.tasks if tasks is None else tasks) if self.result(t) is None]
+
+    def results(self) -> list[Path]:
+        """Every result, in the plan's order. Raises :class:`ArtifactError` naming the first task without one."""
+        found = []
+        for task in self.plan.tasks:
+            path = self.result(task)
+            if path is None:
+                raise ArtifactError(f"{self.root} has no result of task {task.name}; run the same command again")
+            found.append(path)
+        return found
+
+    def seal(self) -> None:
+        """Write the manifest: every task's result and hash. Raises as :meth:`results`."""
+        write_json(
+            self.root / MANIFEST,
+            {"key": self.plan.key, "results": {p.parent.name: p.name for p in self.results()}},
+        )
+
+
+def work_through(
+    folder: TaskFolder,
+    work: Work,
+    world: World | None = None,
+    advance: Callable[[float], object] | None = None,
+    poll: float = 0.02,
+) -> int:
+    """Do the folder's tasks together with whoever else works on it; return when all are done. Gives how many were
+    done here.
+
+    Each process begins with its own share (costs balanced over the ranks), then takes what the others have not begun;
+    at last it waits for what they are doing, and takes over the tasks of those that died.
+    """
+    here = world or World()
+    share = balance([t.cost for t in folder.plan.tasks], here.size)
+    others = [i for r in range(1, here.size) for i in reversed(share[(here.rank + r) % here.size])]
+    turn = [folder.plan.tasks[i] for i in [*share[here.rank], *others]]
+    done = 0
+    with Claims(folder.root / "locks") as claims:
+        waiting = folder.missing(turn)
+        if advance is not None:
+            advance(sum(t.cost for t in folder.plan.tasks) - sum(t.cost for t in waiting))
+        pause = poll
+        while waiting:
+            left, moved = [], False
+            for task in waiting:
+                if folder.result(task) is None:
+                    if not claims.take(task.name):
+                        left.append(task)
+                        continue
+                    try:
+                        if folder.result(task) is None:  # finished by another between the look and the claim
+                            folder.do(task, work)
+                            done += 1
+                    finally:
+                        claims.give_back(task.name)
+                moved = True
+                if advance is not None:
+                    advance(task.cost)
+            waiting = left
+            pause = poll if moved else min(2 * pause, 1.0)
+            if waiting:
+                time.sleep(pause)
+    return done
+
