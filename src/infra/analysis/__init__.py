@@ -5,12 +5,13 @@ Figures live in :mod:`infra.analysis.figures`, which imports matplotlib and is t
 
 from infra.analysis.arms import MAIN_CONTROL, accuracy_table, arm_contrasts, strategy_contrasts
 from infra.analysis.calibration import NullControl, null_control, power_curve
+from infra.analysis.definitions import definition_agreement
 from infra.analysis.effects import COLUMNS, domain_means, effects
 from infra.analysis.folds import target_folds
 from infra.analysis.hypotheses import PAPER, Hypothesis, hypotheses, with_bands
 from infra.analysis.permutation import permutation_test, span_permutation_test
 from infra.analysis.predicted import predicted_vs_measured, swap_correlation
-from infra.analysis.ranking import target_agreement, top_bottom
+from infra.analysis.ranking import Strongest, target_agreement, top_bottom
 from infra.analysis.span_effects import span_effects
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "PAPER",
     "Hypothesis",
     "NullControl",
+    "Strongest",
     "accuracy_table",
     "arm_contrasts",
+    "definition_agreement",
     "domain_means",
     "effects",
     "hypotheses",

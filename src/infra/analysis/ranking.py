@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,42 @@ def top_bottom(
                     }
                 )
     return pd.DataFrame(rows, columns=["target", "side", "rank", "id", "influence", *kept])
+
+
+@dataclass(slots=True)
+class Strongest:
+    """The ``k`` highest and the ``k`` lowest of values that come in pieces; only they are described and kept.
+
+    Ties go to the earlier one. With fewer than ``2 k`` values no value is on both sides.
+    """
+
+    k: int
+    seen: int = 0
+    sides: dict[str, list[tuple[float, int, dict[str, Any]]]] = field(default_factory=lambda: {"top": [], "bottom": []})
+
+    def add(self, values: Floats, describe: Callable[[int], Mapping[str, Any]]) -> None:
+        """Look at ``values`` float64 ``[n]``; ``describe(i)`` gives the columns of the i-th if it is kept."""
+        for side, sign in (("top", -1.0), ("bottom", 1.0)):
+            held = self.sides[side]
+            keys = sign * np.asarray(values, dtype=np.float64)
+            order = np.argsort(keys, kind="stable")[: self.k]
+            bound = held[-1][0] if len(held) == self.k else np.inf
+            fresh = [(float(keys[i]), self.seen + int(i), dict(describe(int(i)))) for i in order if keys[i] < bound]
+            if fresh:
+                self.sides[side] = sorted([*held, *fresh], key=lambda entry: entry[:2])[: self.k]
+        self.seen += len(values)
+
+    def table(self) -> pd.DataFrame:
+        """``side, rank, influence`` and the described columns, best first on either side."""
+        room = {"top": min(self.k, (self.seen + 1) // 2), "bottom": min(self.k, self.seen // 2)}
+        signs = {"top": -1.0, "bottom": 1.0}
+        return pd.DataFrame(
+            [
+                {"side": side, "rank": rank, "influence": signs[side] * key, **row}
+                for side, held in self.sides.items()
+                for rank, (key, _, row) in enumerate(held[: room[side]], start=1)
+            ]
+        )
 
 
 def target_agreement(

@@ -10,14 +10,17 @@ from typing import Any
 
 from infra.recipe import Recipe
 from infra.stages.runner import PeakMemory, Stage, check_order, plan_table, run_stages
-from infra.store import RunFolder, read_json, sha256_file, write_json, write_text
+from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
 
 __all__ = ["Stage", "check_order", "plan_table", "prepare", "run_recipe", "run_stages", "stages_of", "summary"]
 
 
-def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
-    """Every stage of a recipe, in order, with the settings and inputs that determine its bytes."""
-    from infra.stages import attribute, data, experiment, page, spans, strategies, targets, train
+def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
+    """Every stage of a recipe, in order, with the settings and inputs that determine its bytes.
+
+    ``fetch=False`` plans without downloading a base model from the hub.
+    """
+    from infra.stages import attribute, data, experiment, page, queries, spans, strategies, targets, train
 
     def settings(*names: str) -> dict[str, Any]:
         dumped = recipe.model_dump(mode="json", by_alias=True)
@@ -28,9 +31,9 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
     base = train.base_path(recipe, folder)
     first = str(folder / "sft/original-s0/model")
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)] + [t.path for t in recipe.tasks if t.path]
-    inputs = {f: sha256_file(Path(f)) for f in files if Path(f).is_file()}
+    inputs = {f: found for f in files if (found := sha256_path(Path(f))) is not None}
     trained = recipe.model.pretrain is not None
-    model_input = {} if trained else {"base model": train.base_hash(recipe)}
+    model_input = {} if trained else {"base model": train.base_hash(recipe, fetch)}
     needs_base = ("base",) if trained else ()
     guided = strategies.arms_of(recipe)
     names = experiment.models_of(recipe)
@@ -67,7 +70,9 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
                 **settings("eval", "threads"),
                 **encoding,
                 "model": name,
-                "tasks": [t.name for t in recipe.tasks if t.arms or not arm],
+                "tasks": [
+                    t.name if t.samples is None else f"{t.name} x{t.samples}" for t in recipe.tasks if t.arms or not arm
+                ],
             },
             model_input if name == "base" else {},
         )
@@ -107,6 +112,12 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
             partial(spans.run_spans, recipe=recipe, model_path=first),
             (*explained, "directions", "scores"),
             {**settings("scores", "seed", "threads"), **encoding},
+        ),
+        Stage(
+            "queries",
+            partial(queries.run_queries, recipe=recipe, model_path=first),
+            (*explained, "targets", "curvature"),
+            {**settings("targets", "curvature", "scores", "seed", "threads"), **encoding},
         ),
         Stage(
             "effects",

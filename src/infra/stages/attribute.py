@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ from infra.models import load_model, model_hash, tracked_weights
 from infra.progress import progress
 from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample
+from infra.report.encode import displayable
 from infra.stages.data import load_records
 from infra.stages.runner import Context
 from infra.stages.targets import fold_names, folds_table, query_examples, target_weights
@@ -38,6 +39,7 @@ from infra.stages.train import encode
 from infra.store import read_json, write_json
 
 SHARD = 1000  # examples per token-score file: the unit of resume
+ROW_GROUP = 128  # examples read together when the explorer opens one
 
 
 def run_curvature(context: Context, recipe: Recipe, model_path: str) -> None:
@@ -126,11 +128,18 @@ def describe(records: Sequence[Record], examples: Sequence[TokenizedExample], wh
     return frame
 
 
+def token_targets_of(recipe: Recipe, targets: Iterable[str]) -> list[str]:
+    """The targets whose scores are kept token by token: those the recipe names, or every whole one if there is none."""
+    whole = [t for t in targets if ":" not in t]
+    named = [t for t in recipe.scores.token_targets if t in set(targets)]
+    return named or whole
+
+
 def run_scores(context: Context, recipe: Recipe, model_path: str) -> None:
     """Influence of every example on every fold, and of every token on the token targets; training data and pool."""
     model, _ = load_model(model_path, dtype=recipe.model.dtype, device=recipe.model.device)
     _, weights, directions = load_folds(context)
-    token_targets = [t for t in recipe.scores.token_targets if t in weights]
+    token_targets = token_targets_of(recipe, weights)
     token_directions = [combine(directions, list(weights[t]), name=t) for t in token_targets]
     frames, folds, check = [], [], {}
     for which in sets_of(context):
@@ -184,7 +193,7 @@ def _token_shards(
             path = folder / f"{which}-{start // SHARD:05d}.parquet"
             if not path.exists():
                 _write_tokens(path, model, batch, directions, names, recipe)
-            table = pq.read_table(path)
+            table = pq.read_table(path, columns=[f"loss_{name}" for name in names])
             for name in names:
                 sums[name] += [float(np.sum(row, dtype=np.float64)) for row in table[f"loss_{name}"].to_pylist()]
             bar.advance(len(batch))
@@ -212,7 +221,14 @@ def _write_tokens(
         column: pa.array([values[e.id] for e in batch], type=pa.list_(pa.float32()))
         for column, values in columns.items()
     }
-    table = pa.table({"id": [e.id for e in batch], **arrays})
+    # the words beside the numbers: an example opens without the tokenizer
+    text = {
+        "text": [displayable(e.text) for e in batch],
+        "starts": pa.array([e.offsets[:, 0] for e in batch], type=pa.list_(pa.int32())),
+        "ends": pa.array([e.offsets[:, 1] for e in batch], type=pa.list_(pa.int32())),
+        "mask": pa.array([e.loss_mask for e in batch], type=pa.list_(pa.bool_())),
+    }
+    table = pa.table({"id": [e.id for e in batch], **text, **arrays})
     temporary = path.with_suffix(".tmp")
-    pq.write_table(table, temporary, compression="zstd", row_group_size=256)
+    pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
     temporary.rename(path)

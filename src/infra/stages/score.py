@@ -16,9 +16,10 @@ from infra.errors import ArtifactError, ModelError
 from infra.models import model_hash
 from infra.recipe import Recipe, parse_recipe
 from infra.stages import attribute, data, page, spans, targets
+from infra.stages import queries as per_query
 from infra.stages.experiment import attribution_tables, run_effects, write_results
 from infra.stages.runner import Context, Stage, run_stages
-from infra.store import RunFolder, read_json, sha256_file, write_json, write_text
+from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
 
 
 def score_recipe(train: str, queries: str | None, **settings: Any) -> Recipe:
@@ -41,7 +42,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
         return {n: dumped[n] for n in names}
 
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)]
-    inputs = {f: sha256_file(Path(f)) for f in files if Path(f).is_file()}
+    inputs = {f: found for f in files if (found := sha256_path(Path(f))) is not None}
     model_input = {"model": model_hash(path)}
     encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
     stages = [Stage("records", partial(data.make_records, recipe=recipe), (), settings("data"), inputs)]
@@ -73,6 +74,16 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
                 (),
                 {},
                 {**model_input, "directions": _digest(directions)},
+            )
+        )
+    if directions is None:
+        stages.append(
+            Stage(
+                "queries",
+                partial(per_query.run_queries, recipe=recipe, model_path=path),
+                ("records", "targets", "curvature"),
+                {**settings("targets", "curvature", "scores", "seed", "threads"), **encoding},
+                model_input,
             )
         )
     stages += [
