@@ -20,7 +20,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
 
     ``fetch=False`` plans without downloading a base model from the hub.
     """
-    from infra.stages import attribute, data, experiment, page, queries, spans, strategies, targets, train
+    from infra.stages import attribute, data, effects, experiment, page, queries, spans, strategies, targets, train
 
     def settings(*names: str) -> dict[str, Any]:
         dumped = recipe.model_dump(mode="json", by_alias=True)
@@ -45,7 +45,11 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             "records",
             partial(data.make_records, recipe=recipe),
             (),
-            {**settings("data", "tasks"), "instruct": recipe.eval.instruct},
+            {
+                **settings("data", "tasks"),
+                "instruct": recipe.eval.instruct,
+                **({"seed": recipe.seed} if recipe.data.judge is not None else {}),
+            },
             inputs,
         )
     ]
@@ -121,7 +125,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
         ),
         Stage(
             "effects",
-            partial(experiment.run_effects, recipe=recipe),
+            partial(effects.run_effects, recipe=recipe),
             ("directions", "scores", "spans"),
             settings("effects", "seed", "arms"),
         ),
@@ -159,7 +163,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             "results",
             partial(experiment.run_results, recipe=recipe),
             (
-                *("records", "targets", "directions", "scores", "effects", "arms", "measure", *every_eval),
+                *("records", "targets", "directions", "scores", "spans", "effects", "arms", "measure", *every_eval),
                 *(("strategies",) if guided else ()),
             ),
             settings("effects", "seed", "name", "question", "quick", "seeds", "strategies"),

@@ -84,7 +84,10 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
     folds.to_parquet(context.out / "folds.parquet", index=False)
     weights = target_weights(folds, recipe.targets.minimum)
     write_json(context.out / "targets.json", {k: v.tolist() for k, v in weights.items()})
-    write_json(context.out / "coverage.json", {"tracked": recipe.curvature.tracked, "share": tracked.coverage})
+    write_json(
+        context.out / "coverage.json",
+        {"tracked": recipe.curvature.tracked, "share": tracked.coverage, "parameters": tracked.total},
+    )
 
 
 def load_folds(context: Context) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], list[Direction]]:

@@ -1,9 +1,11 @@
-"""Stages that experiment and conclude: `arms`, `measure`, `effects`, `results`."""
+"""Stages that experiment and conclude: `arms`, `measure`, `results`."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,9 @@ from numpy.typing import NDArray
 from infra.analysis import (
     accuracy_table,
     arm_contrasts,
-    domain_means,
-    effects,
     hypotheses,
     predicted_vs_measured,
-    span_effects,
     strategy_contrasts,
-    top_bottom,
-    with_bands,
 )
 from infra.influence import MeanLogLikelihood
 from infra.models import load_model
@@ -30,6 +27,7 @@ from infra.records import Record
 from infra.reweight import CONTROLS, ArmItem, make_arm
 from infra.stages.attribute import load_folds
 from infra.stages.data import load_records, save_records
+from infra.stages.effects import attribution_tables
 from infra.stages.runner import Context
 from infra.stages.targets import fold_names, query_examples
 from infra.stages.train import base_path, encode
@@ -96,45 +94,6 @@ def run_measure(context: Context, recipe: Recipe) -> None:
             ]
             bar.advance()
     pd.DataFrame(rows).to_parquet(context.out / "f.parquet", index=False)
-
-
-def run_effects(context: Context, recipe: Recipe) -> None:
-    """Effects of cells of the training data on every target, from influence alone."""
-    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
-    fold_scores = np.load(context.dep("scores") / "folds.npy")
-    folds, weights, _ = load_folds(context)
-    targets = by_name(folds, weights)
-    examples = with_bands(table, recipe.arms.easy, recipe.arms.hard)
-    wanted = dict.fromkeys((*recipe.effects.attributes, "difficulty_band"))
-    attributes = tuple(a for a in wanted if a in examples.columns)
-    options: dict[str, Any] = {"n_boot": recipe.effects.bootstrap, "seed": recipe.seed}
-    effects(examples, fold_scores, folds, targets, attributes, **options).to_parquet(
-        context.out / "effects.parquet", index=False
-    )
-    whole = {t: w for t, w in targets.items() if ":" not in t}
-    domain_means(examples, fold_scores, folds, whole, **options).to_parquet(
-        context.out / "domain_means.parquet", index=False
-    )
-    groups = pd.read_parquet(context.dep("spans") / "groups.parquet").rename(columns={"value": "group"})
-    values = np.load(context.dep("spans") / "groups.npy")
-    group_folds = pd.read_parquet(context.dep("spans") / "folds.parquet")
-    for attribute, name in (("behaviour", "behaviours"), ("token_class", "token_classes"), ("part", "parts")):
-        mine = (groups.attribute == attribute).to_numpy()
-        found = span_effects(
-            groups[mine].reset_index(drop=True),
-            values[mine],
-            group_folds,
-            examples=table,
-            attribute=attribute,
-            length="response",
-            **options,
-        )
-        found.to_parquet(context.out / f"{name}.parquet", index=False)
-
-
-def by_name(folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
-    """Target -> name of fold -> weight, for the folds that have one."""
-    return {t: {f: float(x) for f, x in zip(folds.fold, w) if x > 0} for t, w in weights.items()}
 
 
 def gather_rows(context: Context, recipe: Recipe) -> pd.DataFrame:
@@ -257,17 +216,13 @@ def _testable(recipe: Recipe) -> bool:
     return {"flip", "same-difficulty-swap"} <= set(recipe.arms.names)
 
 
-def attribution_tables(context: Context) -> dict[str, pd.DataFrame]:
-    """The tables that come from influence alone."""
-    tables = {p.stem: pd.read_parquet(p) for p in sorted(context.dep("effects").glob("*.parquet"))}
-    return {**tables, "top": top_examples(context)}
-
-
 def write_results(
     context: Context, recipe: Recipe, tables: Mapping[str, pd.DataFrame], more: Mapping[str, Any]
 ) -> None:
     """tables/<name>.parquet and results.json, which holds them as rows too."""
     counts = read_json(context.dep("records") / "counts.json")
+    coverage = read_json(context.dep("directions") / "coverage.json")
+    made_for = read_json(context.dep("directions") / "directions.json").get("model_hash")
     folder = context.out / "tables"
     folder.mkdir(exist_ok=True)
     for name, table in tables.items():
@@ -282,7 +237,9 @@ def write_results(
             "counts": {name: c["n"] for name, c in counts.items() if c["n"]},
             "levels": {name: c["by_level"] for name, c in counts.items() if c["n"]},
             "dropped": {k: len(v) for k, v in read_json(context.dep("records") / "dropped.json").items()},
-            "coverage": read_json(context.dep("directions") / "coverage.json"),
+            "model": {"base": recipe.model.base, "hash": made_for, "parameters": coverage.get("parameters")},
+            "versions": versions(),
+            "coverage": {name: coverage[name] for name in ("tracked", "share")},
             "token_sums": read_json(context.dep("scores") / "check.json"),
             **more,
             "tables": {name: to_json(table) for name, table in tables.items()},
@@ -290,15 +247,13 @@ def write_results(
     )
 
 
+def versions() -> dict[str, str]:
+    """Versions that the numbers depend on."""
+    packages = {"infra": "infra-attribution", **{name: name for name in ("torch", "transformers", "numpy")}}
+    return {"python": platform.python_version(), **{name: metadata.version(p) for name, p in packages.items()}}
+
+
 def to_json(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain JSON values; missing and non-finite numbers become null."""
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=12))
     return rows
-
-
-def top_examples(context: Context) -> pd.DataFrame:
-    """The most helpful and most harmful training examples of each whole target."""
-    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
-    table = table[table.set == "train"].reset_index(drop=True)
-    targets = [c.removeprefix("score_") for c in table.columns if c.startswith("score_") and ":" not in c]
-    return top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)

@@ -17,7 +17,8 @@ from infra.models import model_hash
 from infra.recipe import Recipe, parse_recipe
 from infra.stages import attribute, data, page, spans, targets
 from infra.stages import queries as per_query
-from infra.stages.experiment import attribution_tables, run_effects, write_results
+from infra.stages.effects import attribution_tables, run_effects
+from infra.stages.experiment import write_results
 from infra.stages.runner import Context, Stage, run_stages
 from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
 
@@ -110,7 +111,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
         Stage(
             "results",
             partial(run_score_results, recipe=recipe),
-            ("records", "directions", "scores", "effects"),
+            ("records", "directions", "scores", "spans", "effects"),
             settings("name", "quick", "seed"),
         ),
         Stage(
