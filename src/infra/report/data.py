@@ -37,6 +37,11 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "targets": _columns("target domain tried solved kept source status"),
     "hypotheses": _columns("name statement answer evidence interval n"),
     "top": _columns("target side rank id influence domain difficulty preview"),
+    "top_steps": _columns("target side rank id influence domain step behaviours preview"),
+    "top_tokens": _columns("target side rank id influence domain position token preview"),
+    "agreement": _columns("a b rho low high n"),
+    "permutation": _columns("table target attribute domain statistic value p n n_permutations"),
+    "step_definitions": _columns("target domain n_steps n_examples rho low high rho_within rho_per_token same_sign"),
     "domain_means": _EFFECTS,
     "behaviours": _EFFECTS,
     "token_classes": _EFFECTS,
@@ -89,7 +94,8 @@ class ReportData:
     rest: ``question`` (str), ``model`` (name, hash, parameters), ``settings`` (the resolved recipe),
     ``versions``, ``leaks`` (dropped overlaps: a list or a mapping), ``seeds``, ``counts`` (train, pool, ...).
     ``tables``: see :data:`TABLE_COLUMNS`; what is missing is left out. ``figures``: SVG source by caption.
-    ``notes``: sentences for the honesty box.
+    ``notes``: sentences for the honesty box. ``scores``: one row per training example with ``domain`` and a column
+    ``score_<target>`` each, for the scatter of targets against each other.
     """
 
     title: str
@@ -99,6 +105,7 @@ class ReportData:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, str] = field(default_factory=dict)
     examples: Sequence[ExampleView] = ()
+    scores: pd.DataFrame | None = None
 
 
 def table(data: ReportData, name: str) -> pd.DataFrame | None:
@@ -120,6 +127,10 @@ def check_report_data(data: ReportData) -> None:
                 f"report table '{name}' lacks the column(s) {', '.join(missing)}; it has "
                 f"{', '.join(map(str, found.columns))}: add them, or leave the table out"
             )
+    if data.scores is not None and "domain" not in data.scores.columns:
+        raise InputError(
+            f"report scores lack the column 'domain'; they have {', '.join(map(str, data.scores.columns))}"
+        )
     for view in data.examples:
         check_example(view)
 

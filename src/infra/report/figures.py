@@ -11,10 +11,23 @@ from infra.report.data import FORMS, ReportData, table
 from infra.report.seeds import over_seeds, single_seeds
 from infra.report.sentences import ALPHA, contrast_verdict, interval
 from infra.report.svg import Axis, Panel, axis
-from infra.report.wording import arm_name, contrast_name, is_number, number, percent, points, short_contrast, signed
+from infra.report.wording import (
+    arm_name,
+    contrast_name,
+    count,
+    is_number,
+    listing,
+    number,
+    percent,
+    points,
+    short_contrast,
+    signed,
+)
 
 WIDTH = 360.0
 ROW = 24.0
+MOST_POINTS = 3000
+SHAPES = ("filled round", "grey square", "dark round", "light square")
 FORM_TITLES = {"raw": "Raw", "per_token": "Per token", "length_matched": "Length-matched"}
 
 
@@ -279,4 +292,43 @@ def arms_figure(data: ReportData) -> Figure | None:
         Figure(panels, "An arm per point. Filled: influence predicted the sign of the measured change.")
         if panels
         else None
+    )
+
+
+def scatter_figure(data: ReportData) -> Figure | None:
+    """Influence of each training example on one target against another, a panel per pair of whole targets."""
+    scores, pairs = data.scores, table(data, "agreement")
+    if scores is None or pairs is None:
+        return None
+    panels = []
+    domains = list(dict.fromkeys(scores["domain"].astype(str)))
+    shown = scores if len(scores) <= MOST_POINTS else scores.sample(MOST_POINTS, random_state=0)
+    for _, pair in pairs.iterrows():
+        columns = [f"score_{pair[side]}" for side in "ab"]
+        if any(c not in scores.columns for c in columns):
+            continue
+        panel = Panel(WIDTH, 290, f"Influence of each example on {pair['a']} and on {pair['b']}")
+        left, right, top, bottom = 56.0, WIDTH - 14, 26.0, 246.0
+        x, y = (
+            axis(list(shown[c].quantile([0.002, 0.998])), *ends, zero=True)
+            for c, ends in zip(columns, ((left, right), (bottom, top)))
+        )
+        panel.y_axis(y, left, f"influence on {pair['b']}", right)
+        panel.x_axis(x, bottom, f"influence on {pair['a']}", top)
+        for k, domain in enumerate(domains):
+            mine = shown[shown["domain"].astype(str) == domain][columns].to_numpy(dtype=float)
+            places = [(min(max(x(a), left), right), min(max(y(b), top), bottom)) for a, b in mine if is_number(a + b)]
+            n = int((scores["domain"].astype(str) == domain).sum())
+            with panel.titled(f"{domain}: {n} examples"):
+                panel.cloud(places, f"cloud c{k % 4}")
+        rho = f"ρ = {number(pair['rho'], 2)} [{number(pair['low'], 2)}, {number(pair['high'], 2)}]"
+        panels.append((f"{pair['a']} and {pair['b']} · {rho} · n = {count(pair['n'])}", panel.render()))
+    if not panels:
+        return None
+    shapes = listing(f"{d} {SHAPES[k % 4]}" for k, d in enumerate(domains))
+    drawn = "" if len(shown) == len(scores) else f" {count(len(shown))} of {count(len(scores))} examples are drawn."
+    return Figure(
+        panels,
+        f"A mark per training example: {shapes}. Spearman's ρ with its 95% interval over examples; marks beyond the "
+        f"99.6% range lie on the edge.{drawn}",
     )

@@ -70,6 +70,17 @@ def _all(data: ReportData) -> Iterator[Section]:
         fig.effect_figures(data, "effects", "difficulty"),
         ["effects"],
     )
+    found = table(data, "effects")
+    others = [] if found is None else list(dict.fromkeys(found["attribute"].astype(str)))
+    for attribute in (a for a in others if a not in ("difficulty", "difficulty_band")):
+        yield _section(
+            data,
+            "effects-" + "".join(c if c.isalnum() else "-" for c in attribute),
+            f"By {attribute.replace('_', ' ')}",
+            f"The same for the values of ‘{attribute.replace('_', ' ')}’; numbers in the table of effects above.",
+            fig.effect_figures(data, "effects", attribute),
+            [],
+        )
     yield _section(
         data,
         "domain_means",
@@ -78,6 +89,24 @@ def _all(data: ReportData) -> Iterator[Section]:
         "do, not what kind of it would do best.",
         fig.effect_figures(data, "domain_means"),
         ["domain_means"],
+    )
+    yield _section(
+        data,
+        "agreement",
+        "Do the skills want the same data",
+        "Each training example's influence on one target against another: together along the diagonal, an example that "
+        "helps one helps the other.",
+        [fig.scatter_figure(data)],
+        ["agreement"],
+    )
+    yield _section(
+        data,
+        "permutation",
+        "Could chance look like this",
+        "Labels shuffled within their domain (and length decile), or among the steps of one example: how often the "
+        "largest difference would be as large. The rows of target ‘(table)’ speak for a whole table at once.",
+        [],
+        ["permutation"],
     )
     yield _section(
         data,
@@ -126,9 +155,20 @@ def _all(data: ReportData) -> Iterator[Section]:
         data,
         "behaviours",
         "Steps: which behaviours help",
-        "Influence summed over the tokens of a step.",
+        "Influence summed over the tokens of a step, against the other steps of the domain; length-matched means steps "
+        "of equal length.",
         fig.effect_figures(data, "behaviours"),
         ["behaviours"],
+    )
+    yield _section(
+        data,
+        "step_definitions",
+        "A step masked and a step deleted",
+        "A step's influence can mean the sum of its tokens with the text kept (‘mask’, used everywhere above), or what "
+        "the example loses when the step's text is cut out and the rest is scored again (‘delete’). Spearman "
+        "correlation of the two over the steps of a sample: over all, within examples, and per token.",
+        [],
+        ["step_definitions"],
     )
     yield _section(
         data,
@@ -158,10 +198,10 @@ def _all(data: ReportData) -> Iterator[Section]:
     yield _section(
         data,
         "top",
-        "The most helpful and most harmful examples",
-        "Per target. Follow an example to its tokens.",
+        "The most helpful and most harmful examples, steps and tokens",
+        "Per target. Follow an example to its tokens. A token stands in ⟦brackets⟧ in its context.",
         [],
-        ["top"],
+        ["top", "top_steps", "top_tokens"],
     )
 
 

@@ -96,6 +96,11 @@ class Panel:
         """A circle."""
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" class="{cls}"/>')
 
+    def cloud(self, points: Sequence[tuple[float, float]], cls: str) -> None:
+        """Many marks as one path of strokes without length; ``cls`` gives their shape and colour."""
+        d = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
+        self.parts.append(f'<path d="{d}" class="{cls}"/>')
+
     def text(self, x: float, y: float, text: object, cls: str = "", anchor: str = "start", limit: int = 0) -> None:
         """A label, cut to ``limit`` characters with the whole in its title."""
         whole = clean(text)

@@ -19,6 +19,11 @@ TITLES = {
     "targets": "Targets",
     "hypotheses": "Hypotheses",
     "top": "Most helpful and most harmful examples",
+    "top_steps": "Most helpful and most harmful steps",
+    "top_tokens": "Most helpful and most harmful tokens",
+    "agreement": "Agreement between targets",
+    "permutation": "Permutation tests",
+    "step_definitions": "Agreement of the two definitions of a step's influence",
     "domain_means": "Mean influence of domains",
     "parts": "Effects of parts",
     "skipped": "Rows that were skipped on request",
@@ -41,6 +46,14 @@ _LABELS = {
     "predicted": "predicted Δf",
     "overlap_n": "overlap n",
     "id": "example",
+    "rho": "Spearman ρ",
+    "rho_within": "ρ within examples",
+    "rho_per_token": "ρ per token",
+    "n_steps": "steps",
+    "n_examples": "examples",
+    "n_permutations": "shuffles",
+    "statistic": "largest |t|",
+    "same_sign": "same sign",
 }
 _POINTS = {
     "difference": "difference (points)",
@@ -49,7 +62,21 @@ _POINTS = {
     "mde": "min. detectable (points)",
 }
 _IN_POINTS = ("contrasts", "strategies")
-_INTEGERS = {"n", "seed", "overlap_n", "n_rest", "tried", "solved", "kept", "rank", "n_problems", "n_seeds"}
+_INTEGERS = {
+    "n",
+    "seed",
+    "overlap_n",
+    "n_rest",
+    "tried",
+    "solved",
+    "kept",
+    "rank",
+    "n_problems",
+    "n_seeds",
+    "step",
+    "position",
+}
+_INTEGERS |= {"n_steps", "n_examples", "n_permutations"}
 _LONG = {"preview", "statement", "evidence", "text", "question"}
 _FILTERS = {
     "accuracy": ("arm", "task", "split"),
@@ -63,6 +90,10 @@ _FILTERS = {
     "strategies": ("task",),
     "arms": ("arm", "target"),
     "top": ("target", "side", "domain"),
+    "top_steps": ("target", "side", "domain"),
+    "top_tokens": ("target", "side", "domain"),
+    "permutation": ("table", "target", "attribute", "domain"),
+    "step_definitions": ("target", "domain"),
 }
 _TINTED = {"effect", "influence", "difference", "predicted", "measured_f"}
 

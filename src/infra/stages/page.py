@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from infra.models import model_hash
 from infra.recipe import Recipe
 from infra.report import ExampleView, ReportData, render_report
+from infra.stages.attribute import token_targets_of
 from infra.stages.data import load_records
 from infra.stages.runner import Context
 from infra.stages.train import encode
@@ -22,10 +22,10 @@ def run_report(context: Context, recipe: Recipe, model_path: str) -> None:
     dropped = read_json(context.dep("records") / "dropped.json")
     results["settings"] = {
         "recipe": recipe.model_dump(mode="json", by_alias=True),
-        "model_hash": model_hash(model_path),
         "leaks": dropped["leaks"][:200],
         "skipped": dropped["skipped"][:200],
     }
+    scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
     data = ReportData(
         title=recipe.name,
         quick=recipe.quick,
@@ -33,6 +33,7 @@ def run_report(context: Context, recipe: Recipe, model_path: str) -> None:
         tables=tables,
         figures={},
         examples=example_views(context, recipe, model_path),
+        scores=scores[scores.set == "train"],
     )
     render_report(data, context.out / "report.html")
 
@@ -41,7 +42,7 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
     """The most helpful, most harmful and some random training examples with their token scores and steps."""
     table = pd.read_parquet(context.dep("scores") / "examples.parquet")
     table = table[table.set == "train"].set_index("id")
-    names = [t for t in recipe.scores.token_targets if f"score_{t}" in table]
+    names = token_targets_of(recipe, [c.removeprefix("score_") for c in table if c.startswith("score_")])
     if not names or not recipe.report.examples:
         return []
     third = max(1, recipe.report.examples // (3 * len(names)))
@@ -55,10 +56,11 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
     records = {r.id: r for r in load_records(context.dep("records") / "train.parquet") if r.id in chosen}
     examples = {e.id: e for e in encode([records[i] for i in wanted], model_path, recipe)}
     scores: dict[str, dict[str, np.ndarray]] = {}
+    kinds = [f"{kind}_{name}" for kind in ("loss", "position") for name in names]
     for path in sorted((context.dep("scores") / "tokens").glob("train-*.parquet")):
-        rows = pq.read_table(path, filters=[("id", "in", wanted)]).to_pylist()
-        for row in rows:
-            scores[row["id"]] = {k: np.asarray(v, np.float32) for k, v in row.items() if k != "id"}
+        columns = [c for c in kinds if c in pq.read_schema(path).names]
+        for row in pq.read_table(path, columns=["id", *columns], filters=[("id", "in", wanted)]).to_pylist():
+            scores[row["id"]] = {k: np.asarray(row[k], np.float32) for k in columns}
     steps = pd.read_parquet(
         context.dep("spans") / "steps.parquet", filters=[("id", "in", wanted), ("set", "==", "train")]
     )
