@@ -42,12 +42,13 @@ from infra.records.tokenized import TokenizedExample
 Group = dist.ProcessGroup | None
 
 
-def shard_model(model: Any, mesh: Any = None) -> Any:
-    """Shard the decoder layers of ``model`` over a one-dimensional ``mesh`` (all processes when None), in place.
+def shard_model(model: Any, device: str = "cpu") -> Any:
+    """Shard the decoder layers of ``model`` over all processes, in place; what is not sharded goes to ``device``.
 
     All weights are frozen. Raises :class:`ModelError` for a model whose layers cannot be found, or one with fused
     experts, whose uses differ from process to process.
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     base = causal_model(model).base_model
@@ -58,8 +59,15 @@ def shard_model(model: Any, mesh: Any = None) -> Any:
         parameter.requires_grad_(False)
     inside = {id(p) for layer in layers for p in layer.parameters()}
     outside = {p for p in base.parameters() if id(p) not in inside}
+    kind = torch.device(device).type
+    mesh = init_device_mesh(kind, (dist.get_world_size(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    if kind != "cpu":
+        for parameter in outside | set(model.get_output_embeddings().parameters()):
+            parameter.data = parameter.data.to(mesh.device_type)
+        for buffer in model.buffers():
+            buffer.data = buffer.data.to(mesh.device_type)
     fully_shard(base, mesh=mesh, ignored_params=outside)
     return model
 
@@ -218,7 +226,7 @@ def token_scores(
         filler = build_batch([_filler()], [0], device)
         backbone.check((planned or [filler])[0])
         found = []
-        for i in range(_most(len(planned), group)):
+        for i in range(most(len(planned), group)):
             batch = planned[i] if i < len(planned) else filler
             values = torch.cat([forward_scores(backbone, batch, part) for part in groups])
             if i < len(planned):
@@ -274,7 +282,7 @@ def in_step(
     Fillers go to ``consume``, under the index ``len(examples)``, where it has collectives of its own.
     """
     done = len(plan_batches(examples, max_tokens))
-    rounds = _most(done, group)
+    rounds = most(done, group)
     yield
     backbone = Backbone(model)
     filler = build_batch([_filler()], [len(examples)], device_of(model))
@@ -286,7 +294,7 @@ def in_step(
             capture.backward_pass(filler, partial(consume, filler) if consume else lambda block, uses: None)
 
 
-def _most(count: int, group: Group) -> int:
+def most(count: int, group: Group = None) -> int:
     """The largest count of any process."""
     found = torch.tensor([count])
     if dist.get_backend(group) == "nccl":

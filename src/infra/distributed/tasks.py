@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.distributed.locks import Claims
-from infra.distributed.world import World, balance
+from infra.distributed.world import World, balance, share
 from infra.errors import ArtifactError
 from infra.progress import say
 from infra.store import read_json, sha256_file, sha256_json, write_json
@@ -57,8 +57,8 @@ class Plan:
         return sha256_json(asdict(self))
 
 
-Work = Callable[[Task, Path], None]
-"""Does a task and writes its result to the path given."""
+Work = Callable[["Task | None", "Path | None"], None]
+"""Does a task and writes its result to the path given. In step with others, (None, None) keeps them company."""
 
 
 class TaskFolder:
@@ -91,7 +91,7 @@ class TaskFolder:
             tasks = tuple(Task(**t) for t in raw["tasks"])
             return cls(root, Plan(raw["kind"], raw["suffix"], raw["settings"], tasks))
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{root / PLAN} is damaged ({error}); delete the folder {root} and run again") from error
+            raise ArtifactError(f"{root / PLAN} is damaged ({error}); delete {root} and run again") from error
 
     def result(self, task: Task) -> Path | None:
         """The task's result when it is there and hashes to its name; a damaged one is deleted. Hashed once."""
@@ -109,8 +109,10 @@ class TaskFolder:
     def do(self, task: Task, work: Work) -> Path:
         """The task's result, made now if it is not there."""
         found = self.result(task)
-        if found is not None:
-            return found
+        return self.make(task, work) if found is None else found
+
+    def make(self, task: Task, work: Work) -> Path:
+        """Do the task and put its result in place, whether or not there is one."""
         draft = self.root / "results" / task.name / f".{uuid.uuid4().hex}.tmp"
         draft.parent.mkdir(exist_ok=True)
         try:
@@ -191,3 +193,20 @@ def work_through(
                 time.sleep(pause)
     return done
 
+
+def work_in_step(folder: TaskFolder, work: Work, world: World, advance: Callable[[float], object] | None = None) -> int:
+    """Do the folder's missing tasks in rounds of one task a process, all processes in step (collectives inside)."""
+    wanted = set(share([t.name for t in folder.missing()] if world.first else None))
+    missing = [t for t in folder.plan.tasks if t.name in wanted]
+    if advance is not None:
+        advance(sum(t.cost for t in folder.plan.tasks) - sum(t.cost for t in missing))
+    done = 0
+    for start in range(0, len(missing), world.size):
+        if start + world.rank < len(missing):
+            folder.make(missing[start + world.rank], work)
+            done += 1
+        else:
+            work(None, None)
+        if advance is not None:
+            advance(sum(t.cost for t in missing[start : start + world.size]))
+    return done

@@ -1,0 +1,159 @@
+"""EK-FAC in tasks: covariances by shard, eigenvectors by weight, corrected eigenvalues by shard.
+
+Sums are kept per shard and added in the shards' order, so the number of processes does not enter the result. A shard
+of a sum is as large as the sum; there are few of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from infra.distributed.settings import Data, ModelSettings, Runtime, model_of, rounds, visiting
+from infra.distributed.tasks import Task, Work
+from infra.distributed.tensors import Reader, save, total
+from infra.influence.factors import Basis, Covariances, Setting, corrected_eigenvalues, covariances, eigenbases
+from infra.models.tracked import Block, TrackedWeights
+
+
+def covariance_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work:
+    """Sums of a a^T and g g^T over a shard."""
+    model_settings, fit = ModelSettings(**settings["model"]), settings["fit"]
+    data = Data(**settings["data"]).open(root)
+    model, tracked = model_of(model_settings, root, runtime)
+
+    def work(task: Task | None, path: Path | None) -> None:
+        sums: Covariances | None = None
+        for examples in rounds(data, task, runtime.fsdp):
+            with visiting(model, examples, tracked, model_settings.max_tokens, runtime.fsdp):
+                if examples:
+                    part = covariances(_setting(model, examples, tracked, model_settings, fit))
+                    sums = part if sums is None else _added(sums, part)
+        if path is not None and sums is not None:
+            facts = {"leader": sums.leader, "positions": sums.positions}
+            save(path, {"inputs": sums.inputs, "outputs": sums.outputs}, facts)
+
+    return work
+
+
+def basis_tasks(tracked: TrackedWeights, leader: dict[str, str]) -> tuple[Task, ...]:
+    """One task for the blocks that share inputs; its cost is the sum of n^3 over the factors to decompose."""
+    groups: dict[str, list[Block]] = {}
+    for block in tracked.blocks:
+        groups.setdefault(leader[block.key], []).append(block)
+    return tuple(
+        Task(
+            f"{i:05d}",
+            float(sum(b.shape[0] ** 3 for b in blocks) + blocks[0].columns ** 3),
+            {"keys": [b.key for b in blocks]},
+        )
+        for i, blocks in enumerate(groups.values())
+    )
+
+
+def basis_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work:
+    """Eigenvectors of the factors of a few blocks, from the shards' sums added in order."""
+    _, tracked = model_of(ModelSettings(**settings["model"]), root, runtime)
+    files = [root / f for f in settings["covariances"]]
+
+    def work(task: Task | None, path: Path | None) -> None:
+        if task is None or path is None:  # no collective inside
+            return
+        readers = [Reader(f) for f in files]
+        keys = task.about["keys"]
+        leader = {k: readers[0].facts["leader"][k] for k in keys}
+        sums = Covariances(
+            {k: total(readers, "inputs", k) for k in sorted(set(leader.values()))},
+            {k: total(readers, "outputs", k) for k in keys},
+            leader,
+            {k: sum(r.facts["positions"][k] for r in readers) for k in sorted(set(leader.values()))},
+        )
+        bases, warned = eigenbases(sums, _only(tracked, keys))
+        save(
+            path,
+            {
+                "outputs": {k: b.outputs for k, b in bases.items()},
+                "inputs": {leader[k]: b.inputs for k, b in bases.items()},
+                "output_values": {k: b.output_values for k, b in bases.items()},
+                "input_values": {leader[k]: b.input_values for k, b in bases.items()},
+            },
+            {"leader": leader, "positions": sums.positions, "warnings": warned},
+        )
+
+    return work
+
+
+def eigenvalue_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work:
+    """Sums over a shard's sequences of squared gradients in the eigenbasis (the standard one without any)."""
+    model_settings, fit = ModelSettings(**settings["model"]), settings["fit"]
+    data = Data(**settings["data"]).open(root)
+    model, tracked = model_of(model_settings, root, runtime)
+    device = next(model.parameters()).device
+    bases = load_bases([root / f for f in settings["bases"]], device)
+
+    def work(task: Task | None, path: Path | None) -> None:
+        sums: dict[str, Tensor] = {}
+        for examples in rounds(data, task, runtime.fsdp):
+            with visiting(model, examples, tracked, model_settings.max_tokens, runtime.fsdp):
+                if not examples:
+                    continue
+                setting = _setting(model, examples, tracked, model_settings, fit)
+                part = corrected_eigenvalues(setting, bases, fit["eigenvalues"])
+                sums = {k: sums[k] + t if k in sums else t for k, t in part.items()}
+        if path is not None:
+            save(path, {"eigenvalues": sums})
+
+    return work
+
+
+def load_bases(files: Sequence[Path], device: Any = "cpu") -> dict[str, Basis]:
+    """Every block's basis out of the results of :func:`basis_work`; blocks with the same inputs share the tensor."""
+    bases = {}
+    for file in files:
+        reader = Reader(file)
+        shared = {k: reader.get("inputs", k).to(device) for k in reader.names("inputs")}
+        for key in reader.names("outputs"):
+            first = reader.facts["leader"][key]
+            bases[key] = Basis(
+                outputs=reader.get("outputs", key).to(device),
+                inputs=shared[first],
+                output_values=reader.get("output_values", key),
+                input_values=reader.get("input_values", first),
+            )
+    return bases
+
+
+def _setting(
+    model: Any, examples: Sequence[Any], tracked: TrackedWeights, settings: ModelSettings, fit: dict[str, Any]
+) -> Setting:
+    return Setting(
+        model=model,
+        examples=examples,
+        tracked=tracked,
+        fisher=fit["fisher"],
+        seed=fit["seed"],
+        include_prompt=fit["include_prompt"],
+        max_tokens=settings.max_tokens,
+        packed=False,
+        block_size=fit["block_size"],
+    )
+
+
+def _added(a: Covariances, b: Covariances) -> Covariances:
+    return Covariances(
+        {k: t.add_(b.inputs[k]) for k, t in a.inputs.items()},
+        {k: t.add_(b.outputs[k]) for k, t in a.outputs.items()},
+        a.leader,
+        {k: n + b.positions[k] for k, n in a.positions.items()},
+    )
+
+
+def _only(tracked: TrackedWeights, keys: Sequence[str]) -> TrackedWeights:
+    """The tracked weights with just these blocks."""
+    chosen = set(keys)
+    weights = [replace(w, blocks=tuple(b for b in w.blocks if b.key in chosen)) for w in tracked.weights]
+    return replace(tracked, weights=tuple(w for w in weights if w.blocks))

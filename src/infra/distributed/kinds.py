@@ -1,0 +1,31 @@
+"""The kinds of tasks by name: what a worker needs to go on with a folder it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from infra.distributed.direction_tasks import direction_work, gradient_work
+from infra.distributed.factor_tasks import basis_work, covariance_work, eigenvalue_work
+from infra.distributed.score_tasks import example_work, token_work
+from infra.distributed.settings import Runtime
+from infra.distributed.tasks import Plan, Work
+from infra.errors import ArtifactError
+
+KINDS: dict[str, Callable[[dict[str, Any], Path, Runtime], Work]] = {
+    "covariances": covariance_work,
+    "bases": basis_work,
+    "eigenvalues": eigenvalue_work,
+    "gradients": gradient_work,
+    "directions": direction_work,
+    "examples": example_work,
+    "tokens": token_work,
+}
+
+
+def work_of(plan: Plan, root: Path, runtime: Runtime) -> Work:
+    """The function that does a plan's tasks. Raises :class:`ArtifactError` for a kind this version does not know."""
+    if plan.kind not in KINDS:
+        raise ArtifactError(f"{root} holds tasks of kind {plan.kind!r}, which this version of infra does not know")
+    return KINDS[plan.kind](plan.settings, root, runtime)

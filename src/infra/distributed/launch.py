@@ -1,0 +1,135 @@
+"""Who does a folder's tasks: the processes of this command, Slurm jobs through submitit, or a map over shards on Ray.
+
+All three call the same shard function, :func:`infra.distributed.tasks.TaskFolder.do` with the work that the plan
+names. submitit and Ray are optional extras and only imported when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from infra.distributed.kinds import work_of
+from infra.distributed.settings import Runtime, forget_model
+from infra.distributed.tasks import Plan, TaskFolder, work_in_step, work_through
+from infra.distributed.world import World, barrier, world
+from infra.errors import InputError, ResourceError
+
+Launcher = Literal["processes", "slurm", "submitit-local", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """``processes``: those of this command (torchrun's, or one). ``slurm`` and ``ray``: ``workers`` others.
+
+    ``options`` go to submitit's ``update_parameters`` or to ``ray.remote`` (``num_cpus``, ``num_gpus``, ...).
+    """
+
+    launcher: Launcher = "processes"
+    workers: int = 1
+    runtime: Runtime = field(default_factory=Runtime)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def carry_out(
+    root: Path, plan: Callable[[], Plan], crew: Crew, advance: Callable[[float], object] | None = None
+) -> TaskFolder:
+    """The tasks of a plan, all done. Every process of the command calls this; rank 0 makes the plan.
+
+    Raises what a task raises, :class:`InputError` when the launcher's package is missing, :class:`ResourceError` when
+    its workers failed.
+    """
+    here = world()
+    if crew.launcher != "processes" and (here.size > 1 or crew.runtime.fsdp):
+        raise InputError(f"launcher {crew.launcher} brings its own workers; start the command without torchrun or fsdp")
+    if here.first:
+        TaskFolder.start(root, plan())
+    barrier()
+    folder = TaskFolder.open(root)
+    if folder.missing():
+        _LAUNCHERS[crew.launcher](folder, crew, here, advance)
+    barrier()
+    if here.first:
+        folder.seal()
+    return folder
+
+
+def attend(root: str, runtime: Runtime = Runtime()) -> int:  # noqa: B008 (frozen)
+    """Work on a folder, beside whoever else does, until its tasks are done. Gives how many were done here."""
+    folder = TaskFolder.open(Path(root))
+    return work_through(folder, work_of(folder.plan, folder.root, runtime))
+
+
+def do_task(root: str, name: str, runtime: Runtime = Runtime()) -> str:  # noqa: B008 (frozen)
+    """Do one task of a folder, whoever made the folder. Gives the result's path."""
+    folder, work = _opened(root, runtime)
+    task = next(t for t in folder.plan.tasks if t.name == name)
+    return str(folder.do(task, work))
+
+
+@lru_cache(maxsize=1)
+def _opened(root: str, runtime: Runtime) -> tuple[TaskFolder, Any]:
+    folder = TaskFolder.open(Path(root))
+    return folder, work_of(folder.plan, folder.root, runtime)
+
+
+def _processes(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float], object] | None) -> None:
+    work = work_of(folder.plan, folder.root, crew.runtime)
+    if crew.runtime.fsdp:
+        work_in_step(folder, work, here, advance)
+    else:
+        work_through(folder, work, here, advance)
+
+
+def _submitit(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float], object] | None) -> None:
+    try:
+        import submitit
+    except ImportError as error:
+        raise InputError("Slurm needs the extra 'slurm'; pip install 'infra-attribution[slurm]'") from error
+    forget_model()
+    local = crew.launcher == "submitit-local"
+    executor = submitit.AutoExecutor(folder.root.resolve() / "jobs", cluster="local" if local else "slurm")
+    executor.update_parameters(**crew.options)
+    with executor.batch():
+        jobs = [executor.submit(attend, str(folder.root.resolve()), crew.runtime) for _ in range(crew.workers)]
+    failed = [job for job in jobs if job.exception() is not None]
+    if folder.missing():
+        reason = failed[0].exception() if failed else "the jobs ended"
+        raise ResourceError(f"tasks in {folder.root} are not done ({reason}); see {folder.root / 'jobs'} and run again")
+
+
+def _ray(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float], object] | None) -> None:
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Ray needs the extra 'ray'; pip install 'infra-attribution[ray]'") from error
+    forget_model()
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=None if crew.workers else "auto", num_cpus=crew.workers or None, log_to_driver=False)
+    try:
+        remote = ray.remote(**{"max_retries": 3, **crew.options})(do_task)
+        waiting = {
+            remote.remote(str(folder.root.resolve()), t.name, crew.runtime): t
+            for t in sorted(folder.missing(), key=lambda t: -t.cost)
+        }
+        while waiting:
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            ray.get(ready)
+            task = waiting.pop(ready)
+            if advance is not None:
+                advance(task.cost)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+_LAUNCHERS: dict[str, Callable[..., None]] = {
+    "processes": _processes,
+    "slurm": _submitit,
+    "submitit-local": _submitit,
+    "ray": _ray,
+}

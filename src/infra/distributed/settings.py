@@ -1,0 +1,131 @@
+"""What every kind of task is told: which model, how loaded, which weights, which examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from infra.distributed.shards import Shards, open_shards
+from infra.distributed.tasks import Task
+from infra.distributed.world import world
+from infra.models import load_model, tracked_weights
+from infra.models.tracked import TrackedWeights
+from infra.records.tokenized import TokenizedExample
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """A model as tasks load it, in so far as it determines their bytes. ``path``: a folder or a hub id."""
+
+    path: str
+    model_hash: str
+    tracked: str
+    dtype: str = "float32"
+    device: str = "cpu"
+    max_tokens: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How a process works; no byte of a result depends on it beyond rounding. ``fsdp``: the model is sharded over the
+    processes, which then work in step. ``threads`` None leaves them as they are.
+    """
+
+    fsdp: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A file of examples in shards, named relative to the task folder, and its hash."""
+
+    file: str
+    digest: str
+
+    def open(self, root: Path) -> Shards:
+        """The shards, checked against the hash."""
+        return _opened(os.path.normpath(root / self.file), self.digest)
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, digest: str) -> Shards:
+    return open_shards(Path(path), digest)
+
+
+def model_of(settings: ModelSettings, root: Path, runtime: Runtime) -> tuple[Any, TrackedWeights]:
+    """The model and its tracked weights; the last one is kept, so that a worker loads it once for all its tasks."""
+    here = os.path.normpath(root / settings.path)
+    path = here if os.path.exists(here) else settings.path
+    return _loaded(path, settings.dtype, settings.device, settings.tracked, settings.model_hash, runtime)
+
+
+def forget_model() -> None:
+    """Free the model that :func:`model_of` kept."""
+    _loaded.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    path: str, dtype: str, device: str, tracked: str, made_for: str, runtime: Runtime
+) -> tuple[Any, TrackedWeights]:
+    import torch
+
+    here = world()
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    if not runtime.fsdp:
+        model, _ = load_model(path, dtype=dtype, device=here.device(device))
+    else:
+        from infra.distributed.fsdp import shard_model
+        from infra.distributed.world import barrier
+
+        for turn in range(here.local_size):  # one whole model at a time in a machine's memory
+            if turn == here.local_rank:
+                model, _ = load_model(path, dtype=dtype)
+                shard_model(model, device=device)
+            barrier()
+    return model, tracked_weights(model, tracked)
+
+
+def rounds(data: Shards, task: Task | None, fsdp: bool) -> Iterator[list[TokenizedExample]]:
+    """The examples of a task, shard by shard. In step, every process gets equally many lists: empty ones at the end."""
+    first, last = task.about["shards"] if task is not None else (0, 0)
+    count = last - first
+    if fsdp:
+        from infra.distributed.fsdp import most
+
+        count = most(count)
+    for i in range(first, first + count):
+        yield data.read(i) if i < last else []
+
+
+def visiting(
+    model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, max_tokens: int, fsdp: bool
+) -> AbstractContextManager[None]:
+    """The block of one visit to ``examples``, filled up where the processes work in step."""
+    if not fsdp:
+        return nullcontext()
+    from infra.distributed.fsdp import in_step
+
+    return in_step(model, examples, tracked, max_tokens)
+
+
+def as_settings(root: Path, model: ModelSettings, data: Shards | None = None, **others: Any) -> dict[str, Any]:
+    """A plan's settings: JSON values, and files as they are seen from the task folder ``root``, so that a run may move.
+
+    A ``Path`` among ``others``, or a list of them, is a file.
+    """
+
+    def seen(value: Any) -> Any:
+        if isinstance(value, list):
+            return [seen(v) for v in value]
+        return os.path.relpath(value, root) if isinstance(value, Path) else value
+
+    where = os.path.relpath(model.path, root) if os.path.exists(model.path) else model.path
+    told = {"model": asdict(replace(model, path=where)), **{name: seen(value) for name, value in others.items()}}
+    return told if data is None else {**told, "data": asdict(Data(seen(data.path), data.digest))}
