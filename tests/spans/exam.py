@@ -3,8 +3,8 @@
     python tests/spans/exam.py real DATA/math_cot.jsonl
     python tests/spans/exam.py world
 
-Texts are joined to the stored labels by line and checked by hash. docs/spans.md holds what came out, and of which
-commit.
+Texts are joined to the stored labels by line and checked by hash. Labels a and b are two passes of the labeller that
+wrote the rules, labels c those of another who had seen neither rules nor labels. docs/spans.md holds what came out.
 """
 
 from __future__ import annotations
@@ -73,18 +73,18 @@ def score_half(
     return score_labels(truth, found, LABELS, groups)
 
 
-def kappa_lines(items: list[Item]) -> Iterator[str]:
-    """Agreement of the two labelling passes over the test halves."""
+def kappa_lines(items: list[Item], one: str, other: str) -> Iterator[str]:
+    """Agreement of two labellers over the test halves."""
     first: list[list[str]] = []
     second: list[list[str]] = []
     for half in ("test", "test2"):
-        a, b = read_labels(half, "a"), read_labels(half, "b")
+        a, b = read_labels(half, one), read_labels(half, other)
         for item in items:
             if item.half == half:
                 first += a[item.sha256]
                 second += b[item.sha256]
     exact = cohen_kappa([tuple(sorted(x)) for x in first], [tuple(sorted(x)) for x in second])
-    yield f"two passes over {len(first)} steps: kappa of the whole label set {exact:.3f}"
+    yield f"labels {one} and {other} over {len(first)} steps: kappa of the whole label set {exact:.3f}"
     for label, kappa in label_kappa(first, second, LABELS).items():
         yield f"  {label:26s} {kappa:.3f}"
 
@@ -121,8 +121,12 @@ def main(arguments: list[str]) -> None:
     """Print the tables."""
     if arguments[:1] == ["real"] and len(arguments) == 2:
         items = read_items(Path(arguments[1]))
-        for line in kappa_lines(items):
-            print(line)
+        for one, other in (("a", "c"), ("a", "b"), ("b", "c")):
+            for line in kappa_lines(items, one, other):
+                print(line)
+        for half in ("test", "test2"):
+            for line in report_lines(f"{half}, labels c", score_half(items, half, "c")):
+                print(line)
         for half in HALVES:
             for line in report_lines(half, score_half(items, half)):
                 print(line)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.spans import LABELS, RULES, regions, steps
+from infra.spans import LABELS, RULES, cohen_kappa, regions, steps
 from tests.spans.exam import FOLDER, HALVES, read_items, read_labels, score_half, score_world
 
 ITEMS = [json.loads(line) for line in (FOLDER / "items.jsonl").read_text().splitlines()]
@@ -23,7 +23,8 @@ def real_data() -> Path:
 
 
 @pytest.mark.parametrize(
-    ("half", "labeller"), [("dev", "a"), ("test", "a"), ("test", "b"), ("test2", "a"), ("test2", "b")]
+    ("half", "labeller"),
+    [("dev", "a"), *((half, labeller) for half in ("test", "test2") for labeller in "abc")],
 )
 def test_every_drawn_step_has_labels_the_guideline_allows(half: str, labeller: str) -> None:
     labels = read_labels(half, labeller)
@@ -37,7 +38,7 @@ def test_every_drawn_step_has_labels_the_guideline_allows(half: str, labeller: s
 
 
 def test_at_least_400_steps_were_labelled_twice_and_no_problem_is_on_both_sides() -> None:
-    twice = sum(len(rows) for half in ("test", "test2") for rows in read_labels(half, "b").values())
+    twice = sum(len(rows) for half in ("test", "test2") for rows in read_labels(half, "c").values())
     assert twice >= 400
     problems = {half: {item["problem"] for item in ITEMS if item["half"] == half} for half in HALVES}
     assert not problems["dev"] & (problems["test"] | problems["test2"])
@@ -45,13 +46,25 @@ def test_at_least_400_steps_were_labelled_twice_and_no_problem_is_on_both_sides(
     assert len(traces) == len(set(traces))
 
 
+def test_the_blind_labeller_agrees_with_the_first_beyond_chance() -> None:
+    pairs = [
+        (tuple(sorted(x)), tuple(sorted(y)))
+        for half in ("test", "test2")
+        for key, rows in read_labels(half, "a").items()
+        for x, y in zip(rows, read_labels(half, "c")[key], strict=True)
+    ]
+    first, second = zip(*pairs)
+    assert len(pairs) == 588 and cohen_kappa(list(first), list(second)) > 0.8
+
+
 def test_no_text_of_the_data_is_stored() -> None:
     assert {key for item in ITEMS for key in item} == {"line", "problem", "sha256", "half", "stratum", "spans"}
 
 
 @pytest.mark.slow
-def test_the_target_on_the_second_test_half_of_real_traces() -> None:
-    report = score_half(read_items(real_data()), "test2")
+@pytest.mark.parametrize("labeller", ["a", "c"])
+def test_the_target_on_the_second_test_half_of_real_traces(labeller: str) -> None:
+    report = score_half(read_items(real_data()), "test2", labeller)
     assert report.macro_f1 >= 0.75 and len(report.counted) >= 5
 
 
