@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -112,19 +112,10 @@ async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
         query = request.query_params.get("query")
         view = opener.open(id_, request.query_params.get("target") if query is None else None)
         if query is not None:
-            values = queries.query_tokens(run, query, id_)
-            if values is None or len(values) != len(view.token_offsets):
+            found = queries.query_tokens(run, query, id_)
+            if found is None or len(found[1]) != len(view.token_offsets):
                 raise InputError(f"no token scores of example {id_} were kept for query {query}")
-            view = view.__class__(
-                view.id,
-                view.attributes,
-                view.text,
-                view.token_offsets,
-                view.loss_mask,
-                {"loss": np.asarray(values)[None]},
-                [f"query {query}"],
-                view.steps,
-            )
+            view = replace(view, scores={found[0]: found[1][None]}, targets=[f"query {query}"], example_scores=None)
         return encode_example(view, None)
 
     try:

@@ -119,7 +119,7 @@ def _places(files: list[Path]) -> dict[str, tuple[Path, int]]:
 
 def _fingerprint(root: Path, examples: Path) -> str:
     """Changes when a file that the index is made from changes."""
-    others = (root / "spans" / "steps.parquet", root / "scores" / "queries.parquet")
+    others = (root / "spans" / "steps.parquet", *(root / d / "queries.parquet" for d in ("queries", "scores")))
     files = [examples, *sorted((root / "records").glob("*.parquet")), *(f for f in others if f.is_file())]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256(json.dumps([INDEX_VERSION, stats]).encode()).hexdigest()[:16]

@@ -1,11 +1,13 @@
 """Follow one query (a correct response inside a target) to the examples it gains and loses most from, and back.
 
-``scores/queries.parquet`` holds a row per query, side and rank: ``query, target, text, side`` ('top' or 'bottom'),
-``rank, id, influence`` and, where they were kept, ``tokens`` (float32 list: the example's token scores for this query).
+``queries/queries.parquet`` (or ``scores/queries.parquet``) holds a row per query, side and rank: ``query, target, text,
+side`` ('top' or 'bottom'), ``rank, id, influence`` and, where they were kept, ``tokens`` (float32 list: the example's
+token scores for this query) with their ``decomposition``.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,20 +80,23 @@ def queries_of(run: RunIndex, id_: str) -> list[dict[str, Any]]:
     return [dict(zip(names, map(plain, r))) for r in rows]
 
 
-def query_tokens(run: RunIndex, query: str, id_: str) -> NDArray[np.float32] | None:
-    """Token scores ``[T]`` of an example for a query, where the run kept them."""
+def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, NDArray[np.float32]] | None:
+    """Decomposition and token scores ``[T]`` of an example for a query, where the run kept them."""
     con = run.cursor()
-    names = {d[0] for d in con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(_file(run))]).fetchall()}
+    file = str(_file(run))
+    names = {d[0] for d in con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [file]).fetchall()}
     if "tokens" not in names:
         return None
+    kind = "decomposition" if "decomposition" in names else "'loss'"
     row = con.execute(
-        "SELECT tokens FROM read_parquet(?) WHERE query = ? AND id = ? LIMIT 1", [str(_file(run)), query, id_]
+        f"SELECT {kind}, tokens FROM read_parquet(?) WHERE query = ? AND id = ? LIMIT 1", [file, query, id_]
     ).fetchone()
-    return None if row is None or row[0] is None else np.asarray(row[0], dtype=np.float32)
+    return None if row is None or row[1] is None else (str(row[0]), np.asarray(row[1], dtype=np.float32))
 
 
-def _file(run: RunIndex) -> Any:
-    return run.root / "scores" / "queries.parquet"
+def _file(run: RunIndex) -> Path:
+    made = run.root / "queries" / "queries.parquet"
+    return made if made.is_file() else run.root / "scores" / "queries.parquet"
 
 
 def _ready(run: RunIndex) -> Any:
