@@ -23,10 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.errors import ArtifactError, ResourceError
+from infra.errors import ArtifactError, InfraError, ResourceError
 
 MANIFEST = "manifest.json"
+SEALS = ".seals"
 FORMAT = 1
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = (
+    "No space left on device", "Disk quota exceeded", "File too large", "os error 28", "os error 122", "os error 27",
+    " requested and ", "PytorchStreamWriter failed",
+)  # fmt: skip
+"""How numpy, safetensors, tokenizers, Arrow and torch say it, each in an exception of its own."""
 
 
 def canonical_json(value: Any) -> str:
@@ -53,6 +61,13 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_path(path: Path) -> str | None:
+    """Hex SHA-256 of a file, or of a folder's files with their names; None where there is neither."""
+    if path.is_file():
+        return sha256_file(path)
+    return sha256_json(sha256_tree(path)) if path.is_dir() else None
+
+
 def sha256_tree(folder: Path) -> dict[str, str]:
     """Relative path -> SHA-256 of every file under ``folder`` except the manifest, sorted by path."""
     return {
@@ -74,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _disk(error, path) from error
+        raise out_of_space(error, path) or error from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -88,18 +103,37 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} is missing; run the same command again to make it") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON ({error}); delete it and run again") from error
 
 
-def _disk(error: OSError, path: Path) -> Exception:
-    """An out-of-space error as the sentence a user can act on; any other error unchanged."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(
-            f"no space left on the disk of {path}; nothing finished was lost: free some space and run the same "
-            "command again"
-        )
-    return error
+def out_of_space(error: BaseException, path: Path) -> ResourceError | None:
+    """What to tell the user when ``error``, of whatever library, means that ``path`` could not grow; else None."""
+    said = isinstance(error, OSError) and error.errno in _FULL
+    if isinstance(error, InfraError) or not (said or any(words in str(error) for words in _FULL_WORDS)):
+        return None
+    return ResourceError(
+        f"no space left on the disk of {path} (or a limit on the size of files); nothing finished was lost: free some "
+        "space and run the same command again"
+    )
+
+
+def seal(part: Path, file: Path) -> None:
+    """Note the hash of a finished file of a work folder, so that a later command may go on from it."""
+    write_text(_seal_of(part, file), sha256_file(file))
+
+
+def sealed(part: Path, file: Path) -> bool:
+    """Whether a file of a work folder is whole, by its seal. One that is not is removed, to be made again."""
+    note = _seal_of(part, file)
+    if file.is_file() and note.is_file() and note.read_bytes() == sha256_file(file).encode():
+        return True
+    file.unlink(missing_ok=True)
+    return False
+
+
+def _seal_of(part: Path, file: Path) -> Path:
+    return part / SEALS / file.relative_to(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +150,11 @@ class Manifest:
     def digest(self) -> str:
         """The hash that later stages name as their input: over outputs only, so equal bytes stay equal."""
         return sha256_json(dict(self.outputs))
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the key is that of the settings and inputs beside it (false for another version's manifest)."""
+        return stage_key(self.stage, self.config, self.inputs) == self.key
 
 
 def stage_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -142,8 +181,9 @@ class RunFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = open(self.root / ".lock", "w")  # noqa: SIM115 (held for the block)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _disk(error, self.root) from error
+            full = out_of_space(error, self.root)
+            if full is not None:
+                raise full from error
             raise ArtifactError(f"cannot write to {self.root} ({error.strerror}); choose another --out") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,6 +193,8 @@ class RunFolder:
                 f"another command is writing to {self.root}; wait for it or choose another --out"
             ) from error
         try:
+            for left in self.root.glob(".*.tmp"):  # of a command killed between writing and renaming
+                left.unlink(missing_ok=True)
             yield
         finally:
             handle.close()
@@ -163,10 +205,9 @@ class RunFolder:
         if not path.exists():
             return None
         raw = read_json(path)
-        try:
-            return Manifest(raw["stage"], raw["key"], raw["config"], raw["inputs"], raw["outputs"])
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} is damaged; delete the folder {path.parent} and run again") from error
+        if not _is_manifest(raw):
+            raise ArtifactError(f"{path} is damaged; delete the folder {path.parent} and run again")
+        return Manifest(raw["stage"], raw["key"], raw["config"], raw["inputs"], raw["outputs"])
 
     def verify(self, stage: str) -> Manifest | None:
         """Like :meth:`manifest`, and every output is hashed against it.
@@ -199,42 +240,61 @@ class RunFolder:
         part = final.with_name(final.name + ".part")
         key_file = part / ".key"
         try:
-            if part.exists() and not (key_file.is_file() and key_file.read_text() == key):
+            if part.exists() and not (key_file.is_file() and key_file.read_bytes() == key.encode()):
                 shutil.rmtree(part)
             part.mkdir(parents=True, exist_ok=True)
             key_file.write_text(key)
             yield part
             key_file.unlink(missing_ok=True)
+            shutil.rmtree(part / SEALS, ignore_errors=True)
             outputs = sha256_tree(part)
             write_json(
                 part / MANIFEST,
                 {"stage": stage, "key": key, "config": dict(config), "inputs": dict(inputs), "outputs": outputs},
             )
+            stale = final.with_name(final.name + ".stale")
+            shutil.rmtree(stale, ignore_errors=True)
             if final.exists():  # made from other inputs: replaced only now that its successor is complete
-                stale = final.with_name(final.name + ".stale")
-                shutil.rmtree(stale, ignore_errors=True)
                 os.replace(final, stale)
-                os.replace(part, final)
-                shutil.rmtree(stale, ignore_errors=True)
-            else:
-                os.replace(part, final)
-        except OSError as error:
-            raise _disk(error, part) from error
+            os.replace(part, final)
+            shutil.rmtree(stale, ignore_errors=True)
+        except Exception as error:
+            full = out_of_space(error, part)
+            if full is None:
+                raise
+            raise full from error
 
     def log_runtime(self, entry: Mapping[str, Any]) -> None:
         """Append one line of times and memory, outside every hash."""
-        with open(self.root / "runtime.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(dict(entry)) + "\n")
+        path = self.root / "runtime.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(dict(entry)) + "\n")
+        except OSError as error:
+            raise out_of_space(error, path) or error from error
 
     def runtimes(self) -> dict[str, dict[str, Any]]:
         """Stage -> its newest runtime entry. A torn last line (a killed writer) is passed over."""
         path = self.root / "runtime.jsonl"
         found: dict[str, dict[str, Any]] = {}
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                     found[entry["stage"]] = entry
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
         return found
+
+
+def _is_manifest(raw: Any) -> bool:
+    """Whether a JSON value has a manifest's fields, each of its type."""
+    return (
+        isinstance(raw, dict)
+        and all(isinstance(raw.get(name), str) for name in ("stage", "key"))
+        and isinstance(raw.get("config"), dict)
+        and all(
+            isinstance(raw.get(name), dict) and all(isinstance(v, str) for v in raw[name].values())
+            for name in ("inputs", "outputs")
+        )
+    )

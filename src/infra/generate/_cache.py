@@ -2,7 +2,9 @@
 
 Example line::
 
-    {"key": "5f0c...", "prompt_id": "r12", "index": 0, "text": "...", "n_tokens": 41, "finish": "stop"}
+    {"key": "5f0c...", "prompt_id": "r12", "index": 0, "text": "...", "n_tokens": 41, "finish": "stop", "check": "9a..."}
+
+``check`` is the hash of the rest of the line, so that a damaged one is never used.
 """
 
 from __future__ import annotations
@@ -61,13 +63,21 @@ def read_cache(path: Path) -> tuple[dict[str, Generation], int]:
     for number, line in enumerate(data[:whole].splitlines(), 1):
         try:
             row = json.loads(line)
+            if row.get("check") != _check(row):
+                raise ValueError("its check sum differs")
             found[row["key"]] = Generation(row["prompt_id"], row["index"], row["text"], row["n_tokens"], row["finish"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(
                 f"{path}, line {number}: not a cached generation ({error}); delete that line, or the "
                 "file to redo it all"
             ) from error
     return found, whole
+
+
+def _check(row: dict[str, object]) -> str:
+    """16 hex digits of SHA-256 over a line's other fields."""
+    body = {name: value for name, value in row.items() if name != "check"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class CacheWriter:
@@ -101,7 +111,7 @@ class CacheWriter:
             "n_tokens": generation.n_tokens,
             "finish": generation.finish,
         }
-        line = (json.dumps(row) + "\n").encode()
+        line = (json.dumps({**row, "check": _check(row)}) + "\n").encode()
         with self._guard:
             view = memoryview(line)
             while view:

@@ -37,7 +37,7 @@ from infra.stages.data import load_records
 from infra.stages.runner import Context
 from infra.stages.targets import query_examples
 from infra.stages.train import encode
-from infra.store import write_json
+from infra.store import seal, sealed, write_json
 
 DIRECTION_BYTES = 1 << 29
 """Full-rank directions in memory together; more queries take further visits to the data."""
@@ -135,10 +135,11 @@ def first_visit(
             )
             full = [ekfac_direction(curvature, g, damping=damping) for g in raw]
             cache = context.out / f"part-{first:06d}.npy"
-            if not cache.exists():
+            if not sealed(context.out, cache):
                 part = cache.with_suffix(".part.npy")
                 np.save(part, example_influence(model, train, full, max_tokens=most))
-                part.rename(cache)  # whole or absent
+                part.rename(cache)
+                seal(context.out, cache)  # a later command goes on from it
             columns.append(np.load(cache))
             parts += [_compressed(tracked, full[i : i + 16]) for i in range(0, len(full), 16)]
             bar.advance(len(some))
