@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,9 @@ from typing import Any
 
 import psutil
 
-from infra.errors import ArtifactError
+from infra.errors import ArtifactError, ResourceError
 from infra.progress import hide_bars, progress, say
-from infra.store import RunFolder, stage_key
+from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,16 @@ def check_order(stages: Sequence[Stage]) -> None:
 
 
 def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str) -> dict[str, Any]:
-    """Run one stage into its folder. Returns its runtime entry."""
+    """Run one stage into its folder. Returns its runtime entry.
+
+    Raises ArtifactError naming a file that was changed while the stage read it.
+    """
     start = time.perf_counter()
     with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         stage.run(Context(part, stage.config, label, run.root))
+        for name, digest in stage.inputs.items():
+            if Path(name).exists() and sha256_path(Path(name)) != digest:
+                raise ArtifactError(f"{name} changed while stage {stage.name} was reading it; run the command again")
     return {
         "stage": stage.name,
         "seconds": round(time.perf_counter() - start, 3),
@@ -148,6 +155,9 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
                 stage = under_way.pop(future)
                 try:
                     entry = future.result()
+                except BrokenProcessPool as error:
+                    failure = failure or _killed(sorted({stage.name, *(s.name for s in under_way.values())}), error)
+                    continue
                 except (Exception, KeyboardInterrupt) as error:
                     failure = failure or error
                     continue
@@ -169,11 +179,27 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
     return ran
 
 
+def _killed(names: Sequence[str], error: BaseException) -> ResourceError:
+    """What to tell the user when a worker process died."""
+    found = ResourceError(
+        f"a worker process was killed while making {', '.join(names)} (often for memory); nothing finished was lost: "
+        "run the same command again, with fewer jobs if memory ran out"
+    )
+    found.__cause__ = error
+    return found
+
+
 def _finished(stage: Stage, run: RunFolder, inputs: Mapping[str, str]) -> str | None:
     """Digest of a stage that is done for these inputs and undamaged, else None."""
     manifest = run.manifest(stage.name)
     if manifest is None or manifest.key != stage_key(stage.name, stage.config, inputs):
         return None
+    if not manifest.consistent:
+        folder = run.path(stage.name)
+        raise ArtifactError(
+            f"{folder / MANIFEST} does not agree with its own key (damaged or edited); delete the folder {folder} to "
+            "have it made again"
+        )
     verified = run.verify(stage.name)
     return None if verified is None else verified.digest
 
