@@ -10,12 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra import __version__
 from infra.errors import InfraError, InputError
+
+if TYPE_CHECKING:
+    from infra.recipe import Recipe
 
 app = typer.Typer(
     name="infra",
@@ -34,6 +37,32 @@ def interruptible() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\nstopped; nothing finished is lost, and the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def print_plan(settings: Recipe, folder: Path) -> None:
+    """The dry run: what is needed, and every stage with its state. Raises InputError when a file is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.stages import plan_table, stages_of
+    from infra.stages.needs import MISSING, needs_table
+    from infra.store import RunFolder
+
+    needs, plan = Table("needed", title=settings.name), Table("stage", "state", "reads")
+    needs.add_column("where", overflow="fold")
+    needs.add_column("state")
+    found = needs_table(settings)
+    for row in found:
+        needs.add_row(*row)
+    for row in plan_table(stages_of(settings, folder, fetch=False), RunFolder(folder)):
+        plan.add_row(*row)
+    plan.title = f"{plan.row_count} stages -> {folder}"
+    console = Console()
+    console.print(needs)
+    console.print(plan)
+    if missing := [where for _, where, state in found if state == MISSING]:
+        raise InputError(f"{', '.join(missing)}: no such file; give it with --set data.sources.0.path=FILE or the like")
+    print("the recipe is valid; nothing was run")
 
 
 DEFAULT_RECIPE = Path(__file__).parent / "world" / "default.yaml"
@@ -77,17 +106,10 @@ def run(
         path, changes=changes or (), seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
     )
     folder = out or Path("runs") / settings.name
-    from infra.stages import plan_table, run_recipe, stages_of
-    from infra.store import RunFolder
+    from infra.stages import run_recipe
 
     if dry_run:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table("stage", "state", "reads", title=f"{settings.name} -> {folder}")
-        for row in plan_table(stages_of(settings, folder), RunFolder(folder)):
-            table.add_row(*row)
-        Console().print(table)
+        print_plan(settings, folder)
         return
     with interruptible():
         report = run_recipe(settings, folder)

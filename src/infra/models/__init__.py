@@ -1,6 +1,7 @@
 """Models: loading one, saying which one it is, and naming the weights that attribution looks at."""
 
 from infra.models.hashing import model_hash
+from infra.models.hub import model_folder
 from infra.models.load import load_model, load_tokenizer
 from infra.models.precision import deterministic, float64_everywhere
 from infra.models.tracked import Block, TrackedWeight, TrackedWeights, tracked_by_names, tracked_weights
@@ -13,6 +14,7 @@ __all__ = [
     "float64_everywhere",
     "load_model",
     "load_tokenizer",
+    "model_folder",
     "model_hash",
     "tracked_by_names",
     "tracked_weights",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from infra.errors import InputError
+from infra.models.hub import model_folder
 
 # Keys of a configuration that say how a model was made or is run, not what it computes.
 VOLATILE = frozenset(
@@ -30,14 +31,14 @@ VOLATILE = frozenset(
 def model_hash(path_or_model: Any) -> str:
     """SHA-256 (64 hex digits) of a model's weights and configuration.
 
-    The argument is a folder of safetensors or a model in memory; both give the same hash for the same weights
+    The argument is a folder of safetensors, a hub id or a model in memory; all give the same hash for the same weights
     in the same dtype. Neither the order of the tensors nor the sharding of the files enters, nor does the
     attention kernel or the version of transformers. Tied weights count once.
 
     Raises :class:`InputError` when the folder holds no safetensors or no ``config.json``.
     """
     if isinstance(path_or_model, str | Path):
-        path = Path(path_or_model)
+        path = model_folder(path_or_model) or Path(path_or_model)
         if not list(path.glob("*.safetensors")):
             raise InputError(f"{path} holds no .safetensors file; save the model with save_pretrained")
         tensors, config = _file_tensors(path), _file_config(path)

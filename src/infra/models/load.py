@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from infra.errors import InputError, ModelError
+from infra.models.hub import is_hub_model
 
 DTYPES = {
     "float32": torch.float32,
@@ -43,7 +44,7 @@ def load_model(
     path = Path(where)
     if path.exists():
         _check_folder(path)
-    elif where.startswith((".", "/", "~")) or where.count("/") > 1:
+    elif not is_hub_model(where):
         raise InputError(f"there is no model folder {where}; give a folder written by save_pretrained, or a hub id")
     try:
         config = AutoConfig.from_pretrained(where)

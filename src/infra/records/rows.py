@@ -50,10 +50,17 @@ def iter_rows(path_or_id: str | Path, *, split: str = "train") -> Iterator[Row]:
         yield from _folder_rows(path, split)
     elif path.is_file():
         yield from _file_rows(path)
-    elif _HUB_ID.fullmatch(text) and not path.parent.exists():
+    elif is_hub_data(text):
         yield from _hub_rows(text, split)
     else:
         raise InputError(f"{text}: no such file; give a JSONL, JSON or Parquet file (also .gz) or a hub id org/name")
+
+
+def is_hub_data(path_or_id: str) -> bool:
+    """True for ``hf:org/name``, and for ``org/name[:config]`` where there is no such path."""
+    path = Path(path_or_id)
+    named = _HUB_ID.fullmatch(path_or_id) is not None and not path.exists() and not path.parent.exists()
+    return path_or_id.startswith("hf:") or named
 
 
 def _folder_rows(folder: Path, split: str) -> Iterator[Row]:

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from infra.distributed.world import together, world
+from infra.progress import hide_bars
 from infra.recipe import Recipe
-from infra.stages.runner import PeakMemory, Stage, check_order, plan_table, run_stages
+from infra.stages.runner import PeakMemory, Stage, check_order, follow, plan_table, run_stages
 from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
 
 __all__ = ["Stage", "check_order", "plan_table", "prepare", "run_recipe", "run_stages", "stages_of", "summary"]
@@ -28,6 +30,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
 
     # what every stage that reads records with the model's tokenizer depends on
     encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
+    shards = {"shards": [recipe.scores.shard_tokens, recipe.scores.max_tokens]}
     base = train.base_path(recipe, folder)
     first = str(folder / "sft/original-s0/model")
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)] + [t.path for t in recipe.tasks if t.path]
@@ -97,19 +100,22 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             "curvature",
             partial(attribute.run_curvature, recipe=recipe, model_path=first),
             explained,
-            {**settings("curvature", "seed", "threads"), **encoding},
+            {**settings("curvature", "seed", "threads"), **encoding, **shards},
+            parallel=True,
         ),
         Stage(
             "directions",
             partial(attribute.run_directions, recipe=recipe, model_path=first),
             (*explained, "targets", "curvature"),
-            {**settings("targets", "curvature", "threads"), **encoding},
+            {**settings("targets", "curvature", "threads"), **encoding, **shards},
+            parallel=True,
         ),
         Stage(
             "scores",
             partial(attribute.run_scores, recipe=recipe, model_path=first),
             (*explained, "directions"),
             {**settings("scores", "threads"), **encoding},
+            parallel=True,
         ),
         Stage(
             "spans",
@@ -181,7 +187,9 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
 
 def threads_of(recipe: Recipe) -> int:
     """Threads of each job: as set, or this machine's cores (at most 8) shared between the jobs."""
-    return recipe.threads or max(1, min(len(os.sched_getaffinity(0)), 8) // recipe.jobs)
+    here = world()
+    beside = recipe.jobs if here.size == 1 else here.local_size
+    return recipe.threads or max(1, min(len(os.sched_getaffinity(0)), 8) // beside)
 
 
 def prepare(recipe: Recipe) -> None:
@@ -190,6 +198,8 @@ def prepare(recipe: Recipe) -> None:
     import transformers
 
     torch.set_num_threads(threads_of(recipe))
+    if not world().first:
+        hide_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -201,19 +211,28 @@ def run_recipe(recipe: Recipe, folder: Path) -> Path:
     """
     prepare(recipe)
     run = RunFolder(folder)
-    with run.lock():
-        write_json(folder / "recipe.json", recipe.model_dump(mode="json", by_alias=True))
-        stages = stages_of(recipe, folder)
-        start = time.perf_counter()
-        with PeakMemory() as memory:
-            ran = run_stages(stages, run, recipe.jobs, threads_of(recipe))
-        if ran:
-            entry = {"stage": "(command)", "seconds": round(time.perf_counter() - start, 3), "stages": len(ran)}
-            run.log_runtime({**entry, "peak_memory_bytes": memory.peak, "environment": environment(recipe)})
-        report = folder / "report.html"
-        write_text(report, (run.path("report") / "report.html").read_text(encoding="utf-8"))
-        write_json(folder / "summary.json", summary(run, stages))
+    report = folder / "report.html"
+    with together(recipe.model.device) as here:
+        if not here.first:
+            follow(stages_of(recipe, folder), run)
+            return report
+        with run.lock():
+            write_json(folder / "recipe.json", recipe.model_dump(mode="json", by_alias=True))
+            stages = stages_of(recipe, folder)
+            run_logged(stages, run, recipe)
+            write_text(report, (run.path("report") / "report.html").read_text(encoding="utf-8"))
+            write_json(folder / "summary.json", summary(run, stages))
     return report
+
+
+def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe) -> None:
+    """Run the stages, and log the command's time, peak memory and environment when any of them ran."""
+    start = time.perf_counter()
+    with PeakMemory() as memory:
+        ran = run_stages(stages, run, recipe.jobs if world().size == 1 else 1, threads_of(recipe))
+    if ran:
+        entry = {"stage": "(command)", "seconds": round(time.perf_counter() - start, 3), "stages": len(ran)}
+        run.log_runtime({**entry, "peak_memory_bytes": memory.peak, "environment": environment(recipe)})
 
 
 def environment(recipe: Recipe) -> dict[str, Any]:
@@ -234,9 +253,28 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "commit": commit(),
+        "processes": world().size,
         "jobs": recipe.jobs,
         "threads": threads_of(recipe),
     }
+
+
+def commit() -> str | None:
+    """The git commit of the source tree this package runs from, with ``+`` when it was changed since; None outside."""
+    import subprocess
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "..") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def summary(run: RunFolder, stages: list[Stage]) -> dict[str, Any]:

@@ -7,24 +7,28 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
 from infra.errors import InputError
 from infra.evals import get_task
+from infra.generate import OpenAIServer
 from infra.recipe import Recipe, SourceSettings
 from infra.records import (
     Record,
     difficulty_bins,
     drop,
     duplicates,
+    judge_difficulty,
+    normalise,
     overlaps,
     read_records,
     records_from_table,
     records_to_table,
     split_of,
     text_difficulty,
+    with_attributes,
 )
 from infra.stages.runner import Context
 from infra.store import write_json
@@ -69,29 +73,28 @@ def make_records(context: Context, recipe: Recipe) -> None:
             if use is not None:
                 sets[use].append(record)
     sets = {use: _unique(records) for use, records in sets.items()}
-    sets["pool"] = _without(sets["pool"], {r.question for r in sets["train"]})
+    sets["pool"] = _without(sets["pool"], {normalise(r.question) for r in sets["train"]})
     dropped = []
     for use in USES:
         leaks = overlaps(sets[use], [p for ps in problems.values() for p in ps], n=recipe.data.ngram)
         gone = {leak.train_id for leak in leaks}
         dropped += [{"set": use, "id": leak.train_id, "problem": leak.eval_id, "kind": leak.kind} for leak in leaks]
         sets[use] = [r for r in sets[use] if r.id not in gone]
-    for domain, how in recipe.data.difficulty.items():
-        if how == "text-estimate":
-            both = _estimate([*sets["train"], *sets["pool"]], domain)
-            sets["train"], sets["pool"] = both[: len(sets["train"])], both[len(sets["train"]) :]
+    label_levels_by(sets, recipe, context.folder, "text-estimate")
     for use in ("train", "pool"):
         if recipe.data.limit is not None:
             sets[use] = _first_per_domain(sets[use], recipe.data.limit)
-        if not sets[use] and (use == "train" or recipe.tasks):
+        if not sets[use] and (use == "train" or (recipe.tasks and recipe.arms.names)):
             raise InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
+    agreement = label_levels_by(sets, recipe, context.folder, "judge")
     for use, records in sets.items():
         if records:
             save_records(records, context.out / f"{use}.parquet")
     for name, records in problems.items():
         save_records(records, context.out / "problems" / f"{name}.parquet")
     write_json(context.out / "dropped.json", {"leaks": dropped, "skipped": skipped})
-    write_json(context.out / "counts.json", {use: _counts(records) for use, records in sets.items()})
+    counts = {use: _counts(records) for use, records in sets.items()}
+    write_json(context.out / "counts.json", {**counts, "judge": agreement} if agreement else counts)
 
 
 def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, object]]) -> list[Record]:
@@ -117,11 +120,12 @@ def _problems(recipe: Recipe, name: str) -> list[Record]:
     """A task's problems with their split, limited per split when the recipe says so."""
     settings = next(t for t in recipe.tasks if t.name == name)
     task = get_task(name, path=settings.path)
-    problems = task.load()
+    problems = task.load(**settings.options)
     out: list[Record] = []
     kept: Counter[str] = Counter()
     for problem in problems:
         split = str(problem.attributes.get("split") or split_of(problem.question))
+        split = "held-out" if settings.split == "held-out" else split
         kept[split] += 1
         if settings.limit is None or kept[split] <= settings.limit:
             asked = task.prompt(problem) if recipe.eval.instruct else problem.prompt
@@ -140,7 +144,7 @@ def _unique(records: Iterable[Record]) -> list[Record]:
 
 
 def _without(records: Sequence[Record], questions: set[str]) -> list[Record]:
-    return [r for r in records if r.question not in questions]
+    return [r for r in records if normalise(r.question) not in questions]
 
 
 def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
@@ -153,14 +157,59 @@ def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
     return out
 
 
-def _estimate(records: Sequence[Record], domain: str) -> list[Record]:
-    """Replace a domain's difficulty by five quantile bins of the text estimate."""
-    chosen = [i for i, r in enumerate(records) if r.domain == domain]
-    bins = difficulty_bins([text_difficulty(records[i]) for i in chosen], 5)
-    out = list(records)
-    for i, level in zip(chosen, bins):
-        out[i] = replace(out[i], attributes={**out[i].attributes, "difficulty": int(level)})
-    return out
+def label_levels_by(
+    sets: dict[str, list[Record]], recipe: Recipe, folder: Path, how: Literal["text-estimate", "judge"]
+) -> dict[str, object]:
+    """Give the domains that ask for it levels 1 to 5: quantiles of a label over training data and pool together.
+
+    The label stays beside the level (``difficulty_judge``), and so does a level of the data's own, as
+    ``difficulty_native``. Returns how well a judge's votes agree, per domain.
+    """
+    agreement: dict[str, object] = {}
+    for domain, wanted in recipe.data.difficulty.items():
+        if wanted != how:
+            continue
+        both = [*sets["train"], *sets["pool"]]
+        mine = [i for i, r in enumerate(both) if r.domain == domain]
+        if not mine:
+            raise InputError(
+                f"data.difficulty names domain '{domain}', and no record has it; the domains are "
+                f"{', '.join(sorted({r.domain for r in both}))}"
+            )
+        if how == "judge":
+            labelled, agreement[domain] = _judged([both[i] for i in mine], recipe, folder)
+            values = [float(r.attributes["difficulty_judge"] or 0) for r in labelled]
+        else:
+            labelled = [both[i] for i in mine]
+            values = [text_difficulty(r) for r in labelled]
+        for i, record, level in zip(mine, labelled, difficulty_bins(values, 5)):
+            native = record.attributes.get("difficulty")
+            kept = {} if native is None else {"difficulty_native": native}
+            both[i] = with_attributes(record, {**kept, "difficulty": level})
+        sets["train"], sets["pool"] = both[: len(sets["train"])], both[len(sets["train"]) :]
+    return agreement
+
+
+def _judged(records: list[Record], recipe: Recipe, folder: Path) -> tuple[list[Record], dict[str, object]]:
+    """The records with a judge's rating. Its answers are kept beside the run's stages and never asked for again."""
+    judge = recipe.data.judge
+    assert judge is not None
+    labelled, ratings = judge_difficulty(
+        records,
+        OpenAIServer(judge.server, judge.model),
+        cache_file=folder / "judge.jsonl",
+        votes=judge.votes,
+        temperature=judge.temperature,
+        max_new_tokens=judge.max_new_tokens,
+        seed=recipe.seed,
+    )
+    unrated = [r.id for r in labelled if "difficulty_judge" not in r.attributes]
+    if unrated:
+        raise InputError(
+            f"the judge gave no readable rating for {len(unrated)} records, record {unrated[0]} among them; raise "
+            "data.judge.max_new_tokens or votes, or choose another judge"
+        )
+    return labelled, {"n": len(labelled), "unreadable_votes": ratings.unread, "alpha": ratings.alpha}
 
 
 def _counts(records: Sequence[Record]) -> dict[str, object]:

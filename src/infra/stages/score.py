@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from infra.distributed.world import together
 from infra.errors import ArtifactError, ModelError
 from infra.models import model_hash
 from infra.recipe import Recipe, parse_recipe
@@ -19,7 +20,7 @@ from infra.stages import attribute, data, page, spans, targets
 from infra.stages import queries as per_query
 from infra.stages.effects import attribution_tables, run_effects
 from infra.stages.experiment import write_results
-from infra.stages.runner import Context, Stage, run_stages
+from infra.stages.runner import Context, Stage, follow
 from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
 
 
@@ -46,6 +47,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
     inputs = {f: found for f in files if (found := sha256_path(Path(f))) is not None}
     model_input = {"model": model_hash(path)}
     encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
+    shards = {"shards": [recipe.scores.shard_tokens, recipe.scores.max_tokens]}
     stages = [Stage("records", partial(data.make_records, recipe=recipe), (), settings("data"), inputs)]
     if directions is None:
         stages += [
@@ -56,15 +58,17 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
                 "curvature",
                 partial(attribute.run_curvature, recipe=recipe, model_path=path),
                 ("records",),
-                {**settings("curvature", "seed", "threads", "model"), **encoding},
+                {**settings("curvature", "seed", "threads", "model"), **encoding, **shards},
                 model_input,
+                parallel=True,
             ),
             Stage(
                 "directions",
                 partial(attribute.run_directions, recipe=recipe, model_path=path),
                 ("records", "targets", "curvature"),
-                {**settings("targets", "curvature", "threads"), **encoding},
+                {**settings("targets", "curvature", "threads"), **encoding, **shards},
                 model_input,
+                parallel=True,
             ),
         ]
     else:
@@ -94,6 +98,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
             ("records", "directions"),
             {**settings("scores", "threads"), **encoding},
             model_input,
+            parallel=True,
         ),
         Stage(
             "spans",
@@ -170,16 +175,20 @@ def run_score_results(context: Context, recipe: Recipe) -> None:
 
 def run_score(recipe: Recipe, folder: Path, directions: Path | None) -> Path:
     """Score ``recipe``'s training file. Returns the report's path."""
-    from infra.stages import prepare, summary
+    from infra.stages import prepare, run_logged, summary
 
     prepare(recipe)
     if directions is not None:
         check_same_model(recipe.model.base, directions)
     run = RunFolder(folder)
-    with run.lock():
-        write_json(folder / "recipe.json", recipe.model_dump(mode="json", by_alias=True))
-        stages = score_stages(recipe, folder, directions)
-        run_stages(stages, run)
-        write_text(folder / "report.html", (run.path("report") / "report.html").read_text(encoding="utf-8"))
-        write_json(folder / "summary.json", summary(run, stages))
+    with together(recipe.model.device) as here:
+        if not here.first:
+            follow(score_stages(recipe, folder, directions), run)
+            return folder / "report.html"
+        with run.lock():
+            write_json(folder / "recipe.json", recipe.model_dump(mode="json", by_alias=True))
+            stages = score_stages(recipe, folder, directions)
+            run_logged(stages, run, recipe)
+            write_text(folder / "report.html", (run.path("report") / "report.html").read_text(encoding="utf-8"))
+            write_json(folder / "summary.json", summary(run, stages))
     return folder / "report.html"

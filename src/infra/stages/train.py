@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from infra.errors import InputError
 from infra.evals import evaluate
 from infra.generate import InProcess, OpenAIServer, Sampling
-from infra.models import load_model, load_tokenizer, model_hash
+from infra.models import load_model, load_tokenizer, model_folder, model_hash
 from infra.progress import progress
 from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample, tokenize
@@ -30,11 +31,15 @@ def base_path(recipe: Recipe, folder: Path) -> str:
     return str(BASE_MODEL) if recipe.model.base == "world" else recipe.model.base
 
 
-def base_hash(recipe: Recipe) -> str:
-    """Hash of a base model that exists before the run, or of nothing when the run trains it."""
+def base_hash(recipe: Recipe, fetch: bool = True) -> str:
+    """Hash of a base model that exists before the run, or of nothing when the run trains it.
+
+    With ``fetch=False`` a hub model that is not on this machine is named in place of its hash.
+    """
     if recipe.model.pretrain is not None:
         return "trained in this run"
-    return model_hash(base_path(recipe, Path()))
+    path = base_path(recipe, Path())
+    return model_hash(path) if model_folder(path, fetch=fetch) is not None else f"not here yet: {path}"
 
 
 def encode(records: Sequence[Record], model_path: str, recipe: Recipe) -> list[TokenizedExample]:
@@ -57,9 +62,13 @@ def sft_config(recipe: Recipe, examples: Sequence[TokenizedExample]) -> SFTConfi
         warmup_ratio=s.warmup_ratio,
         weight_decay=s.weight_decay,
         max_grad_norm=s.max_grad_norm,
-        dtype=recipe.model.dtype,
+        dtype=s.dtype or recipe.model.dtype,
+        autocast=s.autocast,
+        packing=s.packing,
+        device="cpu" if recipe.model.device == "cpu" else None,
         gradient_checkpointing=s.gradient_checkpointing,
         lora_rank=s.lora_rank,
+        save_steps=s.save_steps,
         normaliser=mean_tokens * s.batch_size,
     )
 
@@ -109,7 +118,9 @@ def answer(
         generator = InProcess(model, tokenizer)
     cache = context.out / "generations.jsonl"
     frames = []
-    total = sum(len(p) for p in problems.values()) * sampling.n
+    own = {t.name: t.samples for t in recipe.tasks} if split == "held-out" else {}
+    count = {name: own.get(name) or sampling.n for name in problems}
+    total = sum(len(p) * count[name] for name, p in problems.items())
     with progress(total, context.label, "response") as bar:
         for name, records in problems.items():
             if not records:
@@ -117,7 +128,7 @@ def answer(
             rows = evaluate(
                 records,
                 generator,
-                sampling,
+                replace(sampling, n=count[name]),
                 seed,
                 cache_file=cache,
                 model_hash=model_hash(model_path),
@@ -222,8 +233,6 @@ def run_base(context: Context, recipe: Recipe) -> None:
 
 def everything_predicted(example: TokenizedExample) -> TokenizedExample:
     """The example with every token but the first under the loss, as in pretraining."""
-    from dataclasses import replace
-
     mask = np.ones(len(example), dtype=bool)
     mask[0] = False
     return replace(example, loss_mask=mask)
