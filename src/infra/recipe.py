@@ -176,6 +176,7 @@ class CurvatureSettings(_Settings):
     fisher: Literal["true", "empirical"] = "true"
     damping: float = Field(0.1, gt=0, description="times the mean corrected eigenvalue")
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training data the factors see")
+    sum_shards: int = Field(8, ge=1, description="shards whose sums are kept apart: most processes of use in a fit")
 
 
 class ScoreSettings(_Settings):
@@ -188,6 +189,18 @@ class ScoreSettings(_Settings):
     query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
     queries: int | None = Field(None, ge=1, description="queries followed one by one, drawn at random; default: all")
     max_tokens: int = Field(8192, ge=64, description="tokens per batch")
+    shard_tokens: int = Field(65_536, ge=64, description="tokens of a shard, the unit of work and of resume")
+
+
+class ScaleSettings(_Settings):
+    """Who does the work of fitting and scoring. No result depends on it beyond rounding."""
+
+    launcher: Literal["processes", "slurm", "submitit-local", "ray"] = Field(
+        "processes", description="this command's processes (torchrun's, or one), Slurm jobs by submitit, or Ray"
+    )
+    workers: int = Field(1, ge=1, description="Slurm jobs, or Ray's CPUs")
+    options: dict[str, Any] = Field(default={}, description="for submitit's update_parameters or ray.remote")
+    fsdp: bool = Field(False, description="under torchrun: layers sharded over the processes (a model too large)")
 
 
 class EffectSettings(_Settings):
@@ -241,6 +254,7 @@ class Recipe(_Settings):
     targets: TargetSettings = TargetSettings()
     curvature: CurvatureSettings = CurvatureSettings()
     scores: ScoreSettings = ScoreSettings()
+    scale: ScaleSettings = ScaleSettings()
     effects: EffectSettings = EffectSettings()
     arms: ArmSettings = ArmSettings()
     strategies: StrategySettings = StrategySettings()

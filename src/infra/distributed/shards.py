@@ -7,6 +7,7 @@ batch together are in it before any work begins. Memory does not grow with the n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -157,8 +158,8 @@ def _to_table(examples: Sequence[TokenizedExample]) -> pa.Table:
 
 
 def _storable(text: str) -> str:
-    """Lone surrogates, which no UTF-8 file can hold, as replacement characters: one character each."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """Lone surrogates, which no UTF-8 file can hold, as replacement characters, one for one."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _from_table(table: pa.Table) -> Iterator[TokenizedExample]:

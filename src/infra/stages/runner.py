@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from infra.distributed.world import barrier, share
 from infra.errors import ArtifactError, ResourceError
 from infra.progress import hide_bars, progress, say
 from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
@@ -43,7 +44,8 @@ class Stage:
     """One step of the job.
 
     ``config`` holds every setting that its bytes depend on; ``needs`` the stages it reads; ``inputs`` the hashes
-    of anything it reads from outside the run.
+    of anything it reads from outside the run. ``parallel``: under torchrun every process runs it, in the same folder,
+    and it shares its work out among them; other stages are rank 0's alone.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    parallel: bool = False
 
 
 class PeakMemory:
@@ -99,7 +102,11 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     """
     start = time.perf_counter()
     with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
+        if stage.parallel:
+            share((stage.name, str(part), label))
         stage.run(Context(part, stage.config, label, run.root))
+        if stage.parallel:
+            barrier()
         for name, digest in stage.inputs.items():
             if Path(name).exists() and sha256_path(Path(name)) != digest:
                 raise ArtifactError(f"{name} changed while stage {stage.name} was reading it; run the command again")
@@ -109,6 +116,16 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
         "peak_memory_bytes": memory.peak,
         "ended": time.time(),
     }
+
+
+def follow(stages: Sequence[Stage], run: RunFolder) -> None:
+    """What a process other than rank 0 does while rank 0 is in :func:`run_stages`: its share of the parallel stages."""
+    by_name = {s.name: s for s in stages}
+    while (told := share(None)) is not None:
+        name, part, label = told
+        stage = by_name[name]
+        stage.run(Context(Path(part), stage.config, label, run.root))
+        barrier()
 
 
 def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: int = 1) -> list[str]:
@@ -175,7 +192,8 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
                 if interrupted():
                     failure = failure or KeyboardInterrupt()
     if failure is not None:
-        raise failure
+        raise failure  # under torchrun the launcher ends the others
+    share(None)
     return ran
 
 
