@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -36,6 +37,8 @@ FORM_UNITS = {
     "length_matched": "influence per example,\nat equal length",
 }  # fmt: skip
 
+FACES = ((GREY, "q at most 0.05"), ("#cccccc", "q above 0.05"), ("white", "too few to judge"))
+
 
 def _style() -> AbstractContextManager[None]:
     settings: Any = dict(STYLE)
@@ -48,6 +51,89 @@ def to_svg(figure: Figure) -> str:
     with _style():
         figure.savefig(out, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return out.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the path's suffix, without dates or random ids: the same bytes each time."""
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None, "ModDate": None}}
+    with _style():
+        figure.savefig(path, metadata=dates.get(path.suffix), bbox_inches="tight")
+
+
+def run_figures(tables: Mapping[str, pd.DataFrame], examples: pd.DataFrame | None = None) -> dict[str, Figure]:
+    """Every figure that a run's tables (and its scored examples) can fill, by name."""
+
+    def has(name: str) -> bool:
+        return name in tables and len(tables[name]) > 0
+
+    made: dict[str, Figure] = {}
+    if has("accuracy"):
+        made["accuracy"] = accuracy_by_arm(tables["accuracy"])
+    if has("slope"):
+        made["accuracy-by-difficulty"] = accuracy_slope(tables["slope"])
+    if has("effects"):
+        whole = tables["effects"][~tables["effects"]["target"].astype(str).str.contains(":")]
+        for attribute in dict.fromkeys(whole["attribute"]):
+            made[f"effects-{attribute}"] = effects_by_value(whole, attribute=str(attribute))
+    for name in ("behaviours", "token_classes", "parts"):
+        if has(name):
+            form = "per_token" if name == "token_classes" else "length_matched"
+            made[name] = effects_by_label(tables[name], form=form)
+    if has("contrasts"):
+        made["contrasts"] = contrast_forest(tables["contrasts"])
+    if has("arms"):
+        whole = tables["arms"][~tables["arms"]["target"].astype(str).str.contains(":")]
+        made["predicted-and-measured"] = predicted_against_measured(whole)
+    if has("agreement") and examples is not None:
+        train = examples[examples["set"] == "train"] if "set" in examples else examples
+        for _, pair in tables["agreement"].iterrows():
+            a, b = str(pair["a"]), str(pair["b"])
+            made[f"targets-{a}-{b}"] = target_scatter(
+                train, train[f"score_{a}"].to_numpy(), train[f"score_{b}"].to_numpy(), (a, b)
+            )
+    return made
+
+
+def effects_by_label(
+    table: pd.DataFrame, *, form: str = "length_matched", targets: Sequence[str] | None = None
+) -> Figure:
+    """Effects with 95% intervals by label (behaviours, token classes, parts): a panel per target, labels downward.
+
+    Markers as in :func:`effects_by_value`; n (spans, or examples that have the class) stands beside the label.
+    """
+    mine = table[table["form"] == form]
+    names = list(dict.fromkeys(mine["target"])) if targets is None else list(targets)
+    labels, domains = list(dict.fromkeys(mine["value"])), list(dict.fromkeys(mine["domain"]))
+    counts = mine[mine["target"] == names[0]].groupby("value")["n"].sum() if names else {}
+    with _style():
+        figure = Figure(figsize=(2.2 + 2.4 * max(len(names), 1), 1.2 + 0.3 * max(len(labels), 1)), layout="constrained")
+        axes = figure.subplots(1, max(len(names), 1), squeeze=False, sharey=True)[0]
+        for ax, target in zip(axes, names):
+            ax.axvline(0, color=GREY, lw=0.8)
+            for d, domain in enumerate(domains):
+                colour, marker = PALETTE[d % 7], MARKERS[d % 7]
+                ax.plot([], [], marker, color=colour, label=f"{domain} examples", ls="")
+                for _, row in mine[(mine["target"] == target) & (mine["domain"] == domain)].iterrows():
+                    y = labels.index(row["value"]) + 0.2 * (d - (len(domains) - 1) / 2)
+                    if np.isfinite(row["low"]) and np.isfinite(row["high"]):
+                        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.4, solid_capstyle="butt")
+                    ax.plot([row["effect"]], [y], marker, ms=5, mfc=_face(row, colour), mec=colour)
+            ax.set_title(f"target: {target}")
+            ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+        axes[0].set_yticks(range(len(labels)), [f"{str(v).replace('_', ' ')} (n {int(counts[v])})" for v in labels])
+        axes[0].invert_yaxis()
+        unit = FORM_UNITS[form].replace("example", "span") if form != "per_token" else "influence per token"
+        figure.supxlabel(f"{unit} (label minus rest)".replace("\n", " "), fontsize=9)
+        for face, words in FACES:
+            axes[0].plot([], [], "o", mfc=face, mec=GREY, color=GREY, ls="", label=words)
+        _legend(axes[0])
+        return figure
+
+
+def _face(row: pd.Series, colour: str) -> str:
+    """White: undecided; the colour: q at most 5%; else grey."""
+    found = row["status"] == "ok" and row["q"] <= 0.05
+    return "white" if row["status"] != "ok" else colour if found else "#cccccc"
 
 
 def effects_by_value(
@@ -78,19 +164,13 @@ def effects_by_value(
                 for _, row in rows.iterrows():
                     x = values.index(row["value"]) + shift
                     _interval(ax, x, row["effect"], row["low"], row["high"], colour)
-                    found = row["status"] == "ok" and row["q"] <= 0.05
-                    face = "white" if row["status"] != "ok" else colour if found else "#cccccc"
-                    ax.plot([x], [row["effect"]], marker, ms=5, mfc=face, mec=colour)
+                    ax.plot([x], [row["effect"]], marker, ms=5, mfc=_face(row, colour), mec=colour)
             n = [int(mine[(mine["target"] == target) & (mine["value"] == v)]["n"].sum()) for v in values]
             ax.set_xticks(range(len(values)), [f"{v}\nn {k}" for v, k in zip(values, n)])
             ax.set_title(f"target: {target}")
             ax.set_xlabel(xlabel or attribute.replace("_", " "))
         axes[0].set_ylabel(FORM_UNITS[form] + "\n(cell minus rest)")
-        for face, words in (
-            (GREY, "q at most 0.05"),
-            ("#cccccc", "q above 0.05"),
-            ("white", "too few to judge"),
-        ):
+        for face, words in FACES:
             axes[0].plot([], [], "o", mfc=face, mec=GREY, color=GREY, ls="", label=words)
         _legend(axes[0])
         return figure

@@ -5,6 +5,7 @@ In a program, in the terminal, in a notebook, and as a local web site::
     render_report(ReportData("My run", results=..., tables={"effects": df}, examples=[...]), Path("report.html"))
     print_summary(read_json(run / "summary.json"))
     show_tokens(view, "math")
+    load_run(folder).tables["effects"]
     serve(run)
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from infra.report.data import TABLE_COLUMNS, ExampleView, ReportData
 from infra.report.page import render_report
+from infra.report.run import Run, load_run
 from infra.report.terminal import print_summary
 from infra.report.tokenmap import TokenMap, show_tokens
 
@@ -21,7 +23,9 @@ __all__ = [
     "TABLE_COLUMNS",
     "ExampleView",
     "ReportData",
+    "Run",
     "TokenMap",
+    "load_run",
     "print_summary",
     "render_report",
     "serve",
