@@ -1,23 +1,30 @@
 """Curvature against dense matrices built by autograd, in float64."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence import (
     EKFAC,
     MeanLogLikelihood,
     ekfac_direction,
+    example_influence,
     fit_diagonal,
     fit_ekfac,
     fit_kfac,
+    fit_until_agreement,
     gradient,
     identity,
     subsample,
+    training_probes,
 )
+from infra.influence import factors as factors_module
+from infra.influence.fit import by_hash
 from infra.models import tracked_weights
 from infra.records.tokenized import TokenizedExample
 from tests.influence import toys
@@ -26,6 +33,10 @@ from tests.influence import toys
 def sequence_gradients(model, items, name):
     """Oracle: each sequence's gradient of the summed log-likelihood, [n, out, in]."""
     return torch.stack([sum(g[name] for g in toys.token_gradients(model, i, [name])) for i in items])
+
+
+def flat(direction):
+    return torch.cat([t.flatten() for t in direction.tensors.values()])
 
 
 def one_token(name, context, label):
@@ -197,3 +208,141 @@ def test_a_subsample_depends_on_ids_alone():
     some = {e.id for e in subsample(items, 0.5, seed=1)}
     assert len(some) == 10
     assert {e.id for e in subsample(items[::-1], 0.5, seed=1)} == some
+
+
+def test_wide_sides_in_blocks_are_orthogonal_bases_with_measured_eigenvalues():
+    """Blocks of 7 on sides of 16 and 24, the last one cut; eigenvectors diagonalise each block of the whole factor."""
+    model, items = toys.qwen2(), toys.examples(6)
+    tracked = tracked_weights(model)
+    whole, cut = (fit_ekfac(model, items, tracked, fisher="empirical", block_size=b) for b in (None, 7))
+    wide = fit_ekfac(model, items, tracked, fisher="empirical", block_size=24)
+    assert cut.info.block_size == 7
+    for block in tracked.blocks:
+        factor = cut.factors[block.key]
+        o, i = block.shape
+        assert factor.outputs.shape == (-(-o // 7), 7, 7) and factor.inputs.shape == (-(-i // 7), 7, 7)
+        grads = sequence_gradients(model, items, block.weight)
+        dense_s, dense_a = (torch.block_diag(*q)[:n, :n] for q, n in ((factor.outputs, o), (factor.inputs, i)))
+        assert toys.error(dense_s.T @ dense_s, torch.eye(o)) < 1e-12
+        rotated = dense_s.T @ grads @ dense_a
+        assert toys.error(factor.rotate(grads), rotated) < 1e-12
+        assert toys.error(factor.rotate_back(factor.rotate(grads)), grads) < 1e-12
+        assert toys.error(factor.eigenvalues, rotated.square().mean(0)) < 1e-10
+        # the whole factor, from its eigenvectors and values up to scale, has the same diagonal blocks
+        assert torch.equal(wide.factors[block.key].eigenvalues, whole.factors[block.key].eigenvalues)
+    one = tracked_weights(model, "layers.0.mlp.gate_proj")
+    setting = factors_module.Setting(model, items, one, "empirical", 0, True, 8192, False)
+    full, parts = (factors_module.covariances(replace(setting, block_size=b)) for b in (None, 7))
+    key = one.blocks[0].key
+    for side in ("inputs", "outputs"):
+        dense, blocks = getattr(full, side)[key], getattr(parts, side)[key]
+        for n, part in enumerate(blocks):
+            here = slice(7 * n, min(7 * n + 7, len(dense)))
+            size = here.stop - here.start
+            assert toys.error(part[:size, :size], dense[here, here]) < 1e-12
+            assert not part[size:].any()
+
+
+def test_blocks_as_wide_as_the_side_solve_exactly_and_survive_the_disk(tmp_path):
+    model, items = toys.qwen2(), toys.examples(5)
+    tracked = tracked_weights(model, "all")
+    fitted = fit_ekfac(model, items, tracked, block_size=9)
+    fitted.save(tmp_path)
+    grad = toys.direction(tracked.parameters, 0)
+    found, again = (ekfac_direction(c, grad) for c in (fitted, EKFAC.load(tmp_path)))
+    dampings = fitted.dampings(0.1)
+    for block in tracked.blocks:
+        matrix = block.matrix(found.tensors)
+        factor = fitted.factors[block.key]
+        image = factor.rotate_back(factor.rotate(matrix) * (factor.eigenvalues + dampings[block.key]))
+        assert toys.error(image, block.matrix(grad.tensors)) < 1e-10
+        assert torch.equal(matrix, block.matrix(again.tensors))
+
+
+def test_halves_are_doubled_until_they_agree_and_the_factors_are_those_of_both():
+    model, items = toys.qwen2(), toys.examples(40, longest=20)
+    tracked = tracked_weights(model, "layers.1.mlp")
+    loose = fit_until_agreement(model, items, tracked, agreement=-1.0, start=8, seed=3)
+    assert loose.info.n_examples == 8 and loose.info.available == 40 and len(loose.info.agreement) == 1
+    expected = fit_ekfac(model, by_hash(items, 3)[:8], tracked, seed=3)
+    grad = toys.direction(tracked.parameters, 0)
+    assert toys.error(*(flat(ekfac_direction(c, grad)) for c in (loose, expected))) < 1e-8
+    strict = fit_until_agreement(model, items, tracked, agreement=1.1, start=8, seed=3)
+    assert [n for n, _ in strict.info.agreement] == [8, 32, 40]
+    everything = fit_ekfac(model, items, tracked, seed=3)
+    assert toys.error(*(flat(ekfac_direction(c, grad)) for c in (strict, everything))) < 1e-8
+    rounds = dict(strict.info.agreement)
+    assert rounds[40] > rounds[8]
+    with pytest.raises(InputError, match="3 examples are too few"):
+        fit_until_agreement(model, items[:3], tracked)
+
+
+def test_the_agreement_is_the_rank_correlation_of_the_halves_scores():
+    """Recomputed by hand from the two halves, fitted apart."""
+    model, items = toys.qwen2(), toys.examples(24)
+    tracked = tracked_weights(model, "layers.1.mlp")
+    probes = training_probes(model, items, tracked, seed=1)
+    fitted = fit_until_agreement(model, items, tracked, agreement=-1.0, start=12, seed=1, probes=probes)
+    order = by_hash(items, 1)[:12]
+    halves = [fit_ekfac(model, order[side::2], tracked, seed=1) for side in (0, 1)]
+    ranks = []
+    for grad in probes.gradients:
+        pair = [example_influence(model, probes.scored, [ekfac_direction(c, grad)])[:, 0] for c in halves]
+        ranks.append(spearmanr(*pair).statistic)
+    assert fitted.info.agreement == ((12, pytest.approx(np.mean(ranks), abs=1e-12)),)
+
+
+def test_per_token_eigenvalues_are_chosen_only_where_the_check_passes(tmp_path):
+    model = toys.qwen2()
+    tracked = tracked_weights(model, "layers.1.mlp")
+    pairs = [one_token(f"p{k}", k % toys.VOCABULARY, (k + 1) % toys.VOCABULARY) for k in range(24)]
+    same = fit_ekfac(model, pairs, tracked, fisher="empirical", eigenvalues="auto")  # one position: nothing to drop
+    assert same.info.eigenvalues == "per_token"
+    assert same.info.per_token_check[0] < 1e-10 and same.info.per_token_check[1] == pytest.approx(1.0)
+    other = fit_ekfac(model, toys.examples(24), tracked, fisher="empirical", eigenvalues="auto")
+    assert other.info.eigenvalues == "per_sequence" and other.info.per_token_check[0] > 0.05
+    other.save(tmp_path)
+    assert EKFAC.load(tmp_path).info == other.info
+
+
+def test_a_factor_that_cannot_be_decomposed_falls_back_and_names_the_weight(monkeypatch):
+    from infra.influence import rotation
+
+    model, items = toys.qwen2(), toys.examples(5)
+    tracked = tracked_weights(model, "layers.0.mlp")
+    real = rotation._eigh
+
+    def failing(total):
+        if total.shape == (24, 24):
+            raise torch.linalg.LinAlgError("did not converge")
+        return real(total)
+
+    monkeypatch.setattr(rotation, "_eigh", failing)
+    with pytest.warns(RuntimeWarning, match=r"the factor of model\.layers\.0\.mlp\.\w+\.weight, \w+ could not be"):
+        fitted = fit_ekfac(model, items, tracked, fisher="empirical")
+    assert any("down_proj.weight, inputs" in w for w in fitted.info.warnings)
+    factor = fitted.factors["model.layers.0.mlp.down_proj.weight"]
+    assert torch.equal(factor.inputs, torch.eye(24, dtype=torch.float64))
+    rotated = factor.rotate(sequence_gradients(model, items, "model.layers.0.mlp.down_proj.weight"))
+    assert toys.error(factor.eigenvalues, rotated.square().mean(0)) < 1e-10  # still measured in the basis there is
+
+
+def test_a_singular_curvature_without_damping_names_the_weight_and_leaves_its_null_space_out():
+    model, items = toys.qwen2(), toys.examples(2)
+    tracked = tracked_weights(model, "layers.0.mlp.gate_proj")
+    fitted = fit_ekfac(model, items, tracked, fisher="empirical")
+    grad = gradient(model, MeanLogLikelihood("math", items), tracked)
+    with pytest.warns(RuntimeWarning, match=r"curvature of model\.layers\.0\.mlp\.gate_proj\.weight is singular"):
+        found = ekfac_direction(fitted, grad, damping=0.0)
+    assert torch.isfinite(found.tensors["model.layers.0.mlp.gate_proj.weight"]).all()
+
+
+def test_a_weight_that_no_loss_flows_through_is_named():
+    model, items = toys.qwen2(), toys.examples(4)
+    torch.nn.init.zeros_(model.model.layers[1].mlp.down_proj.weight)
+    torch.nn.init.zeros_(model.model.layers[1].mlp.gate_proj.weight)
+    tracked = tracked_weights(model, r"layers\.1\.mlp\.(up|down)_proj")
+    with pytest.warns(RuntimeWarning, match=r"no loss flows through model\.layers\.1\.mlp\.up_proj\.weight"):
+        fitted = fit_ekfac(model, items, tracked)
+    grad = toys.direction(tracked.parameters, 0)
+    assert np.isfinite(flat(ekfac_direction(fitted, grad))).all()

@@ -15,15 +15,17 @@ side of the weight and an eigenvalue for each entry of the rotated gradient, ``Q
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import warnings
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence.direction import Direction
+from infra.influence.rotation import rotate, rotate_back
 from infra.models.tracked import Block, TrackedWeights
 
 KINDS = ("ekfac", "kfac", "diagonal", "identity")
@@ -32,7 +34,8 @@ KINDS = ("ekfac", "kfac", "diagonal", "identity")
 @dataclass(frozen=True)
 class Factor:
     """One block's curvature. ``eigenvalues [o, i (+ 1)]``; ``outputs [o, o]`` and ``inputs [i, i]`` are Q_S
-    and Q_A, eigenvectors in columns, or None where the basis is the standard one.
+    and Q_A, eigenvectors in columns, or diagonal blocks of them (:mod:`.rotation`), or None where the basis is the
+    standard one.
     """
 
     eigenvalues: Tensor
@@ -41,18 +44,22 @@ class Factor:
 
     def rotate(self, matrix: Tensor) -> Tensor:
         """``Q_S^T G Q_A`` of ``[..., o, i]``."""
-        matrix = matrix if self.outputs is None else self.outputs.to(matrix).T @ matrix
-        return matrix if self.inputs is None else matrix @ self.inputs.to(matrix)
+        matrix = matrix if self.inputs is None else rotate(matrix, self.inputs.to(matrix))
+        return matrix if self.outputs is None else rotate(matrix.mT, self.outputs.to(matrix)).mT
 
     def rotate_back(self, matrix: Tensor) -> Tensor:
         """``Q_S M Q_A^T``, the inverse of :meth:`rotate`."""
-        matrix = matrix if self.outputs is None else self.outputs.to(matrix) @ matrix
-        return matrix if self.inputs is None else matrix @ self.inputs.to(matrix).T
+        matrix = matrix if self.inputs is None else rotate_back(matrix, self.inputs.to(matrix))
+        return matrix if self.outputs is None else rotate_back(matrix.mT, self.outputs.to(matrix)).mT
 
 
 @dataclass(frozen=True)
 class FitInfo:
-    """How a curvature was made. ``positions``: token positions counted in the factors."""
+    """How a curvature was made. ``positions``: token positions counted in the factors. ``available``: training
+    examples that could have been used, of which ``n_examples`` were. ``agreement``: after each round of
+    :func:`infra.influence.fit_until_agreement`, (examples, rank agreement of the scores of their two halves).
+    ``per_token_check``: scale and rank agreement of the per-token eigenvalues, where they were tried.
+    """
 
     kind: str
     fisher: str = "true"
@@ -64,6 +71,10 @@ class FitInfo:
     model_hash: str = ""
     coverage: float = 0.0
     warnings: tuple[str, ...] = ()
+    block_size: int | None = None
+    available: int = 0
+    agreement: tuple[tuple[int, float], ...] = ()
+    per_token_check: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,10 @@ class Curvature:
         positive = [m for m in means.values() if m > 0]
         common = sum(positive) / len(positive) if positive else 1.0
         return {key: damping * (m if m > 0 else common) for key, m in means.items()}
+
+    def noting(self, **changes: Any) -> Curvature:
+        """The same factors, with more said in ``info``."""
+        return replace(self, info=replace(self.info, **changes))
 
     def save(self, folder: str | Path) -> None:
         """Write ``factors.safetensors`` and ``factors.json``; bases that blocks share are stored once."""
@@ -124,7 +139,7 @@ class Curvature:
         try:
             manifest = json.loads((path / "factors.json").read_text())
             tensors = load_file(str(path / "factors.safetensors"))
-            info = FitInfo(**{**manifest["info"], "warnings": tuple(manifest["info"]["warnings"])})
+            info = _info(manifest["info"])
             blocks, factors = [], {}
             for entry in manifest["factors"]:
                 block = Block(**{**entry["block"], "shape": tuple(entry["block"]["shape"])})
@@ -138,6 +153,20 @@ class Curvature:
                 f"{model_hash[:12]}; fit them again for this model"
             )
         return cls(factors, tuple(blocks), info)
+
+
+def _info(stored: dict[str, Any]) -> FitInfo:
+    """A FitInfo from JSON, whose lists were tuples."""
+    rounds = tuple((int(n), float(r)) for n, r in stored.get("agreement", ()))
+    check = stored.get("per_token_check")
+    return FitInfo(
+        **{
+            **stored,
+            "warnings": tuple(stored["warnings"]),
+            "agreement": rounds,
+            "per_token_check": None if check is None else (float(check[0]), float(check[1])),
+        }
+    )
 
 
 EKFAC = Curvature
@@ -160,7 +189,8 @@ def ekfac_direction(
     """``(H + lambda)^-1 grad``, block by block: rotate, divide by the damped eigenvalues, rotate back.
 
     ``lambda`` is ``damping`` times the block's mean eigenvalue, or ``damping`` itself when ``absolute``.
-    Computed in float64, returned in the gradient's dtype. Works for every kind of curvature.
+    Computed in float64, returned in the gradient's dtype. Works for every kind of curvature. Without damping,
+    eigenvalues that are zero to rounding are left out (the pseudo-inverse), with a warning that names the weight.
     Raises :class:`InputError` when the two speak of different weights.
     """
     wanted = {b.weight for b in curvature.blocks} | {b.bias for b in curvature.blocks if b.bias}
@@ -173,16 +203,20 @@ def ekfac_direction(
         factor = curvature.factors[block.key]
         matrix = factor.rotate(block.matrix(grad.tensors).double())
         damped = factor.eigenvalues.to(matrix) + dampings[block.key]
-        solved = torch.where(damped > 0, matrix / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+        floor = 0.0
+        if dampings[block.key] == 0.0:
+            floor = float(damped.max()) * torch.finfo(factor.eigenvalues.dtype).eps * max(damped.shape)
+            _warn_of_singular(block.key, int((damped <= floor).sum()), damped.numel())
+        solved = torch.where(damped > floor, matrix / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
         block.store(factor.rotate_back(solved).to(next(iter(result.values())).dtype), result)
     return Direction(result, grad.name if name is None else name)
 
 
-def cast(factors: Mapping[str, Factor], dtype: torch.dtype) -> dict[str, Factor]:
-    """Factors in another dtype, keeping shared bases shared."""
-    seen: dict[int, Tensor] = {}
-
-    def to(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else seen.setdefault(id(tensor), tensor.to(dtype))
-
-    return {key: Factor(f.eigenvalues.to(dtype), to(f.outputs), to(f.inputs)) for key, f in factors.items()}
+def _warn_of_singular(key: str, zero: int, size: int) -> None:
+    if zero:
+        warnings.warn(
+            f"the curvature of {key} is singular: {zero} of {size} eigenvalues are zero and are left out; "
+            "set a damping above 0",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -22,11 +22,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from infra.influence.batches import Batch, Progress
+from infra.influence.batches import Batch, Progress, is_memory
 from infra.influence.capture import Use
 from infra.influence.contract import example_gradients, sum_outer
 from infra.influence.curvature import FitInfo
 from infra.influence.functional import accumulator, sampled_labels
+from infra.influence.rotation import eigenbasis, gram, rotate, standard_basis
 from infra.influence.visit import Consume, run_through, visit
 from infra.models.hashing import model_hash as hash_of
 from infra.models.tracked import Block, TrackedWeights
@@ -38,7 +39,8 @@ Eigenvalues = Literal["per_sequence", "per_token"]
 
 @dataclass(frozen=True)
 class Covariances:
-    """Sums over positions, not yet divided: ``inputs[leader] [i, i]``, ``outputs[key] [o, o]``.
+    """Sums over positions, not yet divided: ``inputs[leader] [i, i]``, ``outputs[key] [o, o]`` (or diagonal blocks of
+    them, :mod:`.rotation`).
 
     ``leader[key]`` is the block whose inputs are the very same tensor (gate for up; q for k and v).
     ``positions`` counts the rows in each leader's sum.
@@ -52,8 +54,8 @@ class Covariances:
 
 @dataclass(frozen=True)
 class Basis:
-    """Eigenvectors (in columns, in the dtype sums are kept in) and float64 eigenvalues of one block's two
-    factors.
+    """Eigenvectors (in columns, in the dtype sums are kept in, whole or in blocks: :mod:`.rotation`) and float64
+    eigenvalues of one block's two factors.
     """
 
     outputs: Tensor
@@ -74,6 +76,7 @@ class Setting:
     include_prompt: bool
     max_tokens: int
     packed: bool
+    block_size: int | None = None
 
     def visit(self, consume: Consume, progress: Progress | None) -> None:
         """Backward through the loss with the data's or sampled labels."""
@@ -118,6 +121,7 @@ class Setting:
             known,
             self.tracked.coverage,
             tuple(warned),
+            self.block_size,
         )
 
 
@@ -155,29 +159,50 @@ def covariances(setting: Setting, progress: Progress | None = None) -> Covarianc
         for use in uses:
             counted = setting.counted(batch, use)
             if leads:
-                _add_gram(inputs, block.key, use.widened(block)[counted])
+                _add_gram(inputs, block.key, use.widened(block)[counted], setting.block_size)
                 positions[block.key] = positions.get(block.key, 0) + int(counted.sum())
-            _add_gram(outputs, block.key, use.gradients[counted])
+            _add_gram(outputs, block.key, use.gradients[counted], setting.block_size)
 
     setting.visit(consume, progress)
     dtype = accumulator(next(setting.model.parameters()).dtype)
     for block in setting.tracked.blocks:  # an expert that no token chose
         if block.key not in outputs:
             shared.leader[block.key], positions[block.key] = block.key, 0
-            outputs[block.key] = torch.zeros(block.shape[0], block.shape[0], dtype=dtype)
-            inputs[block.key] = torch.zeros(block.columns, block.columns, dtype=dtype)
+            outputs[block.key] = gram(torch.zeros(0, block.shape[0], dtype=dtype), setting.block_size)
+            inputs[block.key] = gram(torch.zeros(0, block.columns, dtype=dtype), setting.block_size)
     return Covariances(inputs, outputs, shared.leader, positions)
 
 
+def add(one: Covariances | None, other: Covariances) -> Covariances:
+    """The sums over two disjoint sets of examples."""
+    if one is None:
+        return other
+    return Covariances(
+        {key: total + other.inputs[key] for key, total in one.inputs.items()},
+        {key: total + other.outputs[key] for key, total in one.outputs.items()},
+        one.leader,
+        {key: n + other.positions[key] for key, n in one.positions.items()},
+    )
+
+
 def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Basis], list[str]]:
-    """Eigenvectors of both factors of each block, in float64, and warnings about factors that had none."""
+    """Eigenvectors of both factors of each block, in float64, and warnings that name the factors that had none."""
     warned: list[str] = []
-    sides = {key: _eigh(total, f"{key}, inputs", warned) for key, total in sums.inputs.items()}
+    blocks = {block.key: block for block in tracked.blocks}
+    sides = {key: _eigh(total, blocks[key].columns, f"{key}, inputs", warned) for key, total in sums.inputs.items()}
     bases = {}
     for block in tracked.blocks:
-        values, vectors = _eigh(sums.outputs[block.key], f"{block.key}, outputs", warned)
+        values, vectors = _eigh(sums.outputs[block.key], block.shape[0], f"{block.key}, outputs", warned)
         input_values, input_vectors = sides[sums.leader[block.key]]
         bases[block.key] = Basis(vectors, input_vectors, values, input_values)
+    silent = [key for key, total in sums.outputs.items() if not bool(total.any())]
+    if silent:
+        warned.append(
+            f"no loss flows through {silent[0]}{f' and {len(silent) - 1} more' if len(silent) > 1 else ''}: there the "
+            "damping is relative to the mean eigenvalue of the other weights"
+        )
+        if any(blocks[key].expert is None for key in silent):  # an expert that no token chose is nothing unusual
+            python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=3)
     return bases, warned
 
 
@@ -199,7 +224,7 @@ def corrected_eigenvalues(
 
     def rotate_inputs(use: Use, block: Block, vectors: Tensor) -> Tensor:
         if rotated[0] is not use.source or rotated[1] is not vectors or use.where is not None:
-            rotated[:] = [use.source, vectors, use.widened(block).to(dtype) @ vectors]
+            rotated[:] = [use.source, vectors, rotate(use.widened(block).to(dtype), vectors)]
         return rotated[2]
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
@@ -210,7 +235,7 @@ def corrected_eigenvalues(
             pairs = [(use.gradients, use.widened(block), use.where) for use in uses]
         elif rotate_first:
             pairs = [
-                (use.gradients.to(dtype) @ basis.outputs, rotate_inputs(use, block, basis.inputs), use.where)
+                (rotate(use.gradients.to(dtype), basis.outputs), rotate_inputs(use, block, basis.inputs), use.where)
                 for use in uses
             ]
         if form == "per_token":
@@ -218,8 +243,8 @@ def corrected_eigenvalues(
         elif basis is None or rotate_first:
             squares = sum_outer(pairs, batch).square().sum(0)
         else:
-            formed = example_gradients(block, uses, batch).to(dtype)
-            squares = (basis.outputs.T @ formed @ basis.inputs).square().sum(0)
+            formed = rotate(example_gradients(block, uses, batch).to(dtype), basis.inputs)
+            squares = rotate(formed.transpose(1, 2), basis.outputs).transpose(1, 2).square().sum(0)
         assert isinstance(squares, Tensor)
         total[block.key] = total[block.key] + squares if block.key in total else squares.to(dtype)
 
@@ -240,24 +265,23 @@ def _masked(use: Use, counted: Tensor) -> Use:
     return replace(use, gradients=use.gradients * counted[:, None].to(use.gradients.dtype))
 
 
-def _add_gram(into: dict[str, Tensor], key: str, rows: Tensor) -> None:
+def _add_gram(into: dict[str, Tensor], key: str, rows: Tensor, block_size: int | None) -> None:
     rows = rows.to(accumulator(rows.dtype))
-    if key in into:
+    if key not in into:
+        into[key] = gram(rows, block_size)
+    elif into[key].ndim == 2:
         into[key].addmm_(rows.T, rows)
     else:
-        into[key] = rows.T @ rows
+        into[key] += gram(rows, block_size)
 
 
-def _eigh(total: Tensor, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (float64, not negative) and eigenvectors (in the dtype of ``total``) of a symmetric sum."""
-    exact = total.double()
-    exact = (exact + exact.T) / 2
+def _eigh(total: Tensor, width: int, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a symmetric sum; with a warning, its diagonal and the identity if it has none."""
     try:
-        values, vectors = torch.linalg.eigh(exact)
-        if not bool(torch.isfinite(vectors).all()):
-            raise RuntimeError("eigenvectors are not finite")
+        return eigenbasis(total, width)
     except RuntimeError as error:
+        if is_memory(error):
+            raise
         warned.append(f"the factor of {where} could not be decomposed ({error}); its diagonal is used instead")
-        python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=3)
-        return exact.diagonal().clone(), torch.eye(len(exact), dtype=total.dtype, device=total.device)
-    return values.clamp_min(0.0), vectors.to(total.dtype)
+        python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=4)
+        return standard_basis(total, width)

@@ -66,7 +66,6 @@ def _first_tokens(batch: Batch) -> Batch:
 def _names_of_running(model: nn.Module, running: list[str]) -> Iterator[None]:
     """Keep ``running`` the stack of modules whose forward pass has begun and not ended."""
 
-
     def begin(label: str, *_: Any) -> None:
         running.append(label)
 
