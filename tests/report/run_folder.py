@@ -87,11 +87,12 @@ def write_queries(root: Path, made: list[ExampleView]) -> None:
                 {
                     "query": f"q{q}", "target": "math", "text": f"Query number {q}: how many marbles? </script>",
                     "side": side, "rank": rank, "id": made[i].id, "influence": float((i - q) % 11 - 5),
-                    "tokens": np.full(len(made[i].token_offsets), q + 1, np.float32),
+                    "tokens": np.full(len(made[i].token_offsets), q + 1, np.float32), "decomposition": "position",
                 }
                 for rank, i in enumerate(chosen, 1)
             ]  # fmt: skip
-    pd.DataFrame(rows).to_parquet(root / "scores" / "queries.parquet", index=False)
+    (root / "queries").mkdir()
+    pd.DataFrame(rows).to_parquet(root / "queries" / "queries.parquet", index=False)
 
 
 def write_records(root: Path, made: list[ExampleView]) -> None:

@@ -299,7 +299,8 @@ def accuracy_slope(slope: pd.DataFrame, *, arms: Sequence[str] = ("base", "sft")
                 mine = rows[(rows["task"] == task) & (rows["arm"] == arm)]
                 x = [levels.index(str(v)) for v in mine["difficulty"]]
                 ax.plot(x, 100 * mine["accuracy"], marker=MARKERS[a % 7], color=PALETTE[a % 7], label=arm, lw=1.2)
-                ax.fill_between(x, 100 * mine["low"], 100 * mine["high"], color=PALETTE[a % 7], alpha=0.15, lw=0)
+                if {"low", "high"} <= set(mine.columns):
+                    ax.fill_between(x, 100 * mine["low"], 100 * mine["high"], color=PALETTE[a % 7], alpha=0.15, lw=0)
             ax.set_xticks(range(len(levels)), levels)
             ax.set_title(task)
             ax.set_xlabel("difficulty level")
