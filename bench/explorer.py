@@ -118,7 +118,8 @@ def main() -> None:
         make_records(a.folder)
     from starlette.testclient import TestClient
 
-    from infra.report.explorer import build_app, open_run
+    from infra.report.explorer import open_run
+    from infra.report.explorer.app import build_app
 
     cached = (a.folder / ".explorer").exists()
     start = time.perf_counter()

@@ -55,7 +55,7 @@ def test_an_example_comes_back_with_its_tokens_steps_and_scores(made, number):
 
 
 def test_a_querys_tokens_name_their_decomposition(made):
-    run, views = made
+    run, _ = made
     id_ = run.queries("q3")["id"].iloc[0]
     shown = run.query_tokens("q3", id_)
     assert shown.decomposition == "position" and set(shown.values.tolist()) == {4.0}
@@ -86,5 +86,5 @@ def test_what_is_not_there_is_said(made, tmp_path):
     run, _ = made
     with pytest.raises(InputError, match="no token scores of an example 'nobody'"):
         run.view("nobody")
-    with pytest.raises(ArtifactError, match="scores/examples.parquet"):
+    with pytest.raises(ArtifactError, match=r"scores/examples\.parquet"):
         load_run(tmp_path)
