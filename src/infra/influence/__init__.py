@@ -11,12 +11,13 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
     scores    = example_influence(model, train, v)
 """
 
-from infra.influence.baselines import BASELINES, baseline_scores
+from infra.influence.agreement import Probes, rank_agreement, training_probes
+from infra.influence.baselines import BASELINES, TOKEN_BASELINES, baseline_scores, baseline_tokens, gradient_norms
 from infra.influence.chosen import chosen_tokens
 from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, ekfac_direction, identity
 from infra.influence.direction import Direction, combine, load_directions, save_directions
 from infra.influence.estimate import Estimate, estimate
-from infra.influence.fit import fit_diagonal, fit_ekfac, fit_kfac, subsample
+from infra.influence.fit import fit_diagonal, fit_ekfac, fit_kfac, fit_until_agreement, subsample
 from infra.influence.gradient import gradient, gradients
 from infra.influence.lowrank import LowRank
 from infra.influence.pairwise import (
@@ -40,6 +41,7 @@ from infra.influence.target import (
 __all__ = [
     "BASELINES",
     "EKFAC",
+    "TOKEN_BASELINES",
     "Contrast",
     "Curvature",
     "Direction",
@@ -50,10 +52,12 @@ __all__ = [
     "LowRank",
     "MeanLogLikelihood",
     "Pairwise",
+    "Probes",
     "Solve",
     "Target",
     "TokenScores",
     "baseline_scores",
+    "baseline_tokens",
     "cg_direction",
     "chosen_tokens",
     "combine",
@@ -63,8 +67,10 @@ __all__ = [
     "fit_diagonal",
     "fit_ekfac",
     "fit_kfac",
+    "fit_until_agreement",
     "gauss_newton_product",
     "gradient",
+    "gradient_norms",
     "gradients",
     "identity",
     "load_directions",
@@ -72,9 +78,11 @@ __all__ = [
     "pairwise_influence",
     "pairwise_tokens",
     "query_directions",
+    "rank_agreement",
     "save_directions",
     "self_influence",
     "subsample",
     "token_influence",
     "token_log_likelihoods",
+    "training_probes",
 ]

@@ -1,10 +1,11 @@
 """Simple scores that attribution must beat. Each gives ``[N, K]``: training examples by targets, higher = helpful.
 
-A target's queries are the examples of its :class:`MeanLogLikelihood`.
+A target's queries are the examples of its :class:`MeanLogLikelihood`. Some have a score for every token too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,15 +22,15 @@ from infra.influence.contract import example_gradients
 from infra.influence.functional import Backbone, accumulator, engine_mode
 from infra.influence.gradient import gradient
 from infra.influence.scores import example_influence
-from infra.influence.target import MeanLogLikelihood, log_likelihoods
+from infra.influence.target import MeanLogLikelihood, token_log_likelihoods
 from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights
 from infra.records.tokenized import TokenizedExample
 
 Scores = NDArray[np.float64]
-BASELINES = (
-    "random", "length", "training_loss", "bm25", "representation", "gradient_dot", "gradient_cosine",
-)  # fmt: skip
+TOKEN_BASELINES = ("random", "length", "training_loss")
+BASELINES = (*TOKEN_BASELINES, "bm25", "representation", "gradient_dot", "gradient_cosine")
+_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def baseline_scores(
@@ -41,13 +42,14 @@ def baseline_scores(
     seed: int = 0,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Scores:
-    """The baseline called ``name``, one of :data:`BASELINES`, float64 ``[N, K]``."""
-    n, k = len(examples), len(targets)
+    """The baseline called ``name``, one of :data:`BASELINES`, float64 ``[N, K]``.
+
+    Raises :class:`InputError` for an unknown name.
+    """
+    if name in TOKEN_BASELINES:
+        return np.stack([t.sum(1) for t in baseline_tokens(name, model, examples, len(targets), seed, max_tokens)])
     queries = [t.examples for t in targets]
     known: dict[str, Callable[[], NDArray[Any]]] = {
-        "random": lambda: np.random.default_rng(seed).standard_normal((n, k)),
-        "length": lambda: _same_for_all([e.n_response_tokens for e in examples], k),
-        "training_loss": lambda: _same_for_all(-log_likelihoods(model, examples, max_tokens), k),
         "bm25": lambda: bm25(examples, queries),
         "representation": lambda: representation_similarity(model, examples, queries, max_tokens),
         "gradient_dot": lambda: gradient_dot(model, examples, targets, tracked, max_tokens),
@@ -58,27 +60,54 @@ def baseline_scores(
     return np.asarray(known[name](), dtype=np.float64)
 
 
+def baseline_tokens(
+    name: str,
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    k: int,
+    seed: int = 0,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> list[Scores]:
+    """A baseline that has a score for every token, one of :data:`TOKEN_BASELINES`: per example float64 ``[K, T_i]``.
+
+    ``random``: independent normal numbers; ``length``: 1; ``training_loss``: -log p. Zero outside the response.
+    """
+    masks = [e.loss_mask[None] for e in examples]
+    if name == "random":
+        rng = np.random.default_rng(seed)
+        return [rng.standard_normal((k, m.shape[1])) * m for m in masks]
+    if name == "length":
+        return [np.repeat(m.astype(np.float64), k, 0) for m in masks]
+    if name == "training_loss":
+        rows = token_log_likelihoods(model, examples, max_tokens)
+        return [np.repeat(-row[None].astype(np.float64), k, 0) for row in rows]
+    raise InputError(f"baseline {name!r} has no token scores; choose one of {', '.join(TOKEN_BASELINES)}")
+
+
 def bm25(
     examples: Sequence[TokenizedExample],
     queries: Sequence[Sequence[TokenizedExample]],
-    k1: float = 1.2,
+    k1: float = 1.5,
     b: float = 0.75,
 ) -> Scores:
-    """Okapi BM25 over token ids: each example as a document, averaged over a target's queries, ``[N, K]``.
+    """Okapi BM25 over the words of the texts: each example as a document, averaged over a target's queries, ``[N, K]``.
 
     Robertson and Zaragoza 2009, with the idf that is never negative, log(1 + (N - n + 0.5) / (n + 0.5)).
     """
-    vocabulary = 1 + max(int(e.input_ids.max()) for group in [examples, *queries] for e in group)
-    counts = _counts(examples, vocabulary)
+    documents = [_words(e) for e in examples]
+    vocabulary = {word: i for i, word in enumerate(sorted({w for d in documents for w in d}))}
+    if not vocabulary:
+        return np.zeros((len(examples), len(queries)))
+    counts = _counts(documents, vocabulary)
     lengths = np.asarray(counts.sum(1)).ravel()
     present = np.asarray((counts > 0).sum(0)).ravel()
     idf = np.log1p((len(examples) - present + 0.5) / (present + 0.5))
     norm = k1 * (1 - b + b * lengths / lengths.mean())
     weights = counts.tocoo()
     values = weights.data * (k1 + 1) / (weights.data + norm[weights.row]) * idf[weights.col]
-    documents = sparse.csr_matrix((values, (weights.row, weights.col)), shape=weights.shape)
-    means = np.stack([np.asarray(_counts(group, vocabulary).mean(0)).ravel() for group in queries], axis=1)
-    return np.asarray(documents @ means)
+    scored = sparse.csr_matrix((values, (weights.row, weights.col)), shape=weights.shape)
+    means = [np.asarray(_counts([_words(q) for q in group], vocabulary).mean(0)).ravel() for group in queries]
+    return np.asarray(scored @ np.stack(means, axis=1))
 
 
 def representation_similarity(
@@ -89,7 +118,7 @@ def representation_similarity(
 ) -> Scores:
     """Mean cosine between an example's and the queries' representations, ``[N, K]``.
 
-    The representation is the mean final hidden state over positions that predict a response token.
+    The representation is the mean final hidden state over the response's own tokens.
     """
     own = _unit(representations(model, examples, max_tokens))
     means = [_unit(representations(model, group, max_tokens)).mean(0) for group in queries]
@@ -97,12 +126,12 @@ def representation_similarity(
 
 
 def representations(model: Any, examples: Sequence[TokenizedExample], max_tokens: int = DEFAULT_MAX_TOKENS) -> Scores:
-    """Mean final hidden state over positions that predict a response token, float64 ``[N, d]``."""
+    """Mean final hidden state over the response's own tokens, float64 ``[N, d]``."""
     backbone = Backbone(model)
     found: dict[int, NDArray[Any]] = {}
 
     def work(batch: Batch, _: set[str]) -> Tensor:
-        weight = batch.loss.double()
+        weight = batch.loss.double().roll(1, dims=1)  # from the predicting position to the token
         states = backbone.hidden(batch).double() * weight[..., None]
         return states.sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
 
@@ -155,16 +184,17 @@ def gradient_norms(
     return squares.sqrt().cpu().numpy()
 
 
-def _same_for_all(column: Any, k: int) -> Scores:
-    return np.repeat(np.asarray(column, dtype=np.float64)[:, None], k, axis=1)
-
-
 def _unit(rows: Scores) -> Scores:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
 
 
-def _counts(group: Sequence[TokenizedExample], vocabulary: int) -> sparse.csr_matrix:
-    columns = np.concatenate([e.input_ids for e in group])
-    rows = np.repeat(np.arange(len(group)), [len(e) for e in group])
-    ones = np.ones(len(columns))
-    return sparse.csr_matrix((ones, (rows, columns)), shape=(len(group), vocabulary))
+def _words(example: TokenizedExample) -> list[str]:
+    return _WORD.findall(example.text.lower())
+
+
+def _counts(documents: Sequence[Sequence[str]], vocabulary: dict[str, int]) -> sparse.csr_matrix:
+    """How often each known word is in each document, ``[documents, words]``."""
+    known = [[vocabulary[w] for w in words if w in vocabulary] for words in documents]
+    rows = np.repeat(np.arange(len(documents)), [len(k) for k in known])
+    columns = np.array([i for k in known for i in k], np.int64)
+    return sparse.csr_matrix((np.ones(len(columns)), (rows, columns)), shape=(len(documents), len(vocabulary)))

@@ -111,7 +111,7 @@ def fit_until_agreement(
     form, check = choose_eigenvalues(setting(order), probes) if eigenvalues == "auto" else (eigenvalues, None)
     halves: list[Covariances | None] = [None, None]
     rounds: list[tuple[int, float]] = []
-    used, size = 0, min(max(start, 4), len(order))
+    used, size = 0, min(max(4, start + start % 2), len(order))  # even, so that halves grow and never mix
     while True:
         fits = []
         for side in (0, 1):
@@ -119,7 +119,7 @@ def fit_until_agreement(
             halves[side] = add(halves[side], covariances(new, _part(progress, 2 * side, 5, len(new.examples))))
             whole = setting(order[:size][side::2])
             fits.append(_from_sums(whole, _known(halves[side]), form, None, ""))
-        rounds.append((size, rank_agreement(model, probes, *fits, damping, absolute, max_tokens)))
+        rounds.append((size, rank_agreement(model, probes, fits[0], fits[1], damping, absolute, max_tokens)))
         if rounds[-1][1] >= agreement or size == len(order):
             break
         used, size = size, min(4 * size, len(order))

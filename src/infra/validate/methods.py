@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from infra.errors import InputError
 from infra.influence import (
+    TOKEN_BASELINES,
     Curvature,
     Direction,
+    MeanLogLikelihood,
+    baseline_scores,
+    baseline_tokens,
     cg_direction,
     ekfac_direction,
     example_influence,
     fit_ekfac,
     fit_kfac,
+    gradient_norms,
     gradients,
     subsample,
     token_influence,
 )
-from infra.models import TrackedWeights, float64_everywhere, tracked_weights
+from infra.models import TrackedWeights, tracked_weights
 from infra.records import TokenizedExample
-from infra.validate import baselines
 from infra.validate.adjoint import unrolled
 from infra.validate.functional import loss_weights
 from infra.validate.measure import Problem
@@ -39,6 +41,10 @@ METHODS = (
     "random", "length", "loss", "bm25", "repsim", "gradient", "cosine", "kfac", "ekfac", "ekfac_cg",
     "ekfac_cg_ensemble", "unrolled", "unrolled_halves", "unrolled_seeds",
 )  # fmt: skip
+CHEAP = {
+    "random": "random", "length": "length", "loss": "training_loss", "bm25": "bm25", "repsim": "representation",
+}  # fmt: skip
+"""Methods that are baselines of the engine's, and their names there."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,8 @@ def score_methods(
     engine = [n for n in names if n in ("gradient", "cosine", "kfac", "ekfac", "ekfac_cg")]
     found = engine_scores(problem, model, targets, engine, settings, variants, tokens) if engine else {}
     for name in names:
-        if name == "random":
-            out[name] = baselines.random_scores(problem.examples, targets, settings.seed)
-        elif name == "length":
-            out[name] = baselines.length_scores(problem.examples, targets)
-        elif name == "loss":
-            out[name] = baselines.loss_scores(model, problem.examples, targets)
-        elif name == "bm25":
-            out[name] = baselines.bm25_scores(problem.examples, problem.queries, targets)
-        elif name == "repsim":
-            out[name] = baselines.similarity_scores(model, problem.examples, problem.queries, targets)
+        if name in CHEAP:
+            out[name] = cheap_scores(problem, model, targets, CHEAP[name], settings)
         elif name == "ekfac_cg_ensemble":
             out[name] = ensemble(problem, targets, settings, variants)
             problem.flat.into(theta)
@@ -114,6 +112,17 @@ def score_methods(
             done(name)
     problem.flat.into(problem.flat.start)
     return out
+
+
+def cheap_scores(problem: Problem, model: Any, targets: Targets, name: str, settings: MethodSettings) -> MethodScores:
+    """A baseline of the engine's, over the folds; token by token where it has token scores."""
+    if name in TOKEN_BASELINES:
+        rows = baseline_tokens(name, model, problem.examples, targets.n_folds, settings.seed, settings.max_tokens)
+        return MethodScores(np.stack([t.sum(1) for t in rows]), rows)
+    members = [[q for q, f in zip(problem.queries, targets.fold) if f == fold] for fold in range(targets.n_folds)]
+    folds = [MeanLogLikelihood(str(fold), queries) for fold, queries in enumerate(members)]
+    tracked = tracked_weights(model, settings.tracked)
+    return MethodScores(baseline_scores(name, model, problem.examples, folds, tracked, max_tokens=settings.max_tokens))
 
 
 def step_variants(problem: Problem) -> list[tuple[int, TokenizedExample]]:
@@ -166,7 +175,7 @@ def engine_scores(
         out[name] = along(model, problem, directions, variants, settings.max_tokens, tokens)
     if "cosine" in names:
         plain = out.get("gradient") or along(model, problem, raw, variants, settings.max_tokens, tokens)
-        norms = gradient_norms(model, problem.examples, list(tracked.parameters.values()))
+        norms = gradient_norms(model, problem.examples, tracked, settings.max_tokens).astype(np.float64)
         out["cosine"] = cosine(plain, norms, raw, problem)
     return {n: out[n] for n in names}
 
@@ -203,20 +212,6 @@ def cosine(plain: MethodScores, norms: Array, raw: Sequence[Direction], problem:
     scale = 1 / np.maximum(norms[:, None] * sizes[None], 1e-30)
     tokens = None if plain.tokens is None else [t * s[:, None] for t, s in zip(plain.tokens, scale)]
     return MethodScores(plain.examples * scale, tokens)
-
-
-def gradient_norms(model: Any, examples: Sequence[TokenizedExample], parameters: Sequence[torch.Tensor]) -> Array:
-    """|grad of the summed loss| over some parameters, ``[N]``: one backward pass an example."""
-    out = []
-    for example in examples:
-        ids = torch.from_numpy(example.input_ids)[None].to(parameters[0].device)
-        mask = torch.from_numpy(example.loss_mask).to(parameters[0].device)
-        with float64_everywhere() if parameters[0].dtype == torch.float64 else nullcontext():
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-            loss = torch.nn.functional.cross_entropy(logits[mask[1:]], ids[0, 1:][mask[1:]], reduction="sum")
-        found = torch.autograd.grad(loss, list(parameters))
-        out.append(float(sum((g.double() ** 2).sum() for g in found)) ** 0.5)
-    return np.array(out)
 
 
 def unrolled_halves(
