@@ -53,6 +53,15 @@ class JudgeSettings(_Settings):
     max_new_tokens: int = Field(1024, ge=8)
 
 
+class StepJudgeSettings(_Settings):
+    """A model behind an OpenAI-compatible server that labels steps' behaviours beside the rules."""
+
+    server: str = Field(description="base URL, ending in /v1")
+    model: str = Field(description="the model's name at the server")
+    examples: int = Field(50, ge=1, description="training examples whose steps it labels")
+    max_new_tokens: int = Field(4096, ge=8)
+
+
 class DataSettings(_Settings):
     """Where examples come from: an embedded world, or files."""
 
@@ -151,6 +160,10 @@ class EvalSettings(_Settings):
     top_p: float = Field(1.0, gt=0, le=1)
     samples: int = Field(1, ge=1)
     max_new_tokens: int = Field(160, ge=1)
+    max_batch_tokens: int = Field(65_536, ge=64, description="tokens of one batch of answers, prompts included")
+    system: str | None = Field(
+        None, description="system prompt of every problem; 'train' is the training data's most frequent one"
+    )
     seed: int = 0
     instruct: bool = Field(True, description="end each question with the task's instruction")
     server: str | None = Field(None, description="base URL of an OpenAI-compatible server; base model only")
@@ -185,6 +198,7 @@ class ScoreSettings(_Settings):
     token_targets: tuple[str, ...] = Field(("math", "code"), description="targets with a score for every token")
     position: bool = Field(False, description="also keep `position` scores")
     span_examples: int = Field(600, ge=1, description="training examples whose steps and token classes get intervals")
+    judge: StepJudgeSettings | None = Field(None, description="who labels steps beside the rules, for agreement")
     delete_examples: int = Field(60, ge=0, description="training examples whose steps are also scored by deletion")
     query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
     queries: int | None = Field(None, ge=1, description="queries followed one by one, drawn at random; default: all")

@@ -39,6 +39,7 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "top": _columns("target side rank id influence domain difficulty preview"),
     "top_steps": _columns("target side rank id influence domain step behaviours preview"),
     "top_tokens": _columns("target side rank id influence domain position token preview"),
+    "judge_agreement": _columns("label kappa n_rules n_judge n_steps"),
     "agreement": _columns("a b rho low high n"),
     "permutation": _columns("table target attribute domain statistic value p n n_permutations"),
     "step_definitions": _columns("target domain n_steps n_examples rho low high rho_within rho_per_token same_sign"),

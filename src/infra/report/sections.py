@@ -158,7 +158,7 @@ def _all(data: ReportData) -> Iterator[Section]:
         "Influence summed over the tokens of a step, against the other steps of the domain; length-matched means steps "
         "of equal length.",
         fig.effect_figures(data, "behaviours"),
-        ["behaviours"],
+        ["behaviours", "judge_agreement"],
     )
     yield _section(
         data,

@@ -21,6 +21,7 @@ TITLES = {
     "top": "Most helpful and most harmful examples",
     "top_steps": "Most helpful and most harmful steps",
     "top_tokens": "Most helpful and most harmful tokens",
+    "judge_agreement": "Behaviours by rules and by a judge",
     "agreement": "Agreement between targets",
     "permutation": "Permutation tests",
     "step_definitions": "Agreement of the two definitions of a step's influence",
@@ -50,6 +51,8 @@ _LABELS = {
     "rho_within": "ρ within examples",
     "rho_per_token": "ρ per token",
     "n_steps": "steps",
+    "n_rules": "by rules",
+    "n_judge": "by judge",
     "n_examples": "examples",
     "n_permutations": "shuffles",
     "statistic": "largest |t|",
@@ -76,7 +79,7 @@ _INTEGERS = {
     "step",
     "position",
 }
-_INTEGERS |= {"n_steps", "n_examples", "n_permutations"}
+_INTEGERS |= {"n_steps", "n_examples", "n_permutations", "n_rules", "n_judge"}
 _LONG = {"preview", "statement", "evidence", "text", "question"}
 _FILTERS = {
     "accuracy": ("arm", "task", "split"),

@@ -21,6 +21,7 @@ from infra.analysis import (
     with_bands,
 )
 from infra.recipe import Recipe
+from infra.spans import LABELS, cohen_kappa, label_kappa
 from infra.stages.attribute import load_folds
 from infra.stages.runner import Context
 
@@ -60,6 +61,9 @@ def run_effects(context: Context, recipe: Recipe) -> None:
     deleted = pd.read_parquet(context.dep("spans") / "deleted.parquet")
     both = [c.removeprefix("mask_") for c in deleted.columns if c.startswith("mask_")]
     found["step_definitions"] = definition_agreement(deleted, both, seed=recipe.seed)
+    judged = context.dep("spans") / "judged.parquet"
+    if judged.exists():
+        found["judge_agreement"] = judge_agreement(pd.read_parquet(judged))
     for name, frame in found.items():
         frame.to_parquet(context.out / f"{name}.parquet", index=False)
 
@@ -79,6 +83,18 @@ def span_tables(context: Context) -> list[tuple[str, str, pd.DataFrame, NDArray[
         mine = (groups.attribute == attribute).to_numpy()
         out.append((name, attribute, groups[mine].reset_index(drop=True), scores[mine], "response"))
     return out
+
+
+def judge_agreement(steps: pd.DataFrame) -> pd.DataFrame:
+    """Kappa between the rules' and the judge's behaviours: the whole label set, then each label as yes or no."""
+    rules, judge = ([tuple(sorted(row)) for row in steps[column]] for column in ("rules", "judge"))
+    rows: list[dict[str, Any]] = [{"label": "(whole set)", "kappa": cohen_kappa(rules, judge)}]
+    for label, kappa in label_kappa(rules, judge, LABELS).items():
+        counts = {
+            f"n_{name}": sum(label in row for row in rows_) for name, rows_ in (("rules", rules), ("judge", judge))
+        }
+        rows.append({"label": label, "kappa": kappa, **counts})
+    return pd.DataFrame(rows, columns=["label", "kappa", "n_rules", "n_judge"]).assign(n_steps=len(steps))
 
 
 def by_name(folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:

@@ -20,10 +20,20 @@ from infra.analysis import Strongest
 from infra.influence import Direction, combine, example_influence, token_influence
 from infra.models import load_model
 from infra.progress import progress
-from infra.recipe import Recipe
+from infra.recipe import Recipe, StepJudgeSettings
 from infra.records import Record, Span, TokenizedExample
 from infra.reweight.truncate import without
-from infra.spans import behaviours, parts, spans_to_tokens, steps, sum_over, token_classes
+from infra.spans import (
+    Judge,
+    JudgeItem,
+    behaviours,
+    judge_behaviours,
+    parts,
+    spans_to_tokens,
+    steps,
+    sum_over,
+    token_classes,
+)
 from infra.stages.attribute import load_folds, sets_of, token_targets_of
 from infra.stages.data import load_records
 from infra.stages.runner import Context
@@ -205,6 +215,9 @@ def sample_stage(
     chosen = sample[:: max(1, n // max(1, recipe.scores.delete_examples))][: recipe.scores.delete_examples]
     deleted = deleted_steps(context, recipe, model_path, model, chosen, records, targets, whole)
     deleted.to_parquet(context.out / "deleted.parquet", index=False)
+    if recipe.scores.judge is not None:
+        judged = judged_steps(context, recipe.scores.judge, sample, records)
+        judged.to_parquet(context.out / "judged.parquet", index=False)
 
 
 def _save_rows(
@@ -309,3 +322,25 @@ def deleted_steps(
         for k, target in enumerate(targets):
             row[f"mask_{target}"], row[f"delete_{target}"] = float(mask[k]), float(lost[k])
     return pd.DataFrame(rows)
+
+
+def judged_steps(
+    context: Context, settings: StepJudgeSettings, sample: Sequence[TokenizedExample], records: Mapping[str, Record]
+) -> pd.DataFrame:
+    """Behaviours by the rules and by a judge, step by step: id, step, rules, judge.
+
+    The judge's answers are kept beside the run's stages and never asked for again. Raises
+    :class:`infra.spans.JudgeError` when its server gives no labels.
+    """
+    marked = [mark(example, records[example.id]) for example in sample[: settings.examples]]
+    judge = Judge(
+        settings.server, settings.model, cache=context.folder / "judge-steps", max_tokens=settings.max_new_tokens
+    )
+    items = [JudgeItem(m.example.id, m.text, tuple(m.spans), m.record.question) for m in marked]
+    return pd.DataFrame(
+        [
+            {"id": m.example.id, "step": i, "rules": list(rules), "judge": list(theirs)}
+            for m, labels in zip(marked, judge_behaviours(items, judge))
+            for i, (rules, theirs) in enumerate(zip(m.labels, labels))
+        ]
+    )
