@@ -1,7 +1,14 @@
 """Examples and queries in one schema: read, written, split, labelled, rendered, tokenised and packed."""
 
 from infra.records.adapters import ADAPTERS, Adapter, detect, get_adapter
-from infra.records.chat import ChatTemplate, Rendered, render_conversation, render_prompt, resolve_template
+from infra.records.chat import (
+    ChatTemplate,
+    Rendered,
+    render_conversation,
+    render_prompt,
+    resolve_template,
+    with_system,
+)
 from infra.records.difficulty import (
     difficulty_bins,
     label_levels,
@@ -100,5 +107,6 @@ __all__ = [
     "to_llamafactory",
     "tokenize",
     "with_attributes",
+    "with_system",
     "write_records",
 ]

@@ -19,7 +19,7 @@ from infra.errors import InputError
 from infra.records.schema import Message
 
 CHATML = (
-    "{% for message in messages %}"
+    "{{ turn_start }}{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] + turn_end }}{% endgeneration %}{{ '\\n' }}"
@@ -56,7 +56,8 @@ def resolve_template(tokenizer: Any, template: str | None = None) -> ChatTemplat
 
     ``template`` is None (the tokenizer's own, else ChatML), ``"chatml"``, the name of one of the tokenizer's
     templates, or the source of a Jinja template. ChatML closes turns with ``<|im_end|>`` where the vocabulary
-    has it, else with the tokenizer's end-of-sequence token. Raises :class:`InputError` when there is nothing
+    has it, else with the tokenizer's end-of-sequence token, and begins with the beginning-of-sequence token of a
+    tokenizer that puts one before every text (Llama 3). Raises :class:`InputError` when there is nothing
     to close a turn with.
     """
     variables: dict[str, Any] = {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
@@ -79,7 +80,15 @@ def _chatml(tokenizer: Any, variables: dict[str, Any], ends: tuple[str, ...], na
     end = "<|im_end|>" if "<|im_end|>" in added else tokenizer.eos_token
     if not end:
         raise InputError("the tokenizer has neither a chat template nor an end-of-sequence token; set eos_token")
-    return ChatTemplate(CHATML, name, True, (end, *(e for e in ends if e != end)), {**variables, "turn_end": end})
+    ids = tokenizer("")["input_ids"]
+    start = tokenizer.bos_token if ids and ids[0] == tokenizer.bos_token_id else ""
+    return ChatTemplate(
+        CHATML,
+        name,
+        True,
+        (end, *(e for e in ends if e != end)),
+        {**variables, "turn_end": end, "turn_start": start or ""},
+    )
 
 
 def render_text(messages: Sequence[Message], template: ChatTemplate, *, add_generation_prompt: bool = False) -> str:

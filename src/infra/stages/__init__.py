@@ -51,6 +51,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             {
                 **settings("data", "tasks"),
                 "instruct": recipe.eval.instruct,
+                "system": recipe.eval.system,
                 **({"seed": recipe.seed} if recipe.data.judge is not None else {}),
             },
             inputs,

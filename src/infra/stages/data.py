@@ -29,6 +29,7 @@ from infra.records import (
     split_of,
     text_difficulty,
     with_attributes,
+    with_system,
 )
 from infra.stages.runner import Context
 from infra.store import write_json
@@ -91,6 +92,7 @@ def make_records(context: Context, recipe: Recipe) -> None:
         if records:
             save_records(records, context.out / f"{use}.parquet")
     for name, records in problems.items():
+        records = under_system(records, recipe.eval.system, sets["train"])
         save_records(records, context.out / "problems" / f"{name}.parquet")
     write_json(context.out / "dropped.json", {"leaks": dropped, "skipped": skipped})
     counts = {use: _counts(records) for use, records in sets.items()}
@@ -135,6 +137,16 @@ def _problems(recipe: Recipe, name: str) -> list[Record]:
     if not out:
         raise InputError(f"task {name} has no problems; check tasks.path in the recipe")
     return out
+
+
+def under_system(problems: list[Record], system: str | None, train: Sequence[Record]) -> list[Record]:
+    """Problems under the recipe's system prompt; ``train`` takes the one most frequent in the training data."""
+    if system == "train":
+        used = Counter(r.messages[0].content for r in train if r.messages and r.messages[0].role == "system")
+        if not used:
+            raise InputError("eval.system is 'train', and no training record has a system prompt; leave it out")
+        system = used.most_common(1)[0][0]
+    return [replace(p, messages=with_system(p.messages, system)) for p in problems]
 
 
 def _unique(records: Iterable[Record]) -> list[Record]:

@@ -115,7 +115,7 @@ def answer(
         generator: InProcess | OpenAIServer = OpenAIServer(recipe.eval.server, model_path)
     else:
         model, tokenizer = load_model(model_path, dtype=recipe.model.dtype, device=recipe.model.device)
-        generator = InProcess(model, tokenizer)
+        generator = InProcess(model, tokenizer, recipe.eval.max_batch_tokens)
     cache = context.out / "generations.jsonl"
     frames = []
     own = {t.name: t.samples for t in recipe.tasks} if split == "held-out" else {}
