@@ -11,8 +11,9 @@ from infra.evals import EvalSettings, get_task, run_eval
 from infra.generate import Generator, InProcess, OpenAIServer
 from infra.models import load_model, model_hash
 from infra.progress import progress
-from infra.records import Record
-from infra.records.summary import describe, summary_figure, summary_table
+from infra.records import DataSummary, Record, drop, read_records, summarise, write_records
+from infra.records.summary import summary_figure, summary_table
+from infra.store import write_json
 
 
 def split_paths(names: Sequence[str]) -> dict[str, str]:
@@ -55,18 +56,49 @@ def print_accuracy(summary: Mapping[str, Any]) -> None:
 
 
 def describe_data(
-    file: str, schema: str, benchmarks: Sequence[str], figure: Path | None, on_error: str, limit: int | None
-) -> None:
-    """Print a data set's summary and, where asked, write its figure."""
+    file: str,
+    schema: str,
+    benchmarks: Sequence[str],
+    figure: Path | None,
+    on_error: str,
+    limit: int | None,
+    ngram: int = 13,
+) -> tuple[list[Record], DataSummary]:
+    """Print a data set's summary and, where asked, write its figure. Returns the records and the summary."""
     from rich.console import Console
 
     if on_error not in ("raise", "skip"):
         raise InputError(f"--on-error is {on_error!r}; use raise or skip")
-    summary = describe(
-        file, schema=schema, limit=limit, on_error="skip" if on_error == "skip" else "raise",
-        benchmarks=named_tasks(benchmarks),
+    result = read_records(file, schema=schema, limit=limit, on_error="skip" if on_error == "skip" else "raise")
+    summary = summarise(
+        result.records, path=file, schema=result.schema, skipped=result.skipped, benchmarks=named_tasks(benchmarks),
+        n=ngram,
     )  # fmt: skip
     Console().print(summary_table(summary))
     if figure is not None:
         summary_figure(summary).savefig(figure, bbox_inches="tight")
         print(f"figure: {figure}")
+    return result.records, summary
+
+
+def write_clean(records: Sequence[Record], summary: DataSummary, out: Path, *, leaks: bool, duplicates: bool) -> None:
+    """Write the records but those that leak into a benchmark or repeat another whole, and beside them the list.
+
+    ``<out>.dropped.json`` holds for each record left out its id, why, and of what.
+    """
+    dropped: list[dict[str, str]] = []
+    if duplicates:
+        dropped += [{"id": d.id, "why": "duplicate", "of": d.of} for d in summary.duplicates if d.kind == "record"]
+    if leaks:
+        dropped += [
+            {"id": leak.train_id, "why": f"{leak.kind} leak", "of": f"{name} {leak.eval_id}"}
+            for name, found in summary.leaks.items()
+            for leak in found
+        ]
+    kept = drop(records, [d["id"] for d in dropped])
+    if not kept:
+        raise InputError(f"{summary.path}: every record was dropped, so {out} is not written; raise --ngram")
+    write_records(kept, out)
+    listed = out.with_name(out.name + ".dropped.json")
+    write_json(listed, dropped)
+    print(f"written: {out} ({len(kept)} of {len(records)} records); left out: {listed}")
