@@ -194,7 +194,6 @@ def _close(text: str, end: int, start: int, template: ChatTemplate) -> int:
 def _render(
     messages: Sequence[Message], template: ChatTemplate, add_generation_prompt: bool, marks: bool
 ) -> tuple[str, list[tuple[int, int]]]:
-    from jinja2.exceptions import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
@@ -205,7 +204,8 @@ def _render(
             add_generation_prompt=add_generation_prompt,
             **template.variables,
         )
-    except TemplateError as error:
-        raise InputError(f"the chat template ({template.name}) refuses the conversation: {error}") from error
+    except Exception as error:  # a template is a program: it may raise anything
+        reason = str(error) or type(error).__name__
+        raise InputError(f"the chat template ({template.name}) refuses the conversation: {reason}") from error
     texts, indices = rendered if isinstance(rendered, tuple) else (rendered, [[]])
     return texts[0], [(int(a), int(b)) for a, b in indices[0]] if marks else []

@@ -130,7 +130,7 @@ def _turn(turn: object, where: str, role_key: str, text_key: str) -> Message:
             where, f"an object with {role_key!r} and {text_key!r} is expected, found {type(turn).__name__}"
         )
     role = turn.get(role_key)
-    if role not in ROLE_NAMES:
+    if not isinstance(role, str) or role not in ROLE_NAMES:
         raise RowProblem(where, f"unknown role {role!r}; use one of {', '.join(ROLES)} (or human, gpt)")
     content = turn.get(text_key)
     if isinstance(content, list):

@@ -23,6 +23,8 @@ from infra.errors import InputError
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", ".ndjson", ".ndjson.gz")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _CHUNK = 1 << 16
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_SURROGATE_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def _json_lines_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
             cut = "; the file breaks off in this line" if not raw.endswith(b"\n") else ""
             yield Row(str(path), line, None, f"not JSON ({_reason(error)}){cut}; mend or remove the line")
             continue
-        yield _checked(path, line, value)
+        yield _checked(path, line, value, _SURROGATE_BYTES.search(raw) is not None)
 
 
 def _json_array_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
@@ -173,8 +175,9 @@ def _json_array_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
                     ) from error
                 buffer, size = buffer + more, size * 2
                 continue
+            suspect = _SURROGATE.search(buffer, start, end) is not None
             line, size, buffer = line + 1, _CHUNK, buffer[end:]
-            yield _checked(path, line, value)
+            yield _checked(path, line, value, suspect)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: after element {line}: not UTF-8 ({error.reason}); convert the file to UTF-8"
@@ -201,15 +204,18 @@ def _hub_rows(name: str, split: str) -> Iterator[Row]:
         ) from error
 
 
-def _checked(path: Path, line: int, value: object) -> Row:
-    if isinstance(value, dict):
-        return Row(str(path), line, value)
-    return Row(
-        str(path),
-        line,
-        None,
-        f"a JSON object is expected, found {type(value).__name__}; mend or remove the row",
-    )
+def _checked(path: Path, line: int, value: object, suspect: bool) -> Row:
+    """The row, if its value is an object and, where its source is suspect, all of its text can be written as UTF-8."""
+    if not isinstance(value, dict):
+        problem = f"a JSON object is expected, found {type(value).__name__}; mend or remove the row"
+        return Row(str(path), line, None, problem)
+    if suspect:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            return Row(str(path), line, None, f"{half} is half a character and no text; mend or remove the row")
+    return Row(str(path), line, value)
 
 
 def _reason(error: BaseException) -> str:

@@ -30,7 +30,7 @@ def convert(row: Raw) -> Draft:
         answer=row["answer"] if isinstance(row.get("answer"), str) else optional_text(row, "answer"),
         tests=_mapping(row, "tests"),
         attributes=_attributes(row),
-        spans=tuple(_span(s, i, len(last)) for i, s in enumerate(from_json(row, "spans") or ())),
+        spans=_spans(row, len(last)),
         weight=weight(row),
     )
 
@@ -61,6 +61,13 @@ def _attributes(row: Raw) -> dict[str, Any]:
                 f"a text, number, truth value or null is expected, found {type(value).__name__}",
             )
     return attributes
+
+
+def _spans(row: Raw, length: int) -> tuple[Span, ...]:
+    values = from_json(row, "spans") or []
+    if not isinstance(values, list):
+        raise RowProblem("spans", f"a list is expected, found {type(values).__name__}")
+    return tuple(_span(value, i, length) for i, value in enumerate(values))
 
 
 def _span(value: Any, index: int, length: int) -> Span:

@@ -1,0 +1,203 @@
+"""The parsers that meet users' files, each as a function of one wild input, with the good inputs to start from."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gzip
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from hypothesis import strategies as st
+
+from infra.evals import get_task
+from infra.evals.tasks.livecodebench import decode_tests
+from infra.generate._cache import read_cache
+from infra.recipe import load_recipe
+from infra.records import Message, Record, read_records, records_from_table, records_to_table, tokenize
+from infra.records.chat import CHATML
+from infra.stages.runner import Stage, plan_table
+from infra.store import MANIFEST, RunFolder
+from tests.fuzz.wild import altered, damaged, texts, values
+from tests.records.schema_rows import ROWS
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "infra"
+RECIPES = tuple(p.read_bytes() for p in (*sorted((ROOT / "recipes").glob("*.yaml")), *PACKAGE.glob("world/*.yaml")))
+PROBLEMS = json.loads((ROOT / "tests/evals/data/livecodebench_problems.json").read_text())
+OWN = {
+    "id": "r1", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "an answer"}],
+    "domain": "math", "source": "s", "answer": "5", "tests": None, "attributes": {"difficulty": 2, "level": "a"},
+    "spans": [{"start": 0, "end": 2, "labels": ["plan"]}], "weight": 1.0,
+}  # fmt: skip
+CHAT = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, OWN["messages"][1]]}
+ALL_ROWS = (*ROWS.values(), OWN, CHAT, {"prompt": "What is 2 + 3?", "response": "5", "weight": 2})
+
+
+@dataclass(frozen=True)
+class Target:
+    """``make(folder)`` gives the parser; ``share`` of all inputs go to it."""
+
+    name: str
+    inputs: st.SearchStrategy[Any]
+    make: Callable[[Path], Callable[[Any], object]]
+    share: float
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8", "surrogatepass")
+
+
+def recipe_bytes(folder: Path) -> Callable[[bytes], object]:
+    return lambda data: load_recipe(write(folder / "recipe.yaml", data))
+
+
+def recipe_values(folder: Path) -> Callable[[Any], object]:
+    return lambda value: load_recipe(
+        write(folder / "recipe.yaml", dump(value)), seeds=2, data={"limit": 5}
+    )  # JSON is YAML
+
+
+def rows(folder: Path) -> Callable[[tuple[Any, str]], object]:
+    def parse(drawn: tuple[Any, str]) -> object:
+        row, on_error = drawn
+        path = write(folder / "rows.jsonl", dump(row) + b"\n")
+        found = read_records(path, on_error=on_error).records  # type: ignore[arg-type]
+        return records_from_table(records_to_table(found))
+
+    return parse
+
+
+def files(folder: Path) -> Callable[[tuple[bytes, str, str]], object]:
+    def parse(drawn: tuple[bytes, str, str]) -> object:
+        data, suffix, on_error = drawn
+        found = read_records(write(folder / f"rows{suffix}", data), on_error=on_error)  # type: ignore[arg-type]
+        return records_to_table(found.records)
+
+    return parse
+
+
+@functools.cache
+def good_files() -> tuple[bytes, ...]:
+    """Rows as JSON Lines, a JSON array, gzip of these, and Parquet."""
+    some = [dict(ROWS[name]) for name in list(ROWS)[:4]]
+    lines = b"".join(dump(row) + b"\n" for row in ALL_ROWS)
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{"prompt": f"q{i}", "response": "a", "n": i} for i in range(20)]), table)
+    array = dump([CHAT, CHAT, OWN])
+    return (lines, dump(some), array, gzip.compress(lines), gzip.compress(array), table.getvalue())
+
+
+MANIFEST_VALUE = {
+    "stage": "a", "key": "0" * 64, "config": {"x": [1, 2.5, None]}, "inputs": {"f": "00"},
+    "outputs": {"o.txt": "11" * 32},
+}  # fmt: skip
+CACHE_LINE = {"key": "5f", "prompt_id": "r", "index": 0, "text": "t", "n_tokens": 4, "finish": "stop", "check": "00"}
+RUNTIME = {"stage": "a", "seconds": 1.5, "peak_memory_bytes": 10}
+
+
+def manifests(folder: Path) -> Callable[[bytes], object]:
+    run = RunFolder(folder)
+    (folder / "a").mkdir(exist_ok=True)
+    (folder / "a" / "o.txt").write_text("x")
+    stages = [Stage("a", lambda context: None, (), {"x": 1}), Stage("b", lambda context: None, ("a",))]
+
+    def parse(data: bytes) -> None:
+        write(folder / "runtime.jsonl", data)
+        run.runtimes()
+        write(folder / "a" / MANIFEST, data)
+        try:
+            read_cache(write(folder / "generations.jsonl", data + b"\n"))
+        finally:
+            found = run.manifest("a")
+            plan_table(stages, run)
+            assert found is None or found.digest
+            run.verify("a")
+
+    return parse
+
+
+@functools.cache
+def good_livecodebench() -> tuple[Any, ...]:
+    return tuple(PROBLEMS.values()) if isinstance(PROBLEMS, dict) else tuple(PROBLEMS)
+
+
+def livecodebench(folder: Path) -> Callable[[tuple[Any, str]], object]:
+    task = get_task("livecodebench")
+
+    def parse(drawn: tuple[Any, str]) -> object:
+        row, text = drawn
+        try:
+            decode_tests(text, "row 1")
+        finally:
+            found = task.load(write(folder / "test.jsonl", dump(row) + b"\n"), start="2023-01-01", end="2026-01-01")
+            assert all(r.tests for r in found)
+        return found
+
+    return parse
+
+
+def templates(folder: Path) -> Callable[[tuple[str, list[tuple[str, str]]]], object]:
+    from infra.models import load_tokenizer
+    from infra.world import BASE_MODEL
+
+    tokenizer = load_tokenizer(str(BASE_MODEL))
+
+    def parse(drawn: tuple[str, list[tuple[str, str]]]) -> object:
+        template, turns = drawn
+        record = Record("r1", tuple(Message(role, content) for role, content in turns), "math", "s")
+        return tokenize([record], tokenizer, max_length=4096, template=template)
+
+    return parse
+
+
+PIECES = (
+    "{% for message in messages %}", "{% endfor %}", "{{ message['content'] }}", "{{ message.content.strip() }}",
+    "{{ bos_token }}", "{% if add_generation_prompt %}", "{% endif %}", "{% generation %}", "{% endgeneration %}",
+    "<|im_end|>", "{{ 1 / 0 }}", "{{ raise_exception('no') }}", "{{ messages[9]['content'] }}", "{{ message + 1 }}",
+    "{% set x = messages[0] %}", "{{ x.y.z }}", "{{ 'a' * 100 }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{{ ''.__class__.__mro__ }}", "{% include 'x' %}", "{{ messages | tojson }}", "{{ strftime_now('%Y') }}",
+    "{{ range(10**9) | list }}", "{% break %}", "{{ 'a' * 99999999999 }}",
+)  # fmt: skip
+template_text = st.one_of(
+    st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
+    damaged((CHATML.encode(),)).map(lambda b: "{" + b.decode("utf-8", "replace")),
+    texts.map(lambda t: "{" + t),
+)
+conversations = st.lists(
+    st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), texts), min_size=1, max_size=4
+).map(lambda turns: [("user", "What?"), *turns, ("assistant", "It is so.")])
+on_errors = st.sampled_from(["raise", "skip"])
+json_bytes = altered((MANIFEST_VALUE, MANIFEST_VALUE, CACHE_LINE, RUNTIME)).map(dump)
+
+TARGETS = (
+    Target("recipe bytes", damaged(RECIPES), recipe_bytes, 0.08),
+    Target("recipe values", altered(tuple(yaml.safe_load(r) for r in RECIPES)), recipe_values, 0.12),
+    Target("record rows", st.tuples(altered(copy.deepcopy(ALL_ROWS)), on_errors), rows, 0.3),
+    Target(
+        "record files",
+        st.tuples(damaged(good_files()), st.sampled_from([".jsonl", ".json", ".parquet", ".jsonl.gz"]), on_errors),
+        files,
+        0.15,
+    ),
+    Target("manifests", st.one_of(json_bytes, values.map(dump), damaged((dump(MANIFEST_VALUE),))), manifests, 0.15),
+    Target(
+        "livecodebench rows",
+        st.tuples(altered(good_livecodebench()), st.one_of(texts, values.map(lambda v: dump(v).decode()))),
+        livecodebench,
+        0.15,
+    ),
+    Target("chat templates", st.tuples(template_text, conversations), templates, 0.05),
+)
