@@ -17,8 +17,8 @@ from infra.influence.capture import Use
 from infra.influence.functional import accumulator
 from infra.models.tracked import Block
 
-ROW_ELEMENTS = 1 << 23
-"""Elements of the largest intermediate of :func:`position_scores` (32 MB in float32)."""
+ROW_ELEMENTS = 1 << 22
+"""Elements of the largest intermediate of :func:`position_scores` (16 MB in float32)."""
 
 
 def summed_gradient(block: Block, uses: Sequence[Use]) -> Tensor:
@@ -62,18 +62,22 @@ def rows_of_examples(batch: Batch, where: Tensor | None) -> list[Tensor]:
 
 
 def position_scores(block: Block, uses: Sequence[Use], directions: Tensor, batch: Batch) -> Tensor:
-    """``g_t^T V_k a_t`` at every position, ``[K, B, T]``, for ``directions [K, o, i (+ 1)]``. Cost 2 R K o i."""
+    """``g_t^T V_k a_t`` at every position, ``[K, B, T]``, for ``directions [K, o, i (+ 1)]``. Cost 2 R K o i.
+
+    The wider of g and a is multiplied into V, so that what is left to be summed up elementwise is narrow.
+    """
     k, out, columns = directions.shape
     wide, own = accumulator(directions.dtype), uses[0].inputs.dtype
-    flat = directions.reshape(k * out, columns).to(own)
+    matrices = directions.to(own) if out > columns else directions.to(own).mT
     scores = directions.new_zeros(k, batch.input_ids.numel(), dtype=wide)
+    step = max(1, ROW_ELEMENTS // min(out, columns))
     for use in uses:
         inputs = use.widened(block)
-        step = max(1, ROW_ELEMENTS // (k * out))
+        left, right = (use.gradients, inputs) if out > columns else (inputs, use.gradients)
         for start in range(0, len(inputs), step):
             rows = slice(start, start + step)
-            images = (inputs[rows] @ flat.T).reshape(-1, k, out)
-            values = torch.linalg.vecdot(images.to(wide), use.gradients[rows, None, :].to(wide)).T
+            narrow = right[rows].to(wide)
+            values = torch.stack([(left[rows] @ matrix).to(wide).mul_(narrow).sum(1) for matrix in matrices])
             if use.where is None:
                 scores[:, rows] += values
             else:

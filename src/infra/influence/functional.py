@@ -179,13 +179,29 @@ def head_pass(
                 rows.requires_grad_(True)
             logits = backbone.logits(rows, parameters)
             wanted = targets[start : start + step] if labels is None else labels(logits.detach(), here)
-            value = logits.gather(1, wanted[:, None])[:, 0]
-            value = value.to(accumulator(value.dtype)) - logits.to(accumulator(value.dtype)).logsumexp(-1)
+            scores = logits.detach() if gradient else logits  # detaching would drop a tangent
+            scores = scores.to(accumulator(scores.dtype))
+            factors = None if weights is None else weights.reshape(-1)[here]
+            values.append(log_softmax_(scores, wanted, gradient, factors))
             if gradient:
-                total = value.sum() if weights is None else value @ weights.reshape(-1)[here].to(value.dtype)
-                gradients.append(torch.autograd.grad(total, rows)[0])
-            values.append(value.detach() if gradient else value)  # detaching would drop a tangent
+                gradients.append(torch.autograd.grad(logits, rows, scores.to(logits.dtype))[0])
     return HeadPass(torch.cat(values), torch.cat(gradients) if gradient else None, where)
+
+
+def log_softmax_(logits: Tensor, labels: Tensor, gradient: bool = False, weights: Tensor | None = None) -> Tensor:
+    """``log softmax(logits)[labels]``, ``[R]``, of ``logits [R, V]``, whose memory is used up.
+
+    With ``gradient``, ``logits`` holds ``weights`` (1 by default) times the gradient of that value with respect to
+    the logits afterwards: ``w (onehot - p)``. In place throughout: fresh tensors as wide as the vocabulary cost more
+    than the arithmetic on them.
+    """
+    wanted = labels[:, None]
+    chosen, top = logits.gather(1, wanted), logits.amax(-1, keepdim=True)
+    total = logits.sub_(top).exp_().sum(-1, keepdim=True)
+    if gradient:
+        factor = torch.ones_like(total) if weights is None else weights[:, None].to(total.dtype)
+        logits.mul_(-factor / total).scatter_add_(1, wanted, factor)
+    return (chosen - top - total.log())[:, 0]
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
