@@ -243,6 +243,8 @@ class RunFolder:
             if part.exists() and not (key_file.is_file() and key_file.read_bytes() == key.encode()):
                 shutil.rmtree(part)
             part.mkdir(parents=True, exist_ok=True)
+            for left in part.rglob(".*.tmp"):  # of a command killed in write_text: it must not become an output
+                left.unlink()
             key_file.write_text(key)
             yield part
             key_file.unlink(missing_ok=True)
