@@ -145,6 +145,7 @@ def _assembled(
         model_hash=model.model_hash,
         coverage=tracked.coverage,
         warnings=facts.warnings,
+        block_size=settings.block_size,
     )
     return Curvature(factors, tracked.blocks, info)
 
@@ -161,10 +162,11 @@ def directions(
     crew: Crew | None = None,
     advance: Advance | None = None,
     most: int = SUM_SHARDS,
+    absolute: bool = False,
 ) -> list[Direction] | None:
     """One preconditioned gradient per group of queries. ``groups`` int ``[n]``: the group of each query, -1 for none.
 
-    ``curvature``: the folder it was saved in. Raises :class:`InputError` naming a group without queries.
+    ``damping`` is times each block's mean eigenvalue, or as it is when ``absolute``. ``curvature``: the folder it was saved in. Raises :class:`InputError` naming a group without queries.
     """
     crew = crew or Crew()
     sizes = np.bincount(groups[groups >= 0], minlength=len(names))
@@ -185,7 +187,7 @@ def directions(
         loaded = Curvature.load(curvature, model_hash=model.model_hash)
         files = sums.results()
         told = as_settings(ahead, model, gradients=files, curvature=curvature, n_groups=len(names))
-        return Plan("directions", "safetensors", told, direction_tasks(loaded, len(names), damping))
+        return Plan("directions", "safetensors", told, direction_tasks(loaded, len(names), damping, absolute))
 
     folder = carry_out(ahead, plan_directions, crew)
     if not world().first:

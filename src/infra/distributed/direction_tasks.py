@@ -56,9 +56,9 @@ def gradient_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Wor
     return work
 
 
-def direction_tasks(curvature: Curvature, n_groups: int, damping: float) -> tuple[Task, ...]:
+def direction_tasks(curvature: Curvature, n_groups: int, damping: float, absolute: bool = False) -> tuple[Task, ...]:
     """One task a weight. Its cost: rotating every group's matrix there and back."""
-    dampings = curvature.dampings(damping)
+    dampings = curvature.dampings(damping, absolute)
     by_weight: dict[str, list[Block]] = {}
     for block in curvature.blocks:
         by_weight.setdefault(block.weight, []).append(block)

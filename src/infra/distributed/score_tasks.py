@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from infra.distributed.settings import Data, ModelSettings, Runtime, model_of, rounds
 from infra.distributed.tasks import Task, Work
-from infra.influence import Direction, combine, example_influence, load_directions, token_influence
+from infra.influence import Direction, combine, example_influence, open_directions, token_influence
 
 ROW_GROUP = 128
 """Examples read together when one is opened."""
@@ -92,10 +93,12 @@ def _table(examples: list[Any], columns: dict[str, list[Any]]) -> pa.Table:
 
 def _directions(
     model: Any, settings: dict[str, Any], root: Path, targets: dict[str, Any] | None, runtime: Runtime
-) -> list[Direction]:
-    """The folds' directions, or the targets', which are weighted means of them; shards of them on a sharded model."""
-    folds = load_directions(root / settings["directions"], model_hash=settings["model"]["model_hash"])
-    chosen = folds if targets is None else [combine(folds, weights, name=name) for name, weights in targets.items()]
+) -> Sequence[Direction]:
+    """The folds' directions, read when they are needed, or the targets', which are weighted means of them; shards of them on a sharded model."""
+    folds = open_directions(root / settings["directions"], model_hash=settings["model"]["model_hash"])
+    chosen: Sequence[Direction] = folds
+    if targets is not None:
+        chosen = [combine(folds, weights, name=name) for name, weights in targets.items()]
     if runtime.fsdp:
         from infra.distributed.fsdp import shard_direction
 

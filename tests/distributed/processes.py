@@ -1,0 +1,63 @@
+"""Processes as torchrun starts them, but forked from the test's own, so that they are there at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+
+def environment(rank: int, size: int, port: int) -> dict[str, str]:
+    """What torchrun sets."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def start(size: int, job: Callable[..., Any], *arguments: Any) -> list[BaseProcess]:
+    """``job(*arguments)`` in ``size`` processes that know of each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    found = [fork.Process(target=_run, args=(environment(r, size, port), job, arguments)) for r in range(size)]
+    for process in found:
+        process.start()
+    return found
+
+
+def together(size: int, job: Callable[..., Any], *arguments: Any) -> None:
+    """The same, to its end; every process must end well."""
+    processes = start(size, job, *arguments)
+    for process in processes:
+        process.join(120)
+    codes = [p.exitcode for p in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * size, f"exit codes {codes}"
+
+
+def _run(variables: dict[str, str], job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ.update(variables)
+    code = 0
+    try:
+        job(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    os._exit(code)  # not through pytest's own ending
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Relative path -> bytes of every file."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
