@@ -85,6 +85,15 @@ def test_killed_before_and_after_every_rename_it_ends_with_the_same_bytes(source
     assert kills >= 2 * len(places) - 6  # a stage done by a kill after its last rename is not done again
 
 
+def test_a_temporary_file_left_by_a_kill_never_becomes_an_output(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert in_child(source, folder, DieAtRename("source.part/text.txt", after=False)) == -signal.SIGKILL
+    assert list(folder.rglob(".text.txt.*.tmp"))
+    all_stages(source, folder)
+    all_stages(source, tmp_path / "quiet")
+    assert contents(folder) == contents(tmp_path / "quiet")
+
+
 def test_a_jumping_clock_and_old_and_future_files_change_nothing(source: Path, tmp_path: Path) -> None:
     assert in_child(source, tmp_path / "quiet") == 0
     assert in_child(source, tmp_path / "run", JumpingClock(0)) == 0
