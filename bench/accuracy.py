@@ -1,12 +1,14 @@
 """How well each method's scores predict retraining: LDS over examples, tokens and steps. One JSON object last.
 
-    python -m bench.accuracy                              the world's model, 256 training examples, 100 half subsets
-    python -m bench.accuracy --run runs/math-code-small   base model, data and queries of a finished run (real text)
-    python -m bench.accuracy --examples 2000 --kinds drop1 --protocols same_seed
-    python -m bench.accuracy --smoke                      seconds: a random model, a handful of subsets
+    python -m bench.accuracy                              the world's model, 128 training examples, 100 half subsets
+    python -m bench.accuracy --data FOLDER                GSM8K and MBPP text in FOLDER, a small model trained here
+    python -m bench.accuracy --run runs/math-code-small   base model, data and queries of a finished run
+    python -m bench.accuracy --examples 2000 --with-pool --kinds drop1 --protocols same_seed
+    python -m bench.accuracy --smoke                      a random model, a handful of subsets
 
 The plan is written to OUT/plan.json before the first retrain and every run that starts is listed in OUT/runs.jsonl; the
-same command goes on from there. ``--sweep`` varies damping and solver steps on other subsets and other queries.
+same command goes on from there. ``--worker 1/2`` and ``--worker 2/2`` share the retrains between two processes; the
+command without it gathers them. ``--sweep`` varies damping and solver steps on other subsets and other queries.
 """
 
 from __future__ import annotations
@@ -24,11 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from bench.accuracy_problems import Setting, make_setting
 
-from infra.models import load_model, model_hash
-from infra.models.small import small_model
-from infra.records import Message, Record, TokenizedExample, tokenize
-from infra.sft import SFTConfig
 from infra.validate import (
     METHODS,
     MethodSettings,
@@ -38,29 +37,23 @@ from infra.validate import (
     accuracy_table,
     carry_out,
     check_by_retraining,
-    example_units,
     fit_budget,
     flat_model,
-    greedy_accuracy,
     lds_table,
     load_plan,
     loss_weights,
     make_subset_plan,
-    make_targets,
     metasmoothness,
-    plan_of_sft,
     query_values,
     removal,
     score_methods,
-    step_units,
-    token_units,
     train,
     unrolled,
 )
 
 BLOCKS = [
-    ("half", "same_seed"), ("half", "seed_mean"), ("drop1", "same_seed"), ("token", "same_seed"),
-    ("step_mask", "same_seed"), ("step_delete", "same_seed"), ("token", "seed_mean"), ("step_mask", "seed_mean"),
+    ("half", "same_seed"), ("half", "seed_mean"), ("token", "same_seed"), ("step_mask", "same_seed"),
+    ("step_delete", "same_seed"), ("drop1", "same_seed"), ("token", "seed_mean"), ("step_mask", "seed_mean"),
     ("step_delete", "seed_mean"), ("drop1", "seed_mean"),
 ]  # fmt: skip
 KEYS = {"half": "lds_half", "drop1": "lds_drop1", "token": "token_lds", "step_mask": "step_lds"}
@@ -69,8 +62,12 @@ KEYS = {"half": "lds_half", "drop1": "lds_drop1", "token": "token_lds", "step_ma
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--run", type=Path, help="a finished run: its base model, training data and queries")
-    p.add_argument("--examples", type=int, default=256)
-    p.add_argument("--queries", type=int, default=32, help="per target")
+    p.add_argument("--data", type=Path, help="folder with gsm8k_train.jsonl and mbpp.jsonl")
+    p.add_argument("--examples", type=int, default=128)
+    p.add_argument("--max-length", type=int, default=100, help="tokens; longer records are not used")
+    p.add_argument("--with-pool", action="store_true", help="the world's pool may be trained on too")
+    p.add_argument("--own-responses", action="store_true", help="queries are the trained model's verified responses")
+    p.add_argument("--queries", type=int, default=24, help="per target")
     p.add_argument("--folds", type=int, default=4, help="query folds per target, for intervals")
     p.add_argument("--subsets", type=int, default=100)
     p.add_argument("--seeds", type=int, default=3)
@@ -78,7 +75,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--protocols", default="same_seed,seed_mean")
     p.add_argument("--methods", default=",".join(METHODS[:12]), help="any of: " + ", ".join(METHODS))
     p.add_argument("--minutes", type=float, default=25.0, help="for the retrains; blocks beyond it are left out")
-    p.add_argument("--learning-rate", type=float, default=1e-3)
+    p.add_argument("--learning-rate", type=float, default=3e-4)
     p.add_argument("--epochs", type=float, default=1.0)
     p.add_argument("--batch-size", type=int, default=8)
     p.add_argument("--eps-root", type=float, default=0.0, help="under AdamW's root, in training and adjoint alike")
@@ -94,8 +91,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--removal", default="", help="methods whose top and bottom are removed, e.g. ekfac,unrolled,random")
     p.add_argument("--finite-differences", type=int, default=50, help="weights checked by retraining; 0 leaves it out")
     p.add_argument("--sweep", action="store_true")
+    p.add_argument("--worker", help="i/n: make every n-th run of the plan and stop")
+    p.add_argument("--plan-only", action="store_true", help="write the plan and stop")
     p.add_argument("--stack", type=int, default=1, help="models trained in one vmapped pass")
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--boot", type=int, default=1000)
     p.add_argument("--out", type=Path, help="folder for plan, journal and tables (default: a temporary one)")
@@ -105,129 +104,6 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def from_world(
-    a: argparse.Namespace, out: Path
-) -> tuple[Any, Any, list[Record], list[Record], list[str], dict[str, Any]]:
-    """(model, tokenizer, training records, query records, their targets, held-out problems) of the embedded world."""
-    from infra.world import BASE_MODEL, build_world
-
-    world = build_world()
-    rng = np.random.default_rng(a.seed)
-    train_records = [world.train[i] for i in rng.permutation(len(world.train))[: a.examples]]
-    if a.smoke:
-        small_model(
-            [m.content for r in world.train[:200] for m in r.messages], out / "base", seed=0, vocab_size=400,
-            hidden_size=32, intermediate_size=48, layers=2, heads=2, kv_heads=1, max_length=512,
-        )  # fmt: skip
-        model, tokenizer = load_model(out / "base")
-    else:
-        model, tokenizer = load_model(BASE_MODEL, dtype="float32")
-    queries, names, problems = [], [], {}
-    for domain in ("math", "code"):
-        mine = [r for r in world.pool if r.domain == domain]
-        queries += [mine[i] for i in rng.permutation(len(mine))[: a.queries]]
-        names += [domain] * min(a.queries, len(mine))
-        problems[domain] = [r for r in world.problems[f"world-{domain}"] if r.attributes["split"] == "held-out"][
-            : a.accuracy
-        ]
-    return model, tokenizer, train_records, queries, names, problems
-
-
-def own_responses(
-    problem: Problem, tokenizer: Any, asked: dict[str, list[Record]], wanted: int, max_new_tokens: int = 200
-) -> tuple[list[Record], list[str], str]:
-    """Verified-correct responses of the model the recorded run ends in; per domain all or nothing."""
-    from infra.evals import evaluate
-    from infra.generate import InProcess, Sampling
-
-    theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
-    model = problem.flat.into(theta)
-    records: list[Record] = []
-    names: list[str] = []
-    for domain, problems in asked.items():
-        sampling = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens, n=1)
-        rows = evaluate(problems, InProcess(model, tokenizer), sampling, 0)
-        by_id = {r.id: r for r in problems}
-        right = [r for r in rows if r.correct][:wanted]
-        log(f"{domain}: {sum(r.correct for r in rows)} of {len(problems)} target problems solved")
-        if len(right) < wanted:
-            problem.flat.into(problem.flat.start)
-            return [], [], "reference solutions (too few verified responses)"
-        for row in right:
-            messages = (*by_id[row.problem_id].prompt, Message("assistant", row.text))
-            records.append(replace(by_id[row.problem_id], id=f"q{len(records)}", messages=messages, spans=()))
-            names.append(domain)
-    problem.flat.into(problem.flat.start)
-    return records, names, "the model's own verified responses"
-
-
-def make_problem(a: argparse.Namespace, out: Path) -> tuple[Problem, Targets, str, dict[str, Any]]:
-    """The problem, its targets, the base model's hash and what to say about the set-up."""
-    if a.run is not None:
-        return from_run(a)
-    model, tokenizer, records, query_records, names, held_out = from_world(a, out)
-
-    def encode(some: Sequence[Record]) -> list[TokenizedExample]:
-        return list(tokenize(some, tokenizer, max_length=512).examples)
-
-    problem = assemble(a, model, records, encode, encode(query_records))
-    source = "reference solutions of pool problems"
-    if not a.smoke:
-        from infra.world import build_world
-
-        world = build_world()
-        asked = {
-            d: [r for r in world.problems[f"world-{d}"] if r.attributes["split"] == "target"] for d in ("math", "code")
-        }
-        own, own_names, source = own_responses(problem, tokenizer, asked, a.queries)
-        if own:
-            problem, names = replace(problem, queries=encode(own)), own_names
-    if a.accuracy:
-        problem = replace(problem, accuracy=greedy_accuracy(held_out, tokenizer, 200))
-    return problem, make_targets(names, a.folds), model_hash(model), {"data": "world", "responses": source}
-
-
-def from_run(a: argparse.Namespace) -> tuple[Problem, Targets, str, dict[str, Any]]:
-    """The same from a run folder, cut to ``--examples`` and ``--queries``."""
-    from infra.validate import read_run
-
-    data = read_run(a.run, with_accuracy=a.accuracy)
-    rng = np.random.default_rng(a.seed)
-    chosen = sorted(rng.permutation(len(data.problem.examples))[: a.examples].tolist())
-    domain_of = {f: t for t, w in data.targets.weights.items() for f in np.flatnonzero(w)}
-    names = [domain_of.get(int(f), "") for f in data.targets.fold]
-    kept: list[int] = []
-    for target in data.targets.weights:
-        mine = [i for i, n in enumerate(names) if n == target]
-        kept += [mine[i] for i in rng.permutation(len(mine))[: a.queries]]
-    encode = data.problem.encode
-    assert encode is not None
-    problem = assemble(
-        a, data.problem.flat.module, [data.problem.records[i] for i in chosen], encode,
-        [data.problem.queries[i] for i in kept],
-    )  # fmt: skip
-    problem = replace(problem, accuracy=data.problem.accuracy)
-    return (
-        problem,
-        make_targets([names[i] for i in kept], a.folds),
-        data.base_hash,
-        {"data": str(a.run), "responses": "the run's"},
-    )
-
-
-def assemble(a: argparse.Namespace, model: Any, records: list[Record], encode: Any, queries: Any) -> Problem:
-    examples = encode(records)
-    config = SFTConfig(
-        learning_rate=a.learning_rate, epochs=a.epochs, batch_size=a.batch_size, max_tokens_per_microbatch=4096
-    )
-    normaliser = float(np.mean([e.n_response_tokens for e in examples])) * a.batch_size
-    plan = replace(plan_of_sft(config, len(examples), a.seed, normaliser), eps_root=a.eps_root)
-    units = {
-        "example": example_units(examples), "token": token_units(examples), "step": step_units(examples, records),
-    }  # fmt: skip
-    return Problem(flat_model(model), plan, examples, queries, units, records=records, encode=encode, stack=a.stack)
 
 
 def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, Any]:
@@ -314,8 +190,9 @@ def numbers(row: Any, value: str, low: str, high: str) -> dict[str, float | None
     return {"value": num(row[value]), "low": num(row[low]), "high": num(row[high])}
 
 
-def sweep(a: argparse.Namespace, problem: Problem, targets: Targets, base: str, out: Path) -> list[dict[str, Any]]:
-    """LDS over damping and solver steps on other half subsets (their own seed): nothing here judges a method."""
+def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, Any]]:
+    """LDS over damping and solver steps on other half subsets and other queries: nothing here judges a method."""
+    problem, targets, base = setting.tuning, setting.tuning_targets, setting.base
     plan = make_subset_plan(
         problem.training, problem.examples, problem.queries, {k: len(u) for k, u in problem.units.items()},
         model_hash=base, blocks=[("half", "same_seed")], n_subsets=a.subsets, seed=a.seed + 7777,
@@ -346,19 +223,25 @@ def sweep(a: argparse.Namespace, problem: Problem, targets: Targets, base: str, 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     a = arguments(argv)
     if a.smoke:
-        a.examples, a.queries, a.folds, a.subsets, a.batch_size = 16, 4, 2, 6, 4
+        a.examples, a.queries, a.folds, a.subsets, a.batch_size, a.max_length = 16, 4, 2, 6, 4, 100
         a.finite_differences, a.boot, a.members, a.cg_steps = min(a.finite_differences, 4), 50, 2, 2
     torch.set_num_threads(a.threads)
     begun = time.perf_counter()
     out = a.out or Path(tempfile.mkdtemp(prefix="accuracy-"))
     out.mkdir(parents=True, exist_ok=True)
-    problem, targets, base, about = make_problem(a, out)
+    setting = make_setting(a, out)
+    problem, targets, base, about = setting.problem, setting.targets, setting.base, setting.about
     log(f"{len(problem.examples)} examples, {len(problem.queries)} queries, {problem.training.steps} steps; {about}")
     plan = planned(a, problem, base, out)
+    if a.plan_only:
+        return {"plan": plan.hash, "retrains": len(plan.runs)}
     started = time.perf_counter()
-    journal = carry_out(problem, plan, out)
+    share = None if a.worker is None else (int(a.worker.split("/")[0]), int(a.worker.split("/")[1]))
+    journal = carry_out(problem, plan, out, worker=share)
     retrained = time.perf_counter() - started
-    log(f"{len(plan.runs)} retrains in {retrained:.0f} s")
+    log(f"{len(plan.runs)} runs planned, {len(journal.values)} finished, {retrained:.0f} s now")
+    if share is not None:
+        return {"plan": plan.hash, "finished": len(journal.values)}
     settings = MethodSettings(a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, seed=a.seed)
     methods, seconds = a.methods.split(","), {}
     clock = time.perf_counter()
@@ -398,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if a.finite_differences:
         result["finite_differences"] = finite_differences(problem, targets, a.finite_differences)
     if a.sweep:
-        result["sweep"] = sweep(a, problem, targets, base, out)
+        result["sweep"] = sweep(a, setting, out)
     result["gates"] = gates(result, pooled)
     result["settings"] = {
         **{k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in vars(a).items()},
@@ -411,8 +294,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "training_tokens": sum(len(problem.examples[i]) for b in problem.training.batches for i in b),
     }
     result["cost"] = {
-        "retrains": len(plan.runs), "retrain_seconds": round(retrained, 1),
-        "retrains_per_minute": round(60 * len(plan.runs) / max(retrained, 1e-9), 1), "method_seconds": seconds,
+        "retrains": len(plan.runs), "retrain_seconds": round(sum(journal.seconds.values()), 1),
+        "retrains_per_minute": round(60 * len(plan.runs) / max(sum(journal.seconds.values()), 1e-9), 1),
+        "method_seconds": seconds,
         "seconds": round(time.perf_counter() - begun, 1), "threads": a.threads,
     }  # fmt: skip
     (out / "accuracy.json").write_text(json.dumps(result, indent=1), encoding="utf-8")

@@ -112,14 +112,14 @@ def measure_speed(problem: Problem, steps: int = 3) -> Speed:
     return Speed(tokens / trained, query, evaluated)
 
 
-def run_seconds(problem: Problem, kind: str, speed: Speed) -> float:
+def run_seconds(problem: Problem, kind: str, speed: Speed, order: str | int = RECORDED) -> float:
     """Estimated seconds of one run of a kind: half subsets skip half of the data, masked tokens save nothing."""
     share = {"half": 0.5, "drop1": 0.99, "step_delete": 0.6}.get(kind, 1.0)
     tokens = sum(len(problem.examples[i]) for b in problem.training.batches for i in b)
     return (
         share * tokens / speed.tokens_per_second
         + speed.query_seconds
-        + (speed.accuracy_seconds if kind in ("half", "full") else 0.0)
+        + (speed.accuracy_seconds if with_accuracy(kind, order) else 0.0)
     )
 
 
@@ -155,7 +155,9 @@ def fit_budget(
     """
     speed = speed or measure_speed(problem)
     seconds = {
-        (kind, protocol): n_subsets * (1 if protocol == "same_seed" else n_seeds) * run_seconds(problem, kind, speed)
+        (kind, protocol): n_subsets * run_seconds(problem, kind, speed)
+        if protocol == "same_seed"
+        else n_subsets * n_seeds * run_seconds(problem, kind, speed, order=0)
         for kind, protocol in wanted
     }
     left, chosen = 60.0 * minutes, []
@@ -176,25 +178,29 @@ def fit_budget(
 
 @dataclass
 class Journal:
-    """``runs.jsonl``: one line when a run starts, one with its measurements when it ends."""
+    """``runs*.jsonl``: one line when a run starts, one with its measurements when it ends.
+
+    Several processes may share a plan; each writes a file of its own (``path``) and reads all of them.
+    """
 
     path: Path
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     started: int = 0
 
     @staticmethod
     def open(path: Path, plan_hash: str) -> Journal:
         """Read what is there. Raises ArtifactError when it belongs to another plan; a torn last line is passed over."""
         journal = Journal(path)
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+        for each in sorted(path.parent.glob("runs*.jsonl")):
+            for line in each.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
                 except ValueError:
                     continue
                 if entry["plan"] != plan_hash:
-                    raise ArtifactError(f"{path} belongs to another subset plan; choose another output folder")
+                    raise ArtifactError(f"{each} belongs to another subset plan; choose another output folder")
                 journal._take(entry)
         return journal
 
@@ -203,6 +209,7 @@ class Journal:
             self.started += 1
         elif entry["event"] == "finished":
             self.values[entry["run"]] = np.array(entry["f"], np.float64)
+            self.seconds[entry["run"]] = float(entry["seconds"])
             if "accuracy" in entry:
                 self.accuracy[entry["run"]] = entry["accuracy"]
 
@@ -220,15 +227,22 @@ def carry_out(
     folder: Path,
     *,
     seconds: float | None = None,
+    worker: tuple[int, int] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Journal:
     """Make every run of a plan that has not finished. The plan is committed to ``folder/plan.json`` first.
 
+    ``worker`` (i, n), i from 1 to n, makes every n-th run only, into a journal of its own, so that n processes carry
+    out one plan; a later call without it finds all of theirs.
+
     Raises ResourceError when ``seconds`` are over before the plan is: what is finished stays, the same call goes on.
     """
     plan.commit(folder / "plan.json")
-    journal = Journal.open(folder / "runs.jsonl", plan.hash)
-    todo = [r for r in plan.runs if r.id not in journal.values]
+    i, n = worker or (1, 1)
+    if not 1 <= i <= n:
+        raise InputError(f"worker {i} of {n} does not exist; number the workers 1 to {n}")
+    journal = Journal.open(folder / ("runs.jsonl" if n == 1 else f"runs-{i}of{n}.jsonl"), plan.hash)
+    todo = [r for r in plan.runs[i - 1 :: n] if r.id not in journal.values]
     end = None if seconds is None else time.monotonic() + seconds
     for start in range(0, len(todo), problem.stack):
         if end is not None and time.monotonic() > end:
@@ -256,10 +270,15 @@ def carry_out(
     return journal
 
 
+def with_accuracy(kind: str, order: str | int) -> bool:
+    """Held-out accuracy, slow to measure, is taken after half-subset and full runs of the recorded order."""
+    return kind in ("half", "full") and order == RECORDED
+
+
 def measured(problem: Problem, run: Run, theta: Tensor) -> dict[str, Any]:
-    """f of every query, and held-out accuracy where it is asked for (half subsets and full runs)."""
+    """f of every query, and held-out accuracy where it is asked for."""
     out: dict[str, Any] = {"f": query_values(problem.flat, theta, problem.queries, problem.form).tolist()}
-    if problem.accuracy is not None and run.kind in ("half", "full"):
+    if problem.accuracy is not None and with_accuracy(run.kind, run.order):
         out["accuracy"] = dict(problem.accuracy(problem.flat.into(theta)))
         problem.flat.into(problem.flat.start)
     return out

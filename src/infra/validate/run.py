@@ -164,8 +164,8 @@ def wanted_blocks(kinds: Sequence[str] | None, protocols: Sequence[str], n_examp
 
 def planned_seconds(problem: Problem, plan: SubsetPlan, speed: Speed) -> float:
     """Estimated seconds of a plan's runs at the speed measured."""
-    per_kind = {kind: run_seconds(problem, kind, speed) for kind in {r.kind for r in plan.runs}}
-    return sum(per_kind[r.kind] for r in plan.runs)
+    each = {(r.kind, r.order): run_seconds(problem, r.kind, speed, r.order) for r in plan.runs}
+    return sum(each[r.kind, r.order] for r in plan.runs)
 
 
 def kinds_of(blocks: Sequence[Sequence[str]]) -> set[str]:
