@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra import __version__
+from infra.distributed.world import world
 from infra.errors import InfraError, InputError
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def run(
         return
     with interruptible():
         report = run_recipe(settings, folder)
+    if not world().first:
+        return
     from infra.report import print_summary
     from infra.store import read_json
 
@@ -160,6 +163,8 @@ def score(
     )
     with interruptible():
         report = run_score(recipe, out, directions)
+    if not world().first:
+        return
     print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")
 
 
@@ -207,7 +212,9 @@ def evaluate_model(
         paths={name: path for name, path in paths.items() if path},
     )
     with interruptible():
-        print_accuracy(evaluate_tasks(model, out, settings, server=server, device=device))
+        summary = evaluate_tasks(model, out, settings, server=server, device=device)
+    if summary:  # rank 0's
+        print_accuracy(summary)
 
 
 @app.command()

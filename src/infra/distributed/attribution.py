@@ -166,7 +166,8 @@ def directions(
 ) -> list[Direction] | None:
     """One preconditioned gradient per group of queries. ``groups`` int ``[n]``: the group of each query, -1 for none.
 
-    ``damping`` is times each block's mean eigenvalue, or as it is when ``absolute``. ``curvature``: the folder it was saved in. Raises :class:`InputError` naming a group without queries.
+    ``damping`` is times each block's mean eigenvalue, or as it is when ``absolute``.
+    ``curvature``: the folder it was saved in. Raises :class:`InputError` naming a group without queries.
     """
     crew = crew or Crew()
     sizes = np.bincount(groups[groups >= 0], minlength=len(names))

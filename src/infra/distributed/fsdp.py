@@ -27,6 +27,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from infra.distributed.world import on_cpu
 from infra.errors import InputError, ModelError
 from infra.influence import Direction, TokenScores
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, build_batch, check_finite, plan_batches
@@ -297,9 +298,7 @@ def in_step(
 def most(count: int, group: Group = None) -> int:
     """The largest count of any process."""
     found = torch.tensor([count])
-    if dist.get_backend(group) == "nccl":
-        found = found.cuda()
-    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=group)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=on_cpu() if group is None else group)
     return int(found)
 
 

@@ -94,7 +94,9 @@ def _table(examples: list[Any], columns: dict[str, list[Any]]) -> pa.Table:
 def _directions(
     model: Any, settings: dict[str, Any], root: Path, targets: dict[str, Any] | None, runtime: Runtime
 ) -> Sequence[Direction]:
-    """The folds' directions, read when they are needed, or the targets', which are weighted means of them; shards of them on a sharded model."""
+    """The folds' directions, read when they are needed, or the targets', which are weighted means of them; shards of
+    them on a sharded model.
+    """
     folds = open_directions(root / settings["directions"], model_hash=settings["model"]["model_hash"])
     chosen: Sequence[Direction] = folds
     if targets is not None:

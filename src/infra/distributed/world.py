@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from infra.errors import ResourceError
@@ -49,7 +50,7 @@ def world() -> World:
 
 @contextmanager
 def together(device: str = "cpu") -> Iterator[World]:
-    """The process group of a launched command for the block: gloo, and NCCL beside it on CUDA.
+    """The process group of a launched command for the block: gloo, or NCCL on CUDA.
 
     With one process there is no group. A group that exists already is used and left alone.
     Raises :class:`ResourceError` when the processes cannot find each other.
@@ -68,7 +69,7 @@ def together(device: str = "cpu") -> Iterator[World]:
     if on_cuda:
         torch.cuda.set_device(here.device("cuda"))
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if on_cuda else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ResourceError(
             f"process {here.rank} of {here.size} cannot join the others ({error}); start the command with torchrun, "
@@ -77,6 +78,7 @@ def together(device: str = "cpu") -> Iterator[World]:
     try:
         yield here
     finally:
+        on_cpu.cache_clear()
         dist.destroy_process_group()
 
 
@@ -86,19 +88,26 @@ def barrier() -> None:
         import torch
         import torch.distributed as dist
 
-        dist.all_reduce(torch.zeros(1))  # on the CPU: NCCL's barrier would take a device for it
+        dist.all_reduce(torch.zeros(1), group=on_cpu())  # NCCL's barrier would take a device for it
 
 
 def share(value: Any) -> Any:
     """Rank 0's ``value``, on every process."""
     if world().size == 1:
         return value
-    import torch
     import torch.distributed as dist
 
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    dist.broadcast_object_list(box, src=0, group=on_cpu())
     return box[0]
+
+
+@lru_cache(maxsize=1)
+def on_cpu() -> Any:
+    """A group of all processes that talks through the CPU; the default group where that does so already."""
+    import torch.distributed as dist
+
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def balance(costs: Sequence[float], parts: int) -> list[list[int]]:

@@ -59,7 +59,13 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
     ]
     if trained:
         out.append(
-            Stage("base", partial(train.run_base, recipe=recipe), ("records",), settings("model", "seed", "threads"))
+            Stage(
+                "base",
+                partial(train.run_base, recipe=recipe),
+                ("records",),
+                settings("model", "seed", "threads"),
+                parallel=True,
+            )
         )
 
     def sft(arm: str, seed: int, stage: str) -> Stage:
@@ -67,7 +73,8 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
         source = folder / ("records/train.parquet" if arm == "sft" else f"{made_by}/{arm}.parquet")
         needs = ("records", *needs_base, *(() if arm == "sft" else (made_by,)))
         config = {**settings("sft", "model", "threads"), **encoding, "arm": arm, "seed": seed}
-        return Stage(stage, partial(train.run_sft, recipe=recipe, seed=seed, data=source), needs, config, model_input)
+        run = partial(train.run_sft, recipe=recipe, seed=seed, data=source)
+        return Stage(stage, run, needs, config, model_input, parallel=True)
 
     def evals(name: str, path: str, needs: tuple[str, ...], arm: bool = False) -> Stage:
         return Stage(
@@ -83,6 +90,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
                 ],
             },
             model_input if name == "base" else {},
+            parallel=True,
         )
 
     out.append(evals("base", base, needs_base))
@@ -95,6 +103,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             partial(train.run_responses, recipe=recipe, model_path=first),
             explained,
             {**settings("targets", "eval", "threads"), **encoding},
+            parallel=True,
         ),
         Stage("targets", partial(targets.run_targets, recipe=recipe), ("records", "responses"), settings("targets")),
         Stage(

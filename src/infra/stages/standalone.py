@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from infra.distributed.generation import SharedGenerator, serve
+from infra.distributed.world import together
 from infra.errors import InputError
 from infra.evals import EvalSettings, get_task, run_eval
 from infra.generate import Generator, InProcess, OpenAIServer
@@ -30,14 +32,29 @@ def named_tasks(names: Sequence[str]) -> dict[str, list[Record]]:
 def evaluate_tasks(
     model: str, out: Path, settings: EvalSettings, *, server: str | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Evaluate a model in this process or behind a server. Returns the summary also written to ``out``."""
-    generator: Generator
-    if server is not None:
-        generator, identity = OpenAIServer(server, model), f"{server} {model}"
-    else:
-        loaded, tokenizer = load_model(model, device=device)
+    """Evaluate a model in this process or behind a server. Returns the summary also written to ``out``.
+
+    Under torchrun every process generates its share; the summary is rank 0's, and empty elsewhere.
+    """
+    with together(device) as here:
+        if server is not None:
+            generator, identity = OpenAIServer(server, model), f"{server} {model}"
+            return _evaluated(generator, identity, out, settings) if here.first else {}
+        loaded, tokenizer = load_model(model, device=here.device(device))
         identity = model_hash(model)
-        generator = InProcess(loaded, tokenizer, identity=identity)
+        own = InProcess(loaded, tokenizer, identity=identity)
+        if here.size == 1:
+            return _evaluated(own, identity, out, settings)
+        if not here.first:
+            serve(own)
+            return {}
+        shared = SharedGenerator(own)
+        summary = _evaluated(shared, identity, out, settings)
+        shared.close()
+        return summary
+
+
+def _evaluated(generator: Generator, identity: str, out: Path, settings: EvalSettings) -> dict[str, Any]:
     with progress(None, "evaluating", "response") as bar:
         return run_eval(generator, settings, out, model_hash=identity, progress=bar.advance)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from infra.distributed.generation import SharedGenerator, serve
+from infra.distributed.world import barrier, world
 from infra.errors import InputError
 from infra.evals import evaluate
 from infra.generate import InProcess, OpenAIServer, Sampling
@@ -86,6 +88,8 @@ def run_sft(context: Context, recipe: Recipe, seed: int, data: Path) -> None:
     steps = int(np.ceil(len(examples) / config.batch_size) * config.epochs)
     with progress(steps, context.label, "step") as bar:
         result = fine_tune(base, examples, context.out / "model", config, seed=seed, progress=bar.advance)
+    if not world().first:
+        return
     write_json(
         context.out / "sft.json",
         {
@@ -101,8 +105,11 @@ def run_sft(context: Context, recipe: Recipe, seed: int, data: Path) -> None:
 
 def answer(
     context: Context, recipe: Recipe, model_path: str, split: str, sampling: Sampling, seed: int, tasks: Sequence[str]
-) -> pd.DataFrame:
-    """Generate and verify responses to every task's problems of one split: one row per (task, problem, sample)."""
+) -> pd.DataFrame | None:
+    """Generate and verify responses to every task's problems of one split: one row per (task, problem, sample).
+
+    Under torchrun every process generates its share; the rows are rank 0's, and None elsewhere.
+    """
     problems = {
         name: [
             r
@@ -112,10 +119,17 @@ def answer(
         for name in tasks
     }
     if recipe.eval.server is not None and model_path == base_path(recipe, context.folder):
-        generator: InProcess | OpenAIServer = OpenAIServer(recipe.eval.server, model_path)
+        generator: InProcess | OpenAIServer | SharedGenerator = OpenAIServer(recipe.eval.server, model_path)
+        if not world().first:
+            return None
     else:
-        model, tokenizer = load_model(model_path, dtype=recipe.model.dtype, device=recipe.model.device)
+        model, tokenizer = load_model(model_path, dtype=recipe.model.dtype, device=world().device(recipe.model.device))
         generator = InProcess(model, tokenizer, recipe.eval.max_batch_tokens)
+        if not world().first:
+            serve(generator)
+            return None
+        if world().size > 1:
+            generator = SharedGenerator(generator)
     cache = context.out / "generations.jsonl"
     frames = []
     own = {t.name: t.samples for t in recipe.tasks} if split == "held-out" else {}
@@ -153,6 +167,8 @@ def answer(
                     ]
                 )
             )
+    if isinstance(generator, SharedGenerator):
+        generator.close()
     cache.unlink(missing_ok=True)  # rows hold every text; the cache's order depends on interruptions
     if not frames:
         raise InputError(f"no problems of split '{split}' in tasks {', '.join(tasks)}; raise tasks.limit")
@@ -165,7 +181,8 @@ def run_evals(context: Context, recipe: Recipe, model_path: str, arm: bool) -> N
     sampling = Sampling(temperature=e.temperature, top_p=e.top_p, max_new_tokens=e.max_new_tokens, n=e.samples)
     tasks = [t.name for t in recipe.tasks if t.arms or not arm]
     rows = answer(context, recipe, model_path, "held-out", sampling, e.seed, tasks)
-    rows.to_parquet(context.out / "rows.parquet", index=False)
+    if rows is not None:
+        rows.to_parquet(context.out / "rows.parquet", index=False)
 
 
 def run_responses(context: Context, recipe: Recipe, model_path: str) -> None:
@@ -174,14 +191,12 @@ def run_responses(context: Context, recipe: Recipe, model_path: str) -> None:
     sampling = Sampling(temperature=t.temperature, top_p=1.0, max_new_tokens=recipe.eval.max_new_tokens, n=t.samples)
     tasks = [task.name for task in recipe.tasks if task.target]
     rows = answer(context, recipe, model_path, "target", sampling, recipe.eval.seed, tasks)
-    rows.to_parquet(context.out / "rows.parquet", index=False)
+    if rows is not None:
+        rows.to_parquet(context.out / "rows.parquet", index=False)
 
 
 def run_base(context: Context, recipe: Recipe) -> None:
     """Train a small Qwen2 model of the run's own on the `pretrain` share: BPE tokenizer, then next-token loss."""
-    from infra.models.small import small_model
-    from infra.sft import SFTConfig
-
     settings = recipe.model.pretrain
     assert settings is not None
     source = context.dep("records") / "pretrain.parquet"
@@ -189,18 +204,9 @@ def run_base(context: Context, recipe: Recipe) -> None:
         raise InputError("model.pretrain needs records: give a source a share of 'pretrain' in data.sources")
     records = load_records(source)
     start = context.out / "start"
-    small_model(
-        [m.content for r in records for m in r.messages],
-        start,
-        seed=recipe.seed,
-        vocab_size=settings.vocab_size,
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        layers=settings.layers,
-        heads=settings.heads,
-        kv_heads=settings.kv_heads,
-        max_length=4 * recipe.data.max_length,  # benchmark prompts may be longer than any training example
-    )
+    if world().first:
+        _untrained(start, records, recipe)
+    barrier()
     result = tokenize(records, load_tokenizer(str(start)), max_length=recipe.data.max_length, on_error="skip")
     examples = [everything_predicted(e) for e in result.examples]
     config = SFTConfig(
@@ -217,6 +223,8 @@ def run_base(context: Context, recipe: Recipe) -> None:
     steps = int(np.ceil(len(examples) / config.batch_size) * config.epochs)
     with progress(steps, context.label, "step") as bar:
         fitted = fine_tune(str(start), examples, context.out / "model", config, seed=recipe.seed, progress=bar.advance)
+    if not world().first:
+        return
     shutil.rmtree(start)
     write_json(
         context.out / "base.json",
@@ -228,6 +236,26 @@ def run_base(context: Context, recipe: Recipe) -> None:
             "first_loss": float(fitted.losses[0]),
             "last_loss": float(np.mean(fitted.losses[-10:])),
         },
+    )
+
+
+def _untrained(out: Path, records: Sequence[Record], recipe: Recipe) -> None:
+    """A tokenizer trained on the records, and a model of random weights for it."""
+    from infra.models.small import small_model
+
+    settings = recipe.model.pretrain
+    assert settings is not None
+    small_model(
+        [m.content for r in records for m in r.messages],
+        out,
+        seed=recipe.seed,
+        vocab_size=settings.vocab_size,
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        layers=settings.layers,
+        heads=settings.heads,
+        kv_heads=settings.kv_heads,
+        max_length=4 * recipe.data.max_length,  # benchmark prompts may be longer than any training example
     )
 
 
