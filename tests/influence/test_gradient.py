@@ -16,6 +16,7 @@ from infra.influence import (
     gradients,
     load_directions,
     log_likelihoods,
+    open_directions,
     save_directions,
 )
 from infra.models import float64_everywhere, tracked_weights
@@ -138,3 +139,24 @@ def test_a_record_whose_gradient_is_not_finite_is_named():
     with pytest.raises(ModelError, match="record r"):
         gradient(model, MeanLogLikelihood("math", items), tracked_weights(model))
     assert len(clean) < len(items)
+
+
+def test_directions_written_a_few_at_a_time_are_read_a_few_at_a_time(tmp_path):
+    tracked = tracked_weights(toys.qwen2())
+    made = [toys.direction(tracked.parameters, k) for k in range(5)]
+    save_directions(iter(made), tmp_path, model_hash="abc", at_once=2)
+    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == [
+        "directions-00001.safetensors", "directions-00002.safetensors", "directions.safetensors",
+    ]  # fmt: skip
+    saved = open_directions(tmp_path, model_hash="abc")
+    assert len(saved) == 5 and [d.name for d in saved[3:]] == ["d3", "d4"]
+    for k in (0, 3, -1):
+        assert distance(saved[k], made[k].tensors) == 0.0
+    backwards = saved[::-2].stacked()
+    assert all(torch.equal(t, torch.stack([made[k].tensors[n] for k in (4, 2, 0)])) for n, t in backwards.items())
+    weights = [0.5, -1.0, 0.25, 0.0, 3.0]
+    expected = sum(w * d.tensors["model.layers.0.mlp.up_proj.weight"] for w, d in zip(weights, made))
+    assert toys.error(combine(saved, weights).tensors["model.layers.0.mlp.up_proj.weight"], expected) < 1e-14
+    (tmp_path / "directions-00001.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"directions-00001\.safetensors is missing"):
+        open_directions(tmp_path)

@@ -113,3 +113,56 @@ def test_bfloat16_ranks_like_float32_on_a_trained_model():
         ranks.append(found)
     for wide, narrow in zip(*ranks):
         assert spearmanr(wide, narrow).statistic >= 0.999
+
+
+def test_the_head_visits_a_vocabulary_of_152k_in_chunks():
+    """512 positions of Qwen's vocabulary would be 78 million logits; no tensor is larger than one chunk."""
+    vocabulary = 151_936
+    model = toys.qwen2(torch.float32, vocab_size=vocabulary, max_position_embeddings=1024)
+    item = toys.example("wide", 512, 2, 0, vocabulary)
+    directions = [toys.direction(tracked_weights(model).parameters, 0)]
+    with LargestTensor() as seen:
+        forward = next(token_influence(model, [item], directions)).scores[0]
+        positions = next(token_influence(model, [item], directions, decomposition="position")).scores[0]
+        fit_ekfac(model, [item], tracked_weights(model), model_hash="")
+    assert seen.largest <= functional.HEAD_ELEMENTS < 512 * vocabulary / 4
+    assert toys.error(forward.sum(), positions.sum()) < 1e-3
+
+
+PEAK = """
+import resource, sys
+import torch
+from infra.influence import token_influence
+from infra.models import tracked_weights
+from tests.influence import toys
+
+torch.set_num_threads(1)
+sizes = dict(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2)
+model = toys.qwen2(torch.float32, max_position_embeddings=32768, **sizes)
+directions = [toys.direction(tracked_weights(model).parameters, 0)]
+
+def peak(length):
+    next(token_influence(model, [toys.example("long", length, 2, 0)], directions, max_tokens=length))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+before = peak(512)
+print(before, peak(int(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_an_example_of_16k_tokens_takes_memory_linear_in_its_length():
+    """Peak of the process above that at 512 tokens, at 4k and at 16k; one 16k by 16k matrix would be 1,024 MiB."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    grown = {}
+    for length in (4096, 16384):
+        command = [sys.executable, "-c", PEAK, str(length)]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+        before, after = map(int, done.stdout.split())
+        grown[length] = after - before
+    print(f"MiB above 512 tokens: {grown}")
+    assert grown[16384] <= 5 * max(grown[4096], 16)
+    assert grown[16384] < 512

@@ -82,3 +82,45 @@ def test_a_route_that_cannot_give_the_decomposition_is_refused():
     directions = [toys.direction(tracked_weights(model).parameters, 0)]
     with pytest.raises(InputError, match="hooks"):
         next(token_influence(model, items, directions, route="hooks"))
+
+
+@pytest.mark.parametrize("decomposition", ["loss", "position"])
+def test_directions_that_do_not_fit_together_run_in_groups(decomposition):
+    """Same scores, same order of examples, whatever the groups; progress counts every visit."""
+    model, items = toys.qwen2(), toys.examples(6)
+    directions = [toys.direction(tracked_weights(model).parameters, k) for k in range(5)]
+    options = {"decomposition": decomposition, "max_tokens": 30}
+    together = all_tokens(model, items, directions, **options)
+    seen = []
+    apart = all_tokens(model, items, directions, **options, at_once=2, progress=lambda *n: seen.append(n))
+    assert seen[-1] == (18, 18)
+    assert toys.error(np.concatenate(apart, 1), np.concatenate(together, 1)) < 1e-12
+    sums = example_influence(model, items, directions, at_once=2)
+    assert toys.error(sums, [t.sum(1) for t in together]) < 1e-10
+    with pytest.raises(InputError, match="at_once is 0"):
+        example_influence(model, items, directions, at_once=0)
+
+
+def test_groups_are_planned_from_the_memory_there_is(monkeypatch):
+    from infra.influence import directions_at_once, estimate, scores
+
+    model, items = toys.qwen2(), toys.examples(6)
+    tracked = tracked_weights(model)
+    directions = [toys.direction(tracked.parameters, k) for k in range(7)]
+    one = estimate("examples", model, items, tracked, 1)
+    memory = int((one.activation_bytes + 3 * 3.5 * one.direction_bytes) / 0.8)  # room for three, three copies each
+    assert directions_at_once("examples", model, items, tracked, 7, memory=memory) == 3
+    assert directions_at_once("examples", model, items, tracked, 7, memory=0) == 1
+    assert directions_at_once("examples", model, items, tracked, 7) == 7
+    planned = []
+
+    def few(*args):
+        planned.append(args[0])
+        return 3
+
+    monkeypatch.setattr(scores, "directions_at_once", few)
+    visits = []
+    found = example_influence(model, items, directions, progress=lambda done, n: visits.append(n))
+    assert planned == ["examples"] and set(visits) == {18}
+    monkeypatch.undo()
+    assert toys.error(found, example_influence(model, items, directions)) < 1e-12

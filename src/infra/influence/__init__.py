@@ -15,9 +15,24 @@ from infra.influence.agreement import Probes, rank_agreement, training_probes
 from infra.influence.baselines import BASELINES, TOKEN_BASELINES, baseline_scores, baseline_tokens, gradient_norms
 from infra.influence.chosen import chosen_tokens
 from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, ekfac_direction, identity
-from infra.influence.direction import Direction, combine, load_directions, save_directions
-from infra.influence.estimate import Estimate, estimate
-from infra.influence.fit import fit_diagonal, fit_ekfac, fit_kfac, fit_until_agreement, subsample
+from infra.influence.direction import (
+    Direction,
+    SavedDirections,
+    combine,
+    load_directions,
+    open_directions,
+    save_directions,
+)
+from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
+from infra.influence.fit import (
+    agreeing_sample,
+    choose_eigenvalues,
+    fit_diagonal,
+    fit_ekfac,
+    fit_kfac,
+    fit_until_agreement,
+    subsample,
+)
 from infra.influence.gradient import gradient, gradients
 from infra.influence.lowrank import LowRank
 from infra.influence.pairwise import (
@@ -53,14 +68,18 @@ __all__ = [
     "MeanLogLikelihood",
     "Pairwise",
     "Probes",
+    "SavedDirections",
     "Solve",
     "Target",
     "TokenScores",
+    "agreeing_sample",
     "baseline_scores",
     "baseline_tokens",
     "cg_direction",
+    "choose_eigenvalues",
     "chosen_tokens",
     "combine",
+    "directions_at_once",
     "ekfac_direction",
     "estimate",
     "example_influence",
@@ -75,6 +94,8 @@ __all__ = [
     "identity",
     "load_directions",
     "log_likelihoods",
+    "matmul_speed",
+    "open_directions",
     "pairwise_influence",
     "pairwise_tokens",
     "query_directions",

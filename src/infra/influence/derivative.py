@@ -26,6 +26,8 @@ from infra.models.tracked import Block
 
 Stacked = dict[str, Tensor]
 """``K`` directions: one tensor ``[K, *shape]`` per parameter name."""
+TANGENTS_PER_PASS = 8
+"""Directions carried by one forward-mode pass. They share the tokens of a batch, since each has its own activations."""
 
 
 def hidden_tangents(backbone: Backbone, batch: Batch, directions: Stacked) -> tuple[Tensor, Tensor]:

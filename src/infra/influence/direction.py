@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -59,53 +61,136 @@ def combine(directions: Sequence[Direction], weights: Sequence[float], name: str
     """The linear combination ``sum_k weights[k] directions[k]``: contrasts, means, ensembles over seeds."""
     if len(directions) != len(weights) or not directions:
         raise InputError(f"{len(directions)} directions and {len(weights)} weights cannot be combined")
-    _same_space(directions)
-    total = {k: t * weights[0] for k, t in directions[0].tensors.items()}
-    for direction, weight in zip(directions[1:], weights[1:]):
-        for key in total:
-            total[key] = total[key] + direction.tensors[key] * weight
+    total: dict[str, Tensor] = {}
+    for number, weight in enumerate(map(float, weights)):  # one at a time: they may be on disk
+        direction = directions[number]
+        if number and direction.tensors.keys() != total.keys():
+            raise InputError(f"directions number 0 and {direction.name!r} are over different weights")
+        for key, tensor in direction.tensors.items():
+            total[key] = total[key].add(tensor, alpha=weight) if key in total else tensor * weight
     return Direction(total, name)
 
 
 def stack(directions: Sequence[Direction]) -> dict[str, Tensor]:
     """``K`` directions as one tensor ``[K, *shape]`` per parameter."""
+    if isinstance(directions, SavedDirections):
+        return directions.stacked()
     _same_space(directions)
     return {key: torch.stack([d.tensors[key] for d in directions]) for key in directions[0].tensors}
 
 
-def save_directions(directions: Sequence[Direction], folder: str | Path, model_hash: str = "") -> None:
-    """Write ``directions.safetensors`` and ``directions.json`` (names, parameters, the model's hash)."""
+@dataclass(frozen=True)
+class SavedDirections(Sequence[Direction]):
+    """Directions on disk, read when they are asked for: as many may exist as do not fit in memory together.
+
+    ``files``: each file and how many directions are in it; ``chosen``: numbers of the directions of this view.
+    """
+
+    folder: Path
+    files: tuple[tuple[str, int], ...]
+    names: tuple[str, ...]
+    parameters: tuple[str, ...]
+    chosen: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Direction: ...
+    @overload
+    def __getitem__(self, index: slice) -> SavedDirections: ...
+    def __getitem__(self, index: int | slice) -> Direction | SavedDirections:
+        if isinstance(index, slice):
+            return replace(self, chosen=self.chosen[index])
+        number = self.chosen[index]
+        tensors = {key: t[0] for key, t in replace(self, chosen=(number,)).stacked().items()}
+        return Direction(tensors, self.names[number])
+
+    def stacked(self) -> dict[str, Tensor]:
+        """The chosen directions as one tensor ``[K, *shape]`` per parameter, in one read."""
+        from safetensors import safe_open
+
+        parts: dict[str, list[Tensor]] = {key: [] for key in self.parameters}
+        place: dict[int, int] = {}
+        first = 0
+        try:
+            for file, count in self.files:
+                wanted = [n for n in self.chosen if first <= n < first + count]
+                if wanted:
+                    with safe_open(str(self.folder / file), "pt") as handle:
+                        for key in self.parameters:
+                            rows = handle.get_slice(key)
+                            parts[key] += [rows[n - first : n - first + 1] for n in wanted]
+                place |= {n: len(place) + i for i, n in enumerate(wanted)}
+                first += count
+        except Exception as error:
+            raise _unreadable(self.folder, error) from error
+        order = [place[n] for n in self.chosen]
+        return {key: torch.cat([found[i] for i in order]) for key, found in parts.items()}
+
+
+def save_directions(
+    directions: Iterable[Direction], folder: str | Path, model_hash: str = "", at_once: int | None = None
+) -> None:
+    """Write the directions and ``directions.json`` (names, parameters, the model's hash).
+
+    ``at_once``: this many are taken from the iterable, written to a file of their own and let go; None: one file.
+    """
     from safetensors.torch import save_file
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    stacked = {key: t.detach().cpu().contiguous() for key, t in stack(directions).items()}
-    save_file(stacked, str(path / "directions.safetensors"))
-    manifest = {"names": [d.name for d in directions], "parameters": list(stacked), "model_hash": model_hash}
+    names: list[str] = []
+    files: list[tuple[str, int]] = []
+    parameters: list[str] = []
+    stream = iter(directions)
+    while group := list(islice(stream, at_once)):
+        stacked = {key: t.detach().cpu().contiguous() for key, t in stack(group).items()}
+        if parameters and list(stacked) != parameters:
+            raise InputError(f"directions {names[0]!r} and {group[0].name!r} are over different weights")
+        parameters = list(stacked)
+        file = f"directions-{len(files):05d}.safetensors" if files else "directions.safetensors"
+        save_file(stacked, str(path / file))
+        files.append((file, len(group)))
+        names += [d.name for d in group]
+    manifest = {"names": names, "parameters": parameters, "files": files, "model_hash": model_hash}
     (path / "directions.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
-def load_directions(folder: str | Path, model_hash: str | None = None) -> list[Direction]:
-    """Read what :func:`save_directions` wrote.
+def open_directions(folder: str | Path, model_hash: str | None = None) -> SavedDirections:
+    """What :func:`save_directions` wrote, to be read one by one or a few at a time.
 
     Raises :class:`ArtifactError` when the files are missing or damaged, or when ``model_hash`` is given and
     is not the hash of the model the directions were made for.
     """
-    from safetensors.torch import load_file
-
     path = Path(folder)
     try:
         manifest = json.loads((path / "directions.json").read_text())
-        stacked = load_file(str(path / "directions.safetensors"))
-        names, keys, made_for = manifest["names"], manifest["parameters"], manifest["model_hash"]
+        names, keys, made_for = tuple(manifest["names"]), tuple(manifest["parameters"]), manifest["model_hash"]
+        stored = manifest.get("files") or [["directions.safetensors", len(names)]]
+        files = tuple((str(file), int(count)) for file, count in stored)
+        missing = [file for file, _ in files if not (path / file).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{missing[0]} is missing")
     except Exception as error:
-        raise ArtifactError(f"{path} holds no readable directions ({error}); make them again") from error
+        raise _unreadable(path, error) from error
     if model_hash is not None and made_for and made_for != model_hash:
         raise ArtifactError(
             f"the directions in {path} belong to a model with hash {made_for[:12]}, not {model_hash[:12]}; "
             "fit them again for this model"
         )
-    return [Direction({key: stacked[key][k] for key in keys}, name) for k, name in enumerate(names)]
+    return SavedDirections(path, files, names, keys, tuple(range(len(names))))
+
+
+def load_directions(folder: str | Path, model_hash: str | None = None) -> list[Direction]:
+    """All of :func:`open_directions` in memory."""
+    saved = open_directions(folder, model_hash)
+    stacked = saved.stacked()
+    return [Direction({key: t[k] for key, t in stacked.items()}, name) for k, name in enumerate(saved.names)]
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path} holds no readable directions ({error}); make them again")
 
 
 def _same_space(directions: Sequence[Direction]) -> None:

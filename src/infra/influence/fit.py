@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -101,32 +101,59 @@ def fit_until_agreement(
     :class:`InputError` for fewer than four examples.
     """
     chosen = _checked(examples, fisher, eigenvalues, 1.0, seed, block_size)
-    order = by_hash(chosen, seed)
+    setting = Setting(model, chosen, tracked, fisher, seed, include_prompt, max_tokens, packed, block_size)
+    told = _part(progress, 0, 2, len(chosen))
+    found = agreeing_sample(setting, eigenvalues, agreement, start, probes, damping, absolute, told)
+    both = replace(setting, examples=found.examples)
+    told = _part(progress, 1, 2, len(found.examples))
+    fitted = _from_sums(both, found.sums, found.eigenvalues, told, model_hash)
+    return fitted.noting(available=len(examples), per_token_check=found.per_token_check, agreement=found.rounds)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """As many examples as it took. ``reached``: whether their halves agree; ``rounds``: (examples, agreement)."""
+
+    examples: list[TokenizedExample]
+    sums: Covariances
+    eigenvalues: Eigenvalues
+    rounds: tuple[tuple[int, float], ...]
+    reached: bool
+    per_token_check: tuple[float, float] | None
+
+
+def agreeing_sample(
+    setting: Setting,
+    eigenvalues: Form = "per_sequence",
+    agreement: float = AGREEMENT,
+    start: int = 64,
+    probes: Probes | None = None,
+    damping: float = 0.1,
+    absolute: bool = False,
+    progress: Progress | None = None,
+) -> Sample:
+    """The rounds of :func:`fit_until_agreement`, over the examples of ``setting``."""
+    order, tokens = by_hash(setting.examples, setting.seed), setting.max_tokens
     if probes is None:
-        probes = training_probes(model, chosen, tracked, seed, max_tokens)
-
-    def setting(part: Sequence[TokenizedExample]) -> Setting:
-        return Setting(model, part, tracked, fisher, seed, include_prompt, max_tokens, packed, block_size)
-
-    form, check = choose_eigenvalues(setting(order), probes) if eigenvalues == "auto" else (eigenvalues, None)
-    halves: list[Covariances | None] = [None, None]
+        probes = training_probes(setting.model, setting.examples, setting.tracked, setting.seed, tokens)
+    form, check = choose_eigenvalues(setting, probes) if eigenvalues == "auto" else (eigenvalues, None)
+    sums: list[Covariances | None] = [None, None]
     rounds: list[tuple[int, float]] = []
     used, size = 0, min(max(4, start + start % 2), len(order))  # even, so that halves grow and never mix
     while True:
         fits = []
         for side in (0, 1):
-            new = setting(order[used:size][side::2])
-            halves[side] = add(halves[side], covariances(new, _part(progress, 2 * side, 5, len(new.examples))))
-            whole = setting(order[:size][side::2])
-            fits.append(_from_sums(whole, _known(halves[side]), form, None, ""))
-        rounds.append((size, rank_agreement(model, probes, fits[0], fits[1], damping, absolute, max_tokens)))
+            new, half = (replace(setting, examples=part[side::2]) for part in (order[used:size], order[:size]))
+            sums[side] = total = add(sums[side], covariances(new))
+            fits.append(_from_sums(half, total, form, None, ""))
+        rounds.append((size, rank_agreement(setting.model, probes, fits[0], fits[1], damping, absolute, tokens)))
+        if progress is not None:
+            progress(size, len(order))
         if rounds[-1][1] >= agreement or size == len(order):
             break
         used, size = size, min(4 * size, len(order))
-    both = setting(order[:size])
-    total = add(halves[0], _known(halves[1]))
-    fitted = _from_sums(both, total, form, _part(progress, 4, 5, size), model_hash)
-    return fitted.noting(available=len(examples), per_token_check=check, agreement=tuple(rounds))
+    both = add(sums[0], total)
+    return Sample(order[:size], both, form, tuple(rounds), rounds[-1][1] >= agreement, check)
 
 
 def choose_eigenvalues(
@@ -159,11 +186,6 @@ def _from_sums(
     n = len(setting.examples)
     factors = {key: Factor(corrected[key] / n, basis.outputs, basis.inputs) for key, basis in bases.items()}
     return Curvature(factors, setting.tracked.blocks, setting.info("ekfac", form, sums, model_hash, warned))
-
-
-def _known(sums: Covariances | None) -> Covariances:
-    assert sums is not None
-    return sums
 
 
 def fit_kfac(
@@ -242,9 +264,14 @@ def _checked(
     return subsample(examples, fraction, seed)
 
 
+def subsample_draw(seed: int, example: TokenizedExample) -> float:
+    """A number in [0, 1) that depends on the seed and the record's id alone: the smallest are taken first."""
+    return float(record_stream(seed, f"subsample:{example.id}").random())
+
+
 def by_hash(examples: Sequence[TokenizedExample], seed: int = 0) -> list[TokenizedExample]:
     """All examples in an order that depends on the seed and their ids alone."""
-    draws = [record_stream(seed, f"subsample:{e.id}").random() for e in examples]
+    draws = [subsample_draw(seed, e) for e in examples]
     return [examples[i] for i in sorted(range(len(examples)), key=lambda i: (draws[i], i))]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +23,16 @@ from infra.influence.batches import (
 )
 from infra.influence.capture import Capture, Use
 from infra.influence.contract import example_scores
-from infra.influence.derivative import Stacked, block_matrices, difference_scores, forward_scores, hook_scores
+from infra.influence.derivative import (
+    TANGENTS_PER_PASS,
+    Stacked,
+    block_matrices,
+    difference_scores,
+    forward_scores,
+    hook_scores,
+)
 from infra.influence.direction import Direction, stack
+from infra.influence.estimate import directions_at_once
 from infra.influence.functional import Backbone, accumulator, engine_mode
 from infra.influence.support import check_forward_mode
 from infra.influence.visit import device_of, visit
@@ -33,8 +41,8 @@ from infra.records.tokenized import TokenizedExample
 
 Route = Literal["auto", "forward", "hooks", "difference"]
 Decomposition = Literal["loss", "position"]
-TANGENTS_PER_PASS = 8
-"""Directions carried by one forward-mode pass. They share the tokens of a batch, since each has its own activations."""
+PLANNED_AS = {"hooks": "position"}
+"""Names of routes that are called otherwise in :mod:`.estimate`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ def token_influence(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     packed: bool = False,
     progress: Progress | None = None,
+    at_once: int | None = None,
 ) -> Iterator[TokenScores]:
     """Influence of every token of every example along each direction, float32 (float64 for a float64 model).
 
@@ -68,14 +77,37 @@ def token_influence(
     position t summed over all later losses. Both sum to :func:`example_influence`. Examples come in batches
     of like length, longest first: use ``indices``. ``route`` ``auto`` is ``forward`` for ``loss`` and
     ``hooks`` for ``position``; ``difference`` needs float32. ``packed`` puts several examples into one row.
+    ``at_once`` directions are in memory together (default: as many as the free memory holds, planned before the first
+    batch); more of them take further visits to the data, whose scores wait on the host and are joined.
 
     Raises :class:`InputError` for a route that cannot give the decomposition, :class:`ModelError` naming a
     record with NaN or infinite scores, :class:`ResourceError` when one example does not fit in memory.
     """
     chosen = _route(route, decomposition)
-    if not directions:
-        raise InputError("no directions were given; make at least one with ekfac_direction or gradient")
-    tracked = tracked_by_names(model, directions[0].tensors)
+    groups, tracked = _plan(chosen, model, examples, directions, max_tokens, at_once)
+    waiting: dict[int, list[NDArray[Any]]] = {}
+    for number, group in enumerate(groups):
+        told = _part_of(progress, number, len(groups))
+        visit_of = (model, examples, directions[group], tracked, chosen, decomposition, max_tokens, packed, told)
+        for found in _visit_for_tokens(*visit_of):
+            for index, scores in zip(found.indices, found.scores):
+                waiting.setdefault(index, []).append(scores)
+            if number == len(groups) - 1:
+                yield replace(found, scores=[_joined(waiting.pop(index)) for index in found.indices])
+
+
+def _visit_for_tokens(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: Sequence[Direction],
+    tracked: TrackedWeights,
+    chosen: str,
+    decomposition: Decomposition,
+    max_tokens: int,
+    packed: bool,
+    progress: Progress | None,
+) -> Iterator[TokenScores]:
+    """One visit to the data with directions that are in memory together."""
     device, dtype = device_of(model), next(model.parameters()).dtype
     stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
     backbone = Backbone(model)
@@ -120,6 +152,7 @@ def example_influence(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     packed: bool = False,
     progress: Progress | None = None,
+    at_once: int | None = None,
 ) -> NDArray[Any]:
     """Influence of every example along each direction, ``[N, K]`` in order, float32 (float64 for a float64
     model).
@@ -127,22 +160,56 @@ def example_influence(
     I(z) = < grad log p(response | prompt), v_k >, summed over response tokens: exactly the sum of its tokens.
     One forward and backward pass per batch however many directions there are: each example's weight gradient
     is formed from inputs and output gradients and contracted with all directions. Training weights do not
-    enter.
+    enter. ``at_once`` directions are in memory together (default: as many as the free memory holds, planned before the
+    first batch); more of them take further visits to the data.
     """
+    groups, tracked = _plan("examples", model, examples, directions, max_tokens, at_once)
+    device, wide = device_of(model), accumulator(next(model.parameters()).dtype)
+    total = torch.zeros(len(examples), len(directions), dtype=wide, device=device)
+    for number, group in enumerate(groups):
+        stacked = {name: t.to(device) for name, t in stack(directions[group]).items()}
+        matrices = block_matrices(tracked.blocks, stacked, wide)
+        stacked.clear()
+        columns = total[:, group]
+
+        def consume(
+            batch: Batch, block: Block, uses: list[Use], into: Tensor = columns, by: Stacked = matrices
+        ) -> None:
+            into[batch.indices] += example_scores(block, uses, by[block.key], batch).to(into.dtype)
+
+        told = _part_of(progress, number, len(groups))
+        for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=told):
+            pass
+    return total.cpu().numpy()
+
+
+def _plan(
+    job: str,
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    directions: Sequence[Direction],
+    max_tokens: int,
+    at_once: int | None,
+) -> tuple[list[slice], TrackedWeights]:
+    """Which directions are in memory together, decided before the work, and the weights that they are over."""
     if not directions:
         raise InputError("no directions were given; make at least one with ekfac_direction or gradient")
+    if at_once is not None and at_once < 1:
+        raise InputError(f"at_once is {at_once}; at least one direction must be in memory")
     tracked = tracked_by_names(model, directions[0].tensors)
-    device, dtype = device_of(model), next(model.parameters()).dtype
-    wide = accumulator(dtype)
-    matrices = block_matrices(tracked.blocks, {n: t.to(device) for n, t in stack(directions).items()}, wide)
-    total = torch.zeros(len(examples), len(directions), dtype=wide, device=device)
+    count = len(directions)
+    size = at_once or directions_at_once(PLANNED_AS.get(job, job), model, examples, tracked, count, max_tokens)
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)], tracked
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        total[batch.indices] += example_scores(block, uses, matrices[block.key], batch).to(total.dtype)
 
-    for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=progress):
-        pass
-    return total.cpu().numpy()
+def _part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, n: progress(part * n + done, parts * n)
+
+
+def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def split_scores(values: Tensor, batch: Batch, decomposition: str) -> TokenScores:

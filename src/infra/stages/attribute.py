@@ -16,12 +16,13 @@ from infra.distributed.attribution import FitSettings, each_shard, example_score
 from infra.distributed.attribution import directions as directions_of
 from infra.distributed.shards import Shards
 from infra.distributed.world import world
-from infra.influence import Direction, identity, load_directions, save_directions
-from infra.influence.functional import record_stream
+from infra.influence import Direction, identity, open_directions, save_directions
+from infra.influence.fit import subsample_draw
 from infra.models import load_model, tracked_weights
 from infra.progress import progress
 from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample
+from infra.stages.fitting import announce, decide
 from infra.stages.runner import Context
 from infra.stages.spread import crew_of, encoded, model_of, shards_of, stored_records, work_folder
 from infra.stages.targets import fold_names, folds_table, query_examples, target_weights
@@ -36,23 +37,30 @@ def run_curvature(context: Context, recipe: Recipe, model_path: str) -> None:
             model, _ = load_model(model_path, dtype=recipe.model.dtype)
             identity(tracked_weights(model, c.tracked)).save(context.out)
         return
-    settings = FitSettings(c.method, c.fisher, recipe.seed)
+    model, crew = model_of(recipe, model_path), crew_of(recipe)
+
+    def train() -> Iterable[TokenizedExample]:
+        return encoded(stored_records(context.dep("records") / "train.parquet"), model_path, recipe)
+
     with work_folder(context) as work:
-        train = encoded(stored_records(context.dep("records") / "train.parquet"), model_path, recipe)
-        data = shards_of(subsampled(train, c.fraction, recipe.seed), work / "train.parquet", recipe)
+        decided = decide(recipe, train(), model, work, crew.runtime)
+        settings = FitSettings(
+            c.method, c.fisher, recipe.seed, decided.eigenvalues, c.include_prompt, block_size=c.block_size
+        )
+        data = shards_of(subsampled(train(), decided.below, recipe.seed), work / "train.parquet", recipe)
+        announce(context.label, "fit", model, data, work, crew.runtime, block_size=c.block_size)
         visits = 1 if c.method == "diagonal" else 2
         with progress(visits * sum(data.tokens), context.label, "token") as bar:
-            found = fit(
-                work, data, model_of(recipe, model_path), settings, crew_of(recipe), bar.advance, c.sum_shards
-            )
+            found = fit(work, data, model, settings, crew, bar.advance, c.sum_shards)
         if found is not None:
-            found.save(context.out)
+            noted = {"agreement": decided.agreement, "per_token_check": decided.per_token_check}
+            found.noting(available=sum(1 for _ in train()), **noted).save(context.out)
 
 
 def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int) -> Iterator[TokenizedExample]:
     """About that share of the examples, each chosen by hash of seed and id; at least the first."""
     for i, example in enumerate(examples):
-        if fraction >= 1.0 or i == 0 or record_stream(seed, f"subsample:{example.id}").random() < fraction:
+        if fraction >= 1.0 or i == 0 or subsample_draw(seed, example) < fraction:
             yield example
 
 
@@ -65,6 +73,7 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
     model = model_of(recipe, model_path)
     with work_folder(context) as work:
         queries = shards_of(examples, work / "queries.parquet", recipe)
+        announce(context.label, "gradients", model, queries, work, crew_of(recipe).runtime, len(folds))
         with progress(sum(queries.tokens), context.label, "token") as bar:
             found = directions_of(
                 work,
@@ -78,6 +87,7 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
                 crew_of(recipe),
                 bar.advance,
                 recipe.curvature.sum_shards,
+                recipe.curvature.damping_scale == "absolute",
             )
     if found is None:
         return
@@ -92,11 +102,11 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
     )
 
 
-def load_folds(context: Context) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], list[Direction]]:
-    """Folds, targets as weights over folds, and the folds' directions."""
+def load_folds(context: Context) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], Sequence[Direction]]:
+    """Folds, targets as weights over folds, and the folds' directions, read when they are needed."""
     here = context.dep("directions")
     weights = {k: np.array(v) for k, v in read_json(here / "targets.json").items()}
-    return pd.read_parquet(here / "folds.parquet"), weights, load_directions(here)
+    return pd.read_parquet(here / "folds.parquet"), weights, open_directions(here)
 
 
 def sets_of(context: Context) -> tuple[str, ...]:
@@ -152,7 +162,10 @@ def run_scores(context: Context, recipe: Recipe, model_path: str) -> None:
         for which in sets_of(context):
             stored = context.dep("records") / f"{which}.parquet"
             data = shards_of(encoded(stored_records(stored), model_path, recipe), work / f"{which}.parquet", recipe)
-            with progress(2 * sum(data.tokens), f"{context.label} {which}", "token") as bar:
+            label, runtime = f"{context.label} {which}", crew.runtime
+            announce(label, "examples", model, data, work / which, runtime, len(open_directions(here)))
+            announce(label, "forward", model, data, work / which, runtime, len(targets))
+            with progress(2 * sum(data.tokens), label, "token") as bar:
                 examples = example_scores(work / f"{which}-examples", data, model, here, crew, bar.advance)
                 tokens = token_scores(
                     work / f"{which}-tokens",
