@@ -275,7 +275,48 @@ def tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
             ("plan", "subgoal", "computation", "verification", "backtracking", "exploration"),
         ),
         "token_classes": _effects(rng, "token_class", ("connective", "number", "operator", "latex", "prose")),
+        **_further(rng),
     }
+
+
+def _further(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """Agreement of targets, permutation tests, both definitions of a step, strongest steps and tokens."""
+    shuffled = [
+        dict(
+            table="effects", target=t, attribute="difficulty", domain="math", statistic=float(rng.uniform(1, 4)),
+            value="5", p=float(rng.uniform()), n=400, n_permutations=1000,
+        )
+        for t in ("(table)", *TARGETS)
+    ]  # fmt: skip
+    definitions = [
+        dict(
+            target=t, domain="all", n_steps=540, n_examples=60, rho=0.8, low=0.7, high=0.9, rho_within=0.7,
+            rho_per_token=0.6, same_sign=0.85,
+        )
+        for t in TARGETS[:2]
+    ]  # fmt: skip
+    strongest = [
+        dict(target=t, side=side, rank=r, id=f"r{r:05x}c0ffee", influence=0.3 / r, domain="math")
+        for t in TARGETS[:2]
+        for side in ("top", "bottom")
+        for r in range(1, 9)
+    ]
+    steps = pd.DataFrame(strongest).assign(step=3, behaviours="computation, fact", preview="so 4 + 4 = 8.")
+    tokens = pd.DataFrame(strongest).assign(position=17, token=" 8", preview="so 4 + 4 =⟦ 8⟧.↵Then")
+    return {
+        "agreement": pd.DataFrame([dict(a="math", b="code", rho=0.4, low=0.35, high=0.45, n=3000)]),
+        "permutation": pd.DataFrame(shuffled),
+        "step_definitions": pd.DataFrame(definitions),
+        "top_steps": steps,
+        "top_tokens": tokens,
+    }
+
+
+def scores(n: int = 400) -> pd.DataFrame:
+    """Example scores of two targets that partly agree, for the scatter."""
+    rng = np.random.default_rng(5)
+    math, domain = rng.standard_t(4, n), np.where(np.arange(n) % 2, "math", "code")
+    return pd.DataFrame({"domain": domain, "score_math": math, "score_code": 0.5 * math + rng.normal(size=n)})
 
 
 def report(n_examples: int = 20, seed: int = 0, quick: bool = False, hostile: bool = True) -> ReportData:
@@ -305,4 +346,5 @@ def report(n_examples: int = 20, seed: int = 0, quick: bool = False, hostile: bo
         tables(rng),
         {},
         views,
+        scores(),
     )

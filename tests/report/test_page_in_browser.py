@@ -25,10 +25,12 @@ def strengths(page) -> list[float]:
 
 @pytest.fixture
 def opened(watch, page_file):
-    def open_at(width=1280, scheme="light", axe=False):
+    def open_at(width=1280, scheme="light", axe=False, unfold=True):
         watched = watch(width, scheme, axe)
         watched.page.goto(page_file.as_uri())
         watched.page.wait_for_selector(TOKENS + " .tok")
+        if unfold:
+            watched.page.eval_on_selector_all("details.fold", "els => els.forEach(e => e.open = true)")
         return watched
 
     return open_at
@@ -154,6 +156,24 @@ def test_steps_can_be_hidden_and_carry_their_behaviours_and_sums(opened):
     assert float(gutter[1]) == pytest.approx(float(view.scores["loss"][0, start:end].sum()), rel=5e-2)
     page.uncheck("#browser input[type=checkbox]")
     assert page.locator(f"{TOKENS} .gutter").first.is_hidden()
+
+
+def test_tables_lie_folded_under_their_figures(opened):
+    page = opened(unfold=False).page
+    fold = page.locator("#effects details.fold")
+    assert fold.locator("table").is_hidden() and "rows, CSV" in fold.locator("summary").inner_text()
+    fold.locator("summary").click()
+    assert fold.locator("table").is_visible()
+    assert page.locator("#hypotheses table").is_visible()  # no figure says it: the table is open
+
+
+def test_targets_are_set_against_each_other(opened):
+    page = opened().page
+    panel = page.locator("#agreement .panel")
+    assert "ρ = 0.40" in panel.locator("h3").inner_text() and "n = 3 000" in panel.locator("h3").inner_text()
+    marks = panel.locator("svg path.cloud").evaluate_all("es => es.map(e => e.getAttribute('d').split('M').length - 1)")
+    assert marks == [200, 200]
+    assert page.locator("#agreement figcaption").inner_text().startswith("A mark per training example")
 
 
 def test_search_sort_and_open_examples(opened):

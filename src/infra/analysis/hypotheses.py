@@ -183,7 +183,8 @@ def _associational(claim: Hypothesis, table: pd.DataFrame | None, target: str) -
         why = f"; {row['note']}"
     elif row["q"] <= LEVEL and not row["low"] <= 0 <= row["high"]:
         answer = "influence suggests " + ("yes" if np.sign(row["effect"]) == claim.sign else "no")
-    evidence = f"effect on target {target}: {others}; q {row['q']:.2g}{why}"
+    test = f"; q {row['q']:.2g}" if np.isfinite(row["q"]) else ""
+    evidence = f"effect on target {target}: {others}{test}{why}"
     return {
         **_head(claim, answer, evidence, row["effect"], row["low"], row["high"], int(row["n"])),
         "p_adjusted": row["q"], "mde": row["mde"], "label": "associational",

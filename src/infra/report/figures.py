@@ -27,7 +27,12 @@ from infra.report.wording import (
 WIDTH = 360.0
 ROW = 24.0
 MOST_POINTS = 3000
-SHAPES = ("filled round", "grey square", "dark round", "light square")
+SHAPES = ("blue round", "grey square", "dark round", "light square")
+UNITS = {
+    "behaviours": "influence per step",
+    "token_classes": "influence per response",
+    "parts": "influence per response",
+}
 FORM_TITLES = {"raw": "Raw", "per_token": "Per token", "length_matched": "Length-matched"}
 
 
@@ -175,13 +180,14 @@ def effect_figures(data: ReportData, name: str, attribute: str | None = None) ->
     for form in FORMS:
         panels = []
         for (target, domain), rows in found[found["form"] == form].groupby(["target", "domain"], sort=False):
-            unit = "influence per token" if form == "per_token" else "influence per example"
+            unit = "influence per token" if form == "per_token" else UNITS.get(name, "influence per example")
             lines = [_effect_row(r) for _, r in rows.iterrows()]
+            longest = max(len(line.label) for line in lines)
             svg = forest(
                 lines,
                 f"effect, {unit}",
                 f"{name}: effect on {target} of {domain} data, {FORM_TITLES[form]}",
-                104,
+                104 if longest <= 15 else 158,
             )
             panels.append((f"target {target} ← {domain} data", svg))
         if panels:
@@ -208,7 +214,7 @@ def _effect_row(row: pd.Series) -> ForestRow:
         f"{row['value']}: {signed(row['effect'])} [{number(row['low'])}, {number(row['high'])}], "
         f"n = {int(row['n']) if is_number(row['n']) else '–'}{q}"
     )
-    label = f"level {row['value']}" if row["attribute"] == "difficulty" else str(row["value"])
+    label = f"level {row['value']}" if row["attribute"] == "difficulty" else str(row["value"]).replace("_", " ")
     return ForestRow(label, row["effect"], row["low"], row["high"], tone, title)
 
 

@@ -25,6 +25,7 @@ from infra.report.encode import displayable, encode_example, plain
 from infra.report.honesty import caveats
 from infra.report.runinfo import LISTS, listed_tables, run_facts
 from infra.report.tablespec import table_spec, title
+from infra.report.wording import count
 
 MAX_BYTES = 40_000_000
 _EXACT_VALUES = 1_500_000
@@ -140,7 +141,7 @@ def _render(data: ReportData, page_json: Mapping[str, Any], blobs: Sequence[str]
             "title": s.title,
             "intro": s.intro,
             "figures": s.figures,
-            "tables": s.tables,
+            "tables": [(name, title(name), count(len(data.tables[name]))) for name in s.tables],
             "forms": s.forms,
             "images": images[s.id],
         }

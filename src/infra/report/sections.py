@@ -53,6 +53,24 @@ def _all(data: ReportData) -> Iterator[Section]:
     )
     yield _section(
         data,
+        "arms",
+        "Changing the data and training again",
+        "The only causal evidence: models trained on changed data, "
+        "against models trained on equally changed data that differ in nothing but difficulty.",
+        [fig.contrast_figure(data)],
+        ["contrasts"],
+    )
+    yield _section(
+        data,
+        "strategies",
+        "Using influence to make better data",
+        "Training sets selected, pruned, weighted or cut by influence, each against a control that does as much at "
+        "random. Exploratory comparisons; p is corrected over this table.",
+        [fig.contrast_figure(data, "strategies")],
+        ["strategies"],
+    )
+    yield _section(
+        data,
         "slope",
         "Where it gets hard",
         "Accuracy over the difficulty fixed before any training.",
@@ -101,33 +119,6 @@ def _all(data: ReportData) -> Iterator[Section]:
     )
     yield _section(
         data,
-        "permutation",
-        "Could chance look like this",
-        "Labels shuffled within their domain (and length decile), or among the steps of one example: how often the "
-        "largest difference would be as large. The rows of target ‘(table)’ speak for a whole table at once.",
-        [],
-        ["permutation"],
-    )
-    yield _section(
-        data,
-        "arms",
-        "Changing the data and training again",
-        "The only causal evidence: models trained on changed data, "
-        "against models trained on equally changed data that differ in nothing but difficulty.",
-        [fig.contrast_figure(data)],
-        ["contrasts"],
-    )
-    yield _section(
-        data,
-        "strategies",
-        "Using influence to make better data",
-        "Training sets selected, pruned, weighted or cut by influence, each against a control that does as much at "
-        "random. Exploratory comparisons; p is corrected over this table.",
-        [fig.contrast_figure(data, "strategies")],
-        ["strategies"],
-    )
-    yield _section(
-        data,
         "predicted",
         "Predicted and measured",
         "The sum of the influence of what goes in, minus that of what goes out, beside what retraining did to f.",
@@ -142,14 +133,6 @@ def _all(data: ReportData) -> Iterator[Section]:
         "control; from influence alone the words are ‘influence suggests’.",
         [],
         ["hypotheses"],
-    )
-    yield _section(
-        data,
-        "targets",
-        "What was counted as correct",
-        "f is the mean log-likelihood of these responses.",
-        [],
-        ["targets"],
     )
     yield _section(
         data,
@@ -185,6 +168,23 @@ def _all(data: ReportData) -> Iterator[Section]:
         "Influence summed over the tokens of a part of the response.",
         fig.effect_figures(data, "parts"),
         ["parts"],
+    )
+    yield _section(
+        data,
+        "permutation",
+        "Could chance look like this",
+        "Labels shuffled within their domain (and length decile), or among the steps of one example: how often the "
+        "largest difference would be as large. The rows of target ‘(table)’ speak for a whole table at once.",
+        [],
+        ["permutation"],
+    )
+    yield _section(
+        data,
+        "targets",
+        "What was counted as correct",
+        "f is the mean log-likelihood of these responses.",
+        [],
+        ["targets"],
     )
     images = tuple(data.figures.items())
     if images:

@@ -52,7 +52,8 @@ def run_effects(context: Context, recipe: Recipe) -> None:
         spans: dict[str, Any] = {"examples": table, "attribute": attribute}
         found[name] = span_effects(rows, values, span_folds, length=length, **spans, **options)
         tests.append(span_permutation_test(rows, values, span_folds, **spans, **shuffles).assign(table=name))
-    found["permutation"] = pd.concat(tests, ignore_index=True)
+    shuffled = pd.concat(tests, ignore_index=True)
+    found["permutation"] = shuffled.sort_values("target", key=lambda t: t != "(table)", kind="stable")
     train = table[table.set == "train"]
     if len(whole) > 1 and len(train) >= 3:
         found["agreement"] = target_agreement(

@@ -237,7 +237,7 @@ def write_results(
             "counts": {name: c["n"] for name, c in counts.items() if c["n"]},
             "levels": {name: c["by_level"] for name, c in counts.items() if c["n"]},
             "dropped": {k: len(v) for k, v in read_json(context.dep("records") / "dropped.json").items()},
-            "model": {"base": recipe.model.base, "hash": made_for, "parameters": coverage.get("parameters")},
+            "model": {"name": recipe.model.base, "hash": made_for, "parameters": coverage.get("parameters")},
             "versions": versions(),
             "coverage": {name: coverage[name] for name in ("tracked", "share")},
             "token_sums": read_json(context.dep("scores") / "check.json"),

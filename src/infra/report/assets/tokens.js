@@ -121,9 +121,10 @@ class TokenMap {
       cell.style.setProperty("--s", Math.abs(i) / 20);
       ramp.append(cell);
     }
+    const only = this.view.decompositions.length === 1 && this.state.decomposition === "position" ? " (position scores)" : "";
     const ticks = RAMP.filter((_, i) => i % 2 === 0).map((x) => el("span", {}, signed(Math.sign(x) * x * x * r, 2)));
     this.legend.replaceChildren(ramp, el("div", { class: "ticks" }, ticks),
-      el("div", {}, `Influence on ${this.state.target}: orange hurts, blue helps; square-root scale. ${clipped}`));
+      el("div", {}, `Influence on ${this.state.target}${only}: orange hurts, blue helps; square-root scale. ${clipped}`));
   }
 
   /** Puts the next CHUNK tokens on the page; a long step is continued in a further row. */
