@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -187,8 +187,20 @@ class CurvatureSettings(_Settings):
     method: Literal["ekfac", "kfac", "diagonal", "identity"] = "ekfac"
     tracked: str = Field("mlp", description="mlp, attention, all, or a regular expression over parameter names")
     fisher: Literal["true", "empirical"] = "true"
+    eigenvalues: Literal["auto", "per_sequence", "per_token"] = Field(
+        "auto", description="'auto': the cheaper per_token where a check on 64 sequences of this model allows it"
+    )
+    include_prompt: bool = Field(True, description="count prompt positions through which a response loss flows")
+    block_size: int | None = Field(
+        None, ge=16, description="sides of weights wider than this have their eigenvectors in diagonal blocks"
+    )
     damping: float = Field(0.1, gt=0, description="times the mean corrected eigenvalue")
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the training data the factors see")
+    damping_scale: Literal["relative", "absolute"] = Field("relative", description="'absolute': damping as it is")
+    fraction: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+        "auto",
+        description="share of the training data the factors see; 'auto': until the scores of split halves agree to "
+        "0.999, everything where that would not pay",
+    )
     sum_shards: int = Field(8, ge=1, description="shards whose sums are kept apart: most processes of use in a fit")
 
 
@@ -207,13 +219,14 @@ class ScoreSettings(_Settings):
 
 
 class ScaleSettings(_Settings):
-    """Who does the work of fitting and scoring. No result depends on it beyond rounding."""
+    """Who does the work of fitting and scoring, and who is told. No result depends on it beyond rounding."""
 
     launcher: Literal["processes", "slurm", "submitit-local", "ray"] = Field(
         "processes", description="this command's processes (torchrun's, or one), Slurm jobs by submitit, or Ray"
     )
     workers: int = Field(1, ge=1, description="Slurm jobs, or Ray's CPUs")
     options: dict[str, Any] = Field(default={}, description="for submitit's update_parameters or ray.remote")
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="where SFT's metrics go as well")
     fsdp: bool = Field(False, description="under torchrun: layers sharded over the processes (a model too large)")
 
 

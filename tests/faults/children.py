@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-UNHASHED = ("runtime.jsonl", "summary.json", ".lock")  # times and host facts
+UNHASHED = ("runtime.jsonl", "metrics.jsonl", "summary.json", ".lock")  # times and host facts
 
 
 @dataclass(frozen=True)

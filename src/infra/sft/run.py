@@ -42,6 +42,15 @@ class SFTResult:
     normaliser: float
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told while a run trains."""
+
+    progress: Callable[[int], object] | None = None
+    metrics: Callable[[dict[str, float]], object] | None = None
+    report_to: tuple[str, ...] = ()
+
+
 def fine_tune(
     model_path: str | Path,
     examples: Sequence[TokenizedExample],
@@ -50,6 +59,8 @@ def fine_tune(
     *,
     seed: int,
     progress: Callable[[int], object] | None = None,
+    metrics: Callable[[dict[str, float]], object] | None = None,
+    report_to: Sequence[str] = (),
 ) -> SFTResult:
     """Train the model at ``model_path`` on the examples and save it, with its tokenizer, by
     ``save_pretrained``.
@@ -58,7 +69,9 @@ def fine_tune(
     losses, the key of the inputs; written last) and, with ``record_every``, ``recorded/step-*.safetensors``.
     Example weights and token weights multiply the loss; weight 0 is removal under the fixed normaliser.
     Called again after a kill with the same arguments, it goes on from the last checkpoint (``save_steps``)
-    and ends with the same bytes; called after the end, it returns at once.
+    and ends with the same bytes; called after the end, it returns at once. ``metrics`` is told step, loss, learning
+    rate, gradient norm and tokens per second after every step; ``report_to`` names transformers' own integrations
+    (tensorboard, wandb), which get them too. Neither changes a byte of ``out_dir``.
 
     Raises :class:`InputError` for unusable examples (empty, too long for the model, all weights 0),
     :class:`ArtifactError` when ``out_dir`` holds another run, :class:`ModelError` when the loss is not
@@ -77,7 +90,8 @@ def fine_tune(
         data = StepDataset(examples, steps, config, _pad_id(tokenizer))
         tokens = int(sum(len(examples[i]) for step in steps for i in step if data.live[i]))
         if done is None:
-            losses = _train(model, tokenizer, data, out, key, config, seed, normaliser, progress)
+            watch = Watch(progress, metrics, tuple(report_to))
+            losses = _train(model, tokenizer, data, out, key, config, seed, normaliser, watch)
             _finish(out, key, config, seed, normaliser, losses, tokens, order)
         else:
             losses = [float(x) for x in done["losses"]]
@@ -155,7 +169,7 @@ def _train(
     config: SFTConfig,
     seed: int,
     normaliser: float,
-    progress: Callable[[int], object] | None,
+    watch: Watch,
 ) -> list[float]:
     """Run or resume the training and save the model; returns the losses of all steps."""
     from transformers import set_seed
@@ -177,7 +191,7 @@ def _train(
         )
         if config.lora_rank is not None:
             model.enable_input_require_grads()
-    recorder = Recorder(out / "recorded", config.record_every, progress)
+    recorder = Recorder(out / "recorded", config.record_every, watch.progress)
     try:
         work.mkdir(parents=True, exist_ok=True)
         (work / "key.json").write_text(json.dumps({"key": key}), encoding="utf-8")
@@ -185,14 +199,15 @@ def _train(
             config=config,
             normaliser=normaliser,
             model=model,
-            args=_arguments(work, config, seed, len(data)),
+            args=_arguments(work, config, seed, len(data), watch.report_to),
+            metrics=watch.metrics,
             train_dataset=data,
             callbacks=[recorder],
         )
         recorder.trainer = trainer
         checkpoint, trainer.losses = last_checkpoint(work)
-        if progress is not None and trainer.losses:
-            progress(len(trainer.losses))
+        if watch.progress is not None and trainer.losses:
+            watch.progress(len(trainer.losses))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         losses = trainer.losses
         _save(trainer, tokenizer, out, config)
@@ -215,7 +230,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _arguments(work: Path, config: SFTConfig, seed: int, n_steps: int) -> Any:
+def _arguments(work: Path, config: SFTConfig, seed: int, n_steps: int, report_to: Sequence[str] = ()) -> Any:
     from transformers import TrainingArguments
 
     on_cpu = config.device == "cpu" or (config.device is None and not torch.cuda.is_available())
@@ -231,12 +246,13 @@ def _arguments(work: Path, config: SFTConfig, seed: int, n_steps: int) -> Any:
         adam_epsilon=config.eps,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
-        logging_strategy="no",
+        logging_strategy="steps",
+        logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
         save_total_limit=1,
-        report_to=[],
+        report_to=list(report_to),
         disable_tqdm=True,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,

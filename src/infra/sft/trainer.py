@@ -8,6 +8,7 @@ subset's loss is a part of the whole's.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,18 @@ from infra.sft.plan import learning_rate_factor
 class SummedLossTrainer(Trainer):
     """Trainer over :class:`~infra.sft.batches.StepDataset`. ``losses`` collects each step's loss."""
 
-    def __init__(self, *, config: SFTConfig, normaliser: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        config: SFTConfig,
+        normaliser: float,
+        metrics: Callable[[dict[str, float]], object] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.config, self.normaliser = config, normaliser
+        self.config, self.normaliser, self.metrics = config, normaliser, metrics
+        self._last = time.monotonic()
+        self._tokens = 0
         self.losses: list[float] = []
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -56,6 +66,7 @@ class SummedLossTrainer(Trainer):
         """All forward and backward passes of one optimiser step; returns its loss."""
         model.train()
         world = self.args.world_size
+        self._tokens += sum(b.n_tokens for b in inputs["microbatches"])
         mine = share(inputs["microbatches"], self.args.process_index, world)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         for i, microbatch in enumerate(mine):
@@ -83,8 +94,22 @@ class SummedLossTrainer(Trainer):
         """Not counted."""
         return 0
 
-    def log(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing is printed or reported; the caller has the losses."""
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The step's numbers go to ``metrics`` and to the integrations of ``report_to``; nothing is printed or kept."""
+        if "loss" not in logs or not self.losses:
+            return
+        now = time.monotonic()
+        told = {
+            "step": self.state.global_step,
+            "loss": self.losses[-1],
+            **{name: float(logs[name]) for name in ("learning_rate", "grad_norm") if name in logs},
+            "tokens_per_second": self._tokens / max(now - self._last, 1e-9),
+        }
+        self._last, self._tokens = now, 0
+        if self.metrics is not None and self.state.is_world_process_zero:
+            self.metrics(told)
+        if self.args.report_to:
+            self.control = self.callback_handler.on_log(self.args, self.state, self.control, told)
 
 
 class Recorder(TrainerCallback, ExportableState):

@@ -21,8 +21,11 @@ import psutil
 
 from infra.distributed.world import barrier, share
 from infra.errors import ArtifactError, ResourceError
-from infra.progress import hide_bars, progress, say
+from infra.progress import hide_bars, log_to, progress, say
 from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
+
+METRICS = "metrics.jsonl"
+"""Progress and training metrics as they come, in the run folder and outside every hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     Raises ArtifactError naming a file that was changed while the stage read it.
     """
     start = time.perf_counter()
+    log_to(run.root / METRICS)
     with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         if stage.parallel:
             share((stage.name, str(part), label))

@@ -16,7 +16,7 @@ from infra.errors import InputError
 from infra.evals import evaluate
 from infra.generate import InProcess, OpenAIServer, Sampling
 from infra.models import load_model, load_tokenizer, model_folder, model_hash
-from infra.progress import progress
+from infra.progress import log_line, progress
 from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample, tokenize
 from infra.sft import SFTConfig, fine_tune
@@ -87,7 +87,16 @@ def run_sft(context: Context, recipe: Recipe, seed: int, data: Path) -> None:
     config = sft_config(recipe, original)
     steps = int(np.ceil(len(examples) / config.batch_size) * config.epochs)
     with progress(steps, context.label, "step") as bar:
-        result = fine_tune(base, examples, context.out / "model", config, seed=seed, progress=bar.advance)
+        result = fine_tune(
+            base,
+            examples,
+            context.out / "model",
+            config,
+            seed=seed,
+            progress=bar.advance,
+            metrics=lambda told: log_line({"label": context.label, **told}),
+            report_to=recipe.scale.report_to,
+        )
     if not world().first:
         return
     write_json(
