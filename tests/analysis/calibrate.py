@@ -1,11 +1,18 @@
-"""Numbers and figure of docs/analysis.md: ``python -m tests.analysis.calibrate docs/figures`` (about two
-minutes)."""
+"""Numbers and figure of docs/analysis.md: ``python -m tests.analysis.calibrate docs/figures`` (about two minutes).
+
+``python -m tests.analysis.calibrate run RUN [SHUFFLES]``: the same on the scores of a run, with its own folds, targets
+and attributes.
+"""
 
 import sys
 from pathlib import Path
 
-from infra.analysis import null_control, power_curve
+import numpy as np
+import pandas as pd
+
+from infra.analysis import effects, null_control, power_curve, with_bands
 from infra.analysis.figures import power_by_size, to_svg
+from infra.store import read_json
 from tests.analysis.made import made
 
 ATTRIBUTES = ("difficulty", "style", "has_verification")
@@ -34,5 +41,34 @@ def main(folder: Path) -> None:
     (folder / "analysis-power.svg").write_text(to_svg(power_by_size(curves)), encoding="utf-8")
 
 
+def of_run(run: Path, n_shuffles: int = 200) -> None:
+    """Null control and power on the real scores of a run's training examples."""
+    examples = with_bands(pd.read_parquet(run / "scores" / "examples.parquet"))
+    scores, folds = np.load(run / "scores" / "folds.npy"), pd.read_parquet(run / "directions" / "folds.parquet")
+    weights = read_json(run / "directions" / "targets.json")
+    targets = {t: {f: x for f, x in zip(folds.fold, w) if x > 0} for t, w in weights.items()}
+    attributes = [a for a in ("difficulty", "difficulty_band", "style") if a in examples]
+    found = effects(examples, scores, folds, targets, attributes, n_boot=200)
+    n = int((examples["set"] == "train").sum())
+    print(f"{n} examples, {len(folds)} folds, {len(targets)} targets, {len(found)} rows", flush=True)
+    decided = int((found.status == "ok").sum())
+    print(f"labels as they are: {int((found.q <= 0.05).sum())} of {decided} decided rows found")
+    null = null_control(examples, scores, folds, targets, attributes, n_shuffles=n_shuffles)
+    print(
+        f"null: {null.n_discoveries} of {null.n_shuffles} tables ({null.share:.1%}); passes: {null.passes}", flush=True
+    )
+    whole = {t: w for t, w in targets.items() if ":" not in t}
+    for domain in sorted(set(examples["domain"])):
+        curve = power_curve(
+            examples, scores, folds, whole, attribute="difficulty", value="5", domain=domain,
+            sizes=(0.25, 0.5, 1.0, 2.0), n_shuffles=50,
+        )  # fmt: skip
+        found_at = ", ".join(f"{s} -> {p:.0%}" for s, p in zip(curve["size"], curve.power))
+        print(f"planted in {domain}, level 5: {found_at}", flush=True)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["run"]:
+        of_run(Path(sys.argv[2]), *map(int, sys.argv[3:]))
+        raise SystemExit
     main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
