@@ -56,7 +56,8 @@ def test_the_whole_chain_gives_the_same_directions_and_scores():
         refined = cg_direction(model, items, raw, tracked, curvature, steps=5).direction
         both = [ekfac_direction(curvature, raw), refined]
         matrix = pairwise_influence(model, items, items[:3], tracked, curvature, energy=1.0, rescore=2).scores
-        results.append((example_influence(model, items, both), matrix, self_influence(model, items, tracked, curvature)))
+        own = self_influence(model, items, tracked, curvature)
+        results.append((example_influence(model, items, both), matrix, own))
     for found, expected in zip(results[1], results[0]):
         assert toys.error(found, expected) < 1e-8
 

@@ -67,6 +67,14 @@ def test_low_rank_loses_no_more_than_it_says_and_rescoring_is_exact(world, one_b
         assert gap / direction.dot(direction) == pytest.approx(1 - float(low.kept[q]), abs=1e-9)
 
 
+def test_an_absolute_damping_is_taken_as_it_is(world):
+    model, train, queries, tracked, curvature = world
+    found = pairwise_influence(model, train, queries[:1], tracked, curvature, damping=3.0, absolute=True, energy=1.0)
+    raw = gradient(model, MeanLogLikelihood("q", queries[:1]), tracked)
+    expected = example_influence(model, train, [ekfac_direction(curvature, raw, 3.0, absolute=True)])
+    assert toys.error(found.scores, expected) < 1e-9
+
+
 def test_tokens_of_many_queries_are_their_position_scores(world, one_by_one):
     model, train, queries, tracked, curvature = world
     low = query_directions(model, queries, tracked, curvature, energy=1.0)

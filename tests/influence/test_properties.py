@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import ModelError, ResourceError
-from infra.influence import example_influence, token_influence
+from infra.influence import MeanLogLikelihood, example_influence, gradient, token_influence
 from infra.influence.attention import Layout
 from infra.influence.batches import build_batch, halving_on_memory, plan_batches
+from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, mirror_, rotate, rotate_back
 from infra.models import tracked_weights
 from infra.records.tokenized import TokenizedExample
 from tests.influence import toys
@@ -136,3 +137,60 @@ def test_a_score_that_is_not_finite_names_the_record():
     ):
         with pytest.raises(ModelError, match="record broken"):
             call()
+
+
+SHAPES = st.fixed_dictionaries(
+    {
+        "heads": st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (4, 1)]),
+        "head_dim": st.sampled_from([2, 4]),
+        "intermediate_size": st.integers(1, 9),
+        "num_hidden_layers": st.integers(1, 3),
+        "vocab_size": st.integers(2, 30),
+        "window": st.one_of(st.none(), st.integers(1, 6)),
+        "tie_word_embeddings": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(SHAPES, st.lists(st.tuples(st.integers(2, 9), st.integers(1, 8)), min_size=1, max_size=3), st.integers(0, 99))
+def test_any_shape_of_model_agrees_with_explicit_token_gradients(shape, lengths, seed):
+    """Heads and key heads, widths, layers, vocabularies, windows: loss scores, both sums, the gradient of a target."""
+    heads, window = shape["heads"], shape["window"]
+    sliding = {} if window is None else {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 0}
+    kept = {k: v for k, v in shape.items() if k not in ("heads", "head_dim", "window")}
+    model = toys.qwen2(
+        seed=seed, hidden_size=heads[0] * shape["head_dim"], num_attention_heads=heads[0],
+        num_key_value_heads=heads[1], **kept, **sliding,
+    )  # fmt: skip
+    items = [
+        toys.example(f"r{k}", n, min(p, n - 1), seed + k, shape["vocab_size"]) for k, (n, p) in enumerate(lengths)
+    ]
+    tracked = tracked_weights(model, "all")
+    directions = [toys.direction(tracked.parameters, seed + k) for k in range(2)]
+    oracle = [toys.oracle_scores(model, item, directions) for item in items]
+    found = {i: s for c in token_influence(model, items, directions) for i, s in zip(c.indices, c.scores)}
+    size = max(np.linalg.norm(np.concatenate(oracle, 1)), 1e-12)
+    assert np.linalg.norm(np.concatenate([found[i] - o for i, o in enumerate(oracle)], 1)) / size < 1e-9
+    sums = np.array([o.sum(1) for o in oracle])
+    total = max(np.abs(np.concatenate(oracle, 1)).sum(), 1e-12)
+    assert np.abs(example_influence(model, items, directions) - sums).max() / total < 1e-9
+    target = gradient(model, MeanLogLikelihood("f", items, "summed"), tracked)
+    assert np.abs(np.array([target.dot(d) for d in directions]) - sums.mean(0)).max() / total < 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 7), st.integers(1, 14), st.integers(0, 999))
+def test_a_basis_in_blocks_is_orthogonal_whatever_the_widths(width, rows, block_size, seed):
+    """Rotations keep lengths, come back, and make each diagonal block of the sum diagonal."""
+    made = torch.randn(rows, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    total = empty_gram(width, block_size, torch.float64)
+    add_gram_(total, made)
+    mirror_(total)
+    values, basis = eigenbasis(total, width)
+    turned = rotate(made, basis)
+    assert torch.allclose(rotate_back(turned, basis), made, atol=1e-12)
+    again = turned.T @ turned
+    for first in range(0, width, block_size):
+        here = slice(first, min(first + block_size, width))
+        assert torch.allclose(again[here, here], torch.diag(values[here]), atol=1e-10)

@@ -5,8 +5,16 @@ import pytest
 import torch
 
 from infra.errors import InputError
-from infra.influence import example_influence, token_influence
+from infra.influence import (
+    MeanLogLikelihood,
+    ekfac_direction,
+    example_influence,
+    fit_ekfac,
+    gradient,
+    token_influence,
+)
 from infra.models import tracked_weights
+from infra.models.precision import deterministic
 from tests.influence import toys
 
 
@@ -124,3 +132,24 @@ def test_groups_are_planned_from_the_memory_there_is(monkeypatch):
     assert planned == ["examples"] and set(visits) == {18}
     monkeypatch.undo()
     assert toys.error(found, example_influence(model, items, directions)) < 1e-12
+
+
+def test_what_else_is_in_the_batch_does_not_enter_under_the_deterministic_setting():
+    """float32, norm-wise 1e-5 as the protocol says, for scores, gradients and curvature."""
+    model, items = toys.qwen2(torch.float32), toys.examples(9)
+    tracked = tracked_weights(model)
+    directions = [toys.direction(tracked.parameters, k) for k in range(2)]
+    with deterministic():
+        apart = np.concatenate([all_tokens(model, [item], directions)[0] for item in items], 1)
+        alone = np.concatenate([example_influence(model, [item], directions) for item in items])
+        raw = gradient(model, MeanLogLikelihood("f", items), tracked, max_tokens=12)
+        v = ekfac_direction(fit_ekfac(model, items, tracked, max_tokens=12), raw)
+        for options in ({"max_tokens": 1000}, {"max_tokens": 25}, {"max_tokens": 30, "packed": True}):
+            assert toys.error(np.concatenate(all_tokens(model, items, directions, **options), 1), apart) < 1e-5
+            assert toys.error(example_influence(model, items, directions, **options), alone) < 1e-5
+            other = gradient(model, MeanLogLikelihood("f", items), tracked, options["max_tokens"])
+            assert (other - raw).norm() / raw.norm() < 1e-5
+            w = ekfac_direction(fit_ekfac(model, items, tracked, **options), raw)
+            assert (w - v).norm() / v.norm() < 1e-4  # after EK-FAC: near-degenerate eigenvectors rotate under rounding
+        again = [example_influence(model, items, directions) for _ in range(2)]
+        assert (again[0] == again[1]).all()

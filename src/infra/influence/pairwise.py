@@ -50,12 +50,13 @@ def query_directions(
     max_rank: int = 64,
     form: Form = "per_token",
     max_tokens: int = DEFAULT_MAX_TOKENS,
+    absolute: bool = False,
 ) -> LowRank:
     """One low-rank direction per query: its preconditioned gradient, compressed a few queries at a time."""
     parts = []
     for first in range(0, len(queries), QUERIES_AT_ONCE):
         chosen = queries[first : first + QUERIES_AT_ONCE]
-        full = _full_directions(model, chosen, tracked, curvature, damping, form, max_tokens)
+        full = _full_directions(model, chosen, tracked, curvature, damping, absolute, form, max_tokens)
         matrices = {b.key: torch.stack([b.matrix(d.tensors) for d in full]) for b in tracked.blocks}
         parts.append(compress(matrices, energy, max_rank))
     return concatenate(parts)
@@ -97,13 +98,14 @@ def pairwise_influence(
     form: Form = "per_token",
     max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
+    absolute: bool = False,
 ) -> Pairwise:
     """Influence of each of N examples on each of Q queries' log-likelihoods, ``[N, Q]``.
 
     Low-rank directions keep ``energy`` of each query's squared norm; the ``rescore`` highest-scoring examples of
     each query are scored again at full rank, exactly.
     """
-    low = query_directions(model, queries, tracked, curvature, damping, energy, max_rank, form, max_tokens)
+    low = query_directions(model, queries, tracked, curvature, damping, energy, max_rank, form, max_tokens, absolute)
     dtype = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
     scores = np.zeros((len(examples), len(queries)), dtype)
     for chunk in pairwise_tokens(model, examples, low, tracked, max_tokens, progress):
@@ -114,7 +116,7 @@ def pairwise_influence(
     for first in range(0, len(queries) if rescore else 0, QUERIES_AT_ONCE):
         columns = np.arange(first, min(first + QUERIES_AT_ONCE, len(queries)))
         chosen = [queries[int(q)] for q in columns]
-        full = _full_directions(model, chosen, tracked, curvature, damping, form, max_tokens)
+        full = _full_directions(model, chosen, tracked, curvature, damping, absolute, form, max_tokens)
         rows = np.unique(top[:, columns])
         again = example_influence(model, [examples[r] for r in rows], full, max_tokens)
         for column, values in zip(columns, again.T):
@@ -159,12 +161,13 @@ def _full_directions(
     tracked: TrackedWeights,
     curvature: Curvature,
     damping: float,
+    absolute: bool,
     form: Form,
     max_tokens: int,
 ) -> list[Any]:
     each = np.arange(len(queries))
     raw = gradients(model, queries, each, len(queries), tracked, form, [q.id for q in queries], max_tokens)
-    return [ekfac_direction(curvature, g, damping) for g in raw]
+    return [ekfac_direction(curvature, g, damping, absolute) for g in raw]
 
 
 def _to(directions: LowRank, dtype: torch.dtype, device: torch.device) -> LowRank:
