@@ -37,3 +37,7 @@ class ResourceError(InfraError):
     """Out of memory, disk or the time asked for. The message says what to set. Exit code 5."""
 
     exit_code = 5
+
+
+class PlanTooLong(ResourceError):
+    """A subset plan would take longer than asked; the message holds the estimate. Exit code 5."""

@@ -263,6 +263,23 @@ class ReportSettings(_Settings):
     examples: int = Field(24, ge=0, description="examples shown with coloured tokens")
 
 
+class ValidationSettings(_Settings):
+    """Retraining on random subsets, to see how well the run's scores predict it."""
+
+    minutes: float = Field(30.0, gt=0, description="for the retrains; what does not fit is left out or refused")
+    subsets: int = Field(100, ge=2, description="random subsets; fewer than 100 validate nothing")
+    seeds: int = Field(3, ge=1, description="fresh orders and seeds a subset; fewer than 3 validate nothing")
+    kinds: tuple[Literal["half", "drop1", "token", "step_mask", "step_delete"], ...] | None = Field(
+        None, description="kinds of removal; by default as many as fit"
+    )
+    protocols: tuple[Literal["same_seed", "seed_mean"], ...] = ("same_seed", "seed_mean")
+    methods: tuple[str, ...] = Field(
+        ("random", "length", "loss", "gradient"), description="compared with the run's own, through the same retrains"
+    )
+    accuracy_problems: int = Field(0, ge=0, description="held-out problems a task after each half-subset retrain")
+    insist: bool = Field(False, description="a plan that does not fit ends the command, not the validation alone")
+
+
 class Recipe(_Settings):
     """Everything `infra run` needs."""
 
@@ -286,6 +303,7 @@ class Recipe(_Settings):
     arms: ArmSettings = ArmSettings()
     strategies: StrategySettings = StrategySettings()
     report: ReportSettings = ReportSettings()
+    validation: ValidationSettings | None = Field(None, description="None: the scores stay 'not validated'")
 
     @model_validator(mode="after")
     def _some_target(self) -> Recipe:

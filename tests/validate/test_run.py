@@ -100,7 +100,7 @@ def test_validation_writes_its_plan_its_runs_and_its_tables(run: Path) -> None:
     wanted = {"target", "method", "protocol", "kind", "value", "low", "high", "ceiling", "n_subsets", "n_seeds"}
     assert wanted <= set(table.columns) and set(table.method) >= {"ekfac", "random", "length", "loss", "gradient"}
     assert (table.n_subsets == 100).all() and table.value.dropna().abs().max() <= 1
-    assert read_validity(run)["math"].startswith("LDS ")
+    assert read_validity(run)["example"]["math"].startswith("LDS ")
     curve = pd.read_parquet(out / "removal.parquet")
     assert set(zip(curve.unit, curve.side)) == {(u, s) for u in ("example", "step") for s in ("top", "bottom")}
     assert (curve.query_loss_change[curve.fraction == 0.4].abs() > 0).all()

@@ -127,6 +127,17 @@ def _all(data: ReportData) -> Iterator[Section]:
     )
     yield _section(
         data,
+        "validation",
+        "Do the scores predict retraining",
+        "LDS: over random subsets of the training data, the rank correlation of a method's summed scores with f after "
+        "training again. ‘same_seed’ repeats the recorded data order; ‘seed_mean’ averages fresh orders, and its "
+        "ceiling is what noise leaves possible.",
+        [],
+        ["validation_lds", "validation_differences", "validation_removal", "validation_accuracy",
+         "validation_tracking"],
+    )
+    yield _section(
+        data,
         "hypotheses",
         "The paper's findings, put to this run",
         "‘Supported’ only by retraining against the main "

@@ -30,6 +30,11 @@ TITLES = {
     "skipped": "Rows that were skipped on request",
     "behaviours": "Effects of behaviours",
     "token_classes": "Effects of token classes",
+    "validation_lds": "LDS of the run's scores and of simpler ones",
+    "validation_differences": "Differences between methods on the same retrains",
+    "validation_removal": "Loss of the queries without the top and bottom of the ranking",
+    "validation_accuracy": "LDS against held-out accuracy",
+    "validation_tracking": "How well f follows held-out accuracy over retrains",
     "leaks": "Training and pool records dropped for overlap with an evaluation",
 }
 
@@ -97,6 +102,9 @@ _FILTERS = {
     "top_tokens": ("target", "side", "domain"),
     "permutation": ("table", "target", "attribute", "domain"),
     "step_definitions": ("target", "domain"),
+    "validation_lds": ("target", "method", "protocol", "kind"),
+    "validation_differences": ("target", "protocol", "kind"),
+    "validation_removal": ("target", "unit", "side"),
 }
 _TINTED = {"effect", "influence", "difference", "predicted", "measured_f"}
 

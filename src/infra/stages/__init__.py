@@ -22,7 +22,21 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
 
     ``fetch=False`` plans without downloading a base model from the hub.
     """
-    from infra.stages import attribute, data, effects, experiment, page, queries, spans, strategies, targets, train
+    from infra.stages import (
+        attribute,
+        data,
+        effects,
+        experiment,
+        page,
+        queries,
+        spans,
+        strategies,
+        targets,
+        train,
+        validity,
+    )
+
+    recipe = validity.with_recorded(recipe, folder)
 
     def settings(*names: str) -> dict[str, Any]:
         dumped = recipe.model_dump(mode="json", by_alias=True)
@@ -39,6 +53,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
     model_input = {} if trained else {"base model": train.base_hash(recipe, fetch)}
     needs_base = ("base",) if trained else ()
     guided = strategies.arms_of(recipe)
+    validated = (validity.STAGE,) if recipe.validation is not None else ()
     names = experiment.models_of(recipe)
     original = [m for m in names if m[0] == "sft"]
     arms = [m for m in names if m[0] != "sft"]
@@ -139,10 +154,23 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             (*explained, "targets", "curvature"),
             {**settings("targets", "curvature", "scores", "seed", "threads"), **encoding},
         ),
+        *(
+            [
+                Stage(
+                    validity.STAGE,
+                    partial(validity.run_validation, recipe=recipe),
+                    (*explained, *needs_base, "targets", "directions", "scores"),
+                    {**settings("validation", "curvature", "targets"), **encoding},
+                    model_input,
+                )
+            ]
+            if recipe.validation is not None
+            else []
+        ),
         Stage(
             "effects",
             partial(effects.run_effects, recipe=recipe),
-            ("directions", "scores", "spans"),
+            ("directions", "scores", "spans", *validated),
             settings("effects", "seed", "arms"),
         ),
         Stage(
@@ -181,6 +209,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             (
                 *("records", "targets", "directions", "scores", "spans", "effects", "arms", "measure", *every_eval),
                 *(("strategies",) if guided else ()),
+                *validated,
             ),
             settings("effects", "seed", "name", "question", "quick", "seeds", "strategies"),
         ),

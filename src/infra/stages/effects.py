@@ -24,6 +24,7 @@ from infra.recipe import Recipe
 from infra.spans import LABELS, cohen_kappa, label_kappa
 from infra.stages.attribute import load_folds
 from infra.stages.runner import Context
+from infra.validate import read_validity
 
 
 def run_effects(context: Context, recipe: Recipe) -> None:
@@ -41,16 +42,21 @@ def run_effects(context: Context, recipe: Recipe) -> None:
     wanted = dict.fromkeys((*recipe.effects.attributes, "difficulty_band"))
     attributes = tuple(a for a in wanted if a in examples.columns)
     options: dict[str, Any] = {"n_boot": recipe.effects.bootstrap, "seed": recipe.seed}
+    measured = read_validity(context.folder) if recipe.validation is not None else {}
+    whole_examples = measured.get("example", {})
     shuffles: dict[str, Any] = {"n_permutations": recipe.effects.bootstrap, "seed": recipe.seed}
     found = {
-        "effects": effects(examples, fold_scores, folds, targets, attributes, **options),
-        "domain_means": domain_means(examples, fold_scores, folds, whole, **options),
+        "effects": effects(examples, fold_scores, folds, targets, attributes, validity=whole_examples, **options),
+        "domain_means": domain_means(examples, fold_scores, folds, whole, validity=whole_examples, **options),
     }
     tests = [permutation_test(examples, fold_scores, folds, whole, attributes, **shuffles).assign(table="effects")]
     span_folds = pd.read_parquet(context.dep("spans") / "folds.parquet")
     for name, attribute, rows, values, length in span_tables(context):
         spans: dict[str, Any] = {"examples": table, "attribute": attribute}
-        found[name] = span_effects(rows, values, span_folds, length=length, **spans, **options)
+        removed = "step" if name == "behaviours" else "token"  # what was masked to validate scores of this kind
+        found[name] = span_effects(
+            rows, values, span_folds, length=length, validity=measured.get(removed), **spans, **options
+        )
         tests.append(span_permutation_test(rows, values, span_folds, **spans, **shuffles).assign(table=name))
     shuffled = pd.concat(tests, ignore_index=True)
     found["permutation"] = shuffled.sort_values("target", key=lambda t: t != "(table)", kind="stable")

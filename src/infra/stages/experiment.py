@@ -31,6 +31,7 @@ from infra.stages.effects import attribution_tables
 from infra.stages.runner import Context
 from infra.stages.targets import fold_names, query_examples
 from infra.stages.train import base_path, encode
+from infra.stages.validity import validation_note, validation_tables
 from infra.store import read_json, write_json
 
 
@@ -181,6 +182,8 @@ def run_results(context: Context, recipe: Recipe) -> None:
     }
     if contrasts is not None:
         tables["contrasts"] = contrasts
+    if recipe.validation is not None:
+        tables |= validation_tables(context.dep("validation"))
     if guided:
         pairs = [(s, CONTROLS[s]) for s in recipe.strategies.names]
         pairs += [("select", "flip")] if "select" in recipe.strategies.names else []
@@ -191,6 +194,7 @@ def run_results(context: Context, recipe: Recipe) -> None:
         recipe,
         tables,
         {
+            **(validation_note(context.dep("validation")) if recipe.validation is not None else {}),
             "parseable": {k: 1 - float(v) for k, v in unread.items()},
             "arms_manifest": {
                 a: {

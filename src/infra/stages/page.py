@@ -29,6 +29,7 @@ def run_report(context: Context, recipe: Recipe, model_path: str) -> None:
     data = ReportData(
         title=recipe.name,
         quick=recipe.quick,
+        notes=[results.pop("validation")] if "validation" in results else [],
         results=results,
         tables=tables,
         figures={},

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infra.errors import ArtifactError, InputError, ResourceError
+from infra.errors import ArtifactError, InputError, PlanTooLong, ResourceError
 from infra.records import Record, TokenizedExample
 from infra.validate.functional import FlatModel, Form, loss_weights, query_values
 from infra.validate.plan import RECORDED, UNIT_OF, Run, SubsetPlan
@@ -151,7 +151,7 @@ def fit_budget(
 ) -> Sizing:
     """Choose blocks, in the order wanted, that fit in ``minutes``.
 
-    Raises ResourceError with the estimate when nothing fits, or when ``insist`` and not everything does.
+    Raises PlanTooLong with the estimate when nothing fits, or when ``insist`` and not everything does.
     """
     speed = speed or measure_speed(problem)
     seconds = {
@@ -168,7 +168,7 @@ def fit_budget(
     rate = 60 / run_seconds(problem, "half", speed)
     if not chosen or (insist and len(chosen) < len(wanted)):
         need = sum(seconds.values()) if insist else min(seconds.values())
-        raise ResourceError(
+        raise PlanTooLong(
             f"the subset plan would take about {need / 60:.1f} minutes and {minutes:g} were given "
             f"({rate:.1f} half-data retrains a minute measured here); allow more minutes, ask for fewer kinds of "
             "removal, or train on fewer examples"

@@ -34,6 +34,7 @@ UNIT_OF: Mapping[str, Unit] = {
 }
 RECORDED = "recorded"
 MINIMUM_SUBSETS = 100
+MINIMUM_SEEDS = 3
 MINIMUM_DROP1 = 2000
 
 
@@ -180,8 +181,8 @@ def make_subset_plan(
     problems = []
     if n_subsets < MINIMUM_SUBSETS:
         problems.append(f"{n_subsets} subsets (at least {MINIMUM_SUBSETS})")
-    if any(p == "seed_mean" for _, p in blocks) and len(seeds) < 3:
-        problems.append(f"{len(seeds)} seeds (at least 3)")
+    if any(p == "seed_mean" for _, p in blocks) and len(seeds) < MINIMUM_SEEDS:
+        problems.append(f"{len(seeds)} seeds (at least {MINIMUM_SEEDS})")
     if "drop1" in kinds and len(examples) < MINIMUM_DROP1:
         problems.append(f"1% drops of {len(examples)} examples (at least {MINIMUM_DROP1})")
     if problems and not extra.get("below_protocol"):

@@ -125,7 +125,7 @@ def validate_run(
             "method": data.method,
             **({"metasmoothness": smooth} if (smooth := _smoothness(data, methods)) else {}),
             "removal": removed,
-            "validity": {} if plan.settings.get("below_protocol") else validity_sentences(table, data.method),
+            "validity": {} if plan.settings.get("below_protocol") else validity(table, data.method),
         },
     )
     return table
@@ -206,24 +206,34 @@ def gather_scores(data: RunData, methods: Sequence[str], kinds: set[str]) -> dic
     return {data.method: data.scores, **{n: s for n, s in found.items() if n != data.method}}
 
 
-def validity_sentences(table: pd.DataFrame, method: str) -> dict[str, str]:
-    """Target -> what is written beside its effects: the LDS of the run's method, preferring seed_mean."""
+KIND_BESIDE = {"example": "half", "step": "step_mask", "token": "token"}
+"""The kind of removal whose LDS stands beside effects of examples, of steps and of groups of tokens."""
+SUBSETS_OF = {"example": "half subsets", "step": "subsets of half the steps", "token": "subsets of half the tokens"}
+
+
+def validity(table: pd.DataFrame, method: str) -> dict[str, dict[str, str]]:
+    """Unit -> target -> what is written beside effects of that unit; a unit that was not removed has none."""
+    return {unit: validity_sentences(table, method, unit) for unit in KIND_BESIDE}
+
+
+def validity_sentences(table: pd.DataFrame, method: str, unit: str = "example") -> dict[str, str]:
+    """Target -> the LDS of the run's method, preferring seed_mean."""
     out: dict[str, str] = {}
-    mine = table[(table.method == method) & (table.kind == "half")]
+    mine = table[(table.method == method) & (table.kind == KIND_BESIDE[unit])]
     for target, rows in mine.groupby("target", sort=False):
         row = rows.sort_values("protocol").iloc[-1]
         top = "" if row.protocol == "same_seed" else f", ceiling {row.ceiling:.2f}"
         seeds = "the recorded seed" if row.protocol == "same_seed" else f"{row.n_seeds} seeds"
         out[str(target)] = (
-            f"LDS {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]{top}; {row.n_subsets} half subsets, {seeds}"
+            f"LDS {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]{top}; {row.n_subsets} {SUBSETS_OF[unit]}, {seeds}"
         )
     return out
 
 
-def read_validity(run_dir: str | Path) -> dict[str, str]:
-    """Target -> validity sentence of a validated run; empty where the run was not validated."""
+def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
+    """Unit (example, step, token) -> target -> validity sentence; empty where the run was not validated."""
     path = Path(run_dir) / "validation" / "validation.json"
-    return {str(k): str(v) for k, v in read_json(path)["validity"].items()} if path.exists() else {}
+    return dict(read_json(path)["validity"]) if path.exists() else {}
 
 
 def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
