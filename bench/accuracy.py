@@ -28,8 +28,10 @@ import pandas as pd
 import torch
 from bench.accuracy_problems import Setting, make_setting
 
+from infra.errors import ArtifactError
 from infra.validate import (
     METHODS,
+    Journal,
     MethodSettings,
     Problem,
     SubsetPlan,
@@ -46,6 +48,7 @@ from infra.validate import (
     metasmoothness,
     query_values,
     removal,
+    runs_of,
     score_methods,
     train,
     unrolled,
@@ -92,6 +95,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--finite-differences", type=int, default=50, help="weights checked by retraining; 0 leaves it out")
     p.add_argument("--sweep", action="store_true")
     p.add_argument("--worker", help="i/n: make every n-th run of the plan and stop")
+    p.add_argument("--finished", action="store_true", help="report the finished blocks; start none of their retrains")
     p.add_argument("--plan-only", action="store_true", help="write the plan and stop")
     p.add_argument("--stack", type=int, default=1, help="models trained in one vmapped pass")
     p.add_argument("--threads", type=int, default=1)
@@ -166,6 +170,14 @@ def planned(a: argparse.Namespace, problem: Problem, base: str, out: Path) -> Su
     return plan
 
 
+def finished(plan: SubsetPlan, out: Path) -> Journal:
+    """What has been measured of a plan. Raises ArtifactError when not one block of it is finished."""
+    journal = Journal.open(out / "runs.jsonl", plan.hash)
+    if not any(all(r.id in journal.values for r in runs_of(plan, *b)) for b in plan.settings["blocks"]):
+        raise ArtifactError(f"no block of {out / 'plan.json'} is finished; run the command without --finished")
+    return journal
+
+
 def as_keys(table: pd.DataFrame, methods: Sequence[str]) -> dict[str, Any]:
     """The issue's keys from the LDS table's mean over targets."""
     out: dict[str, Any] = {k: None for k in (*KEYS.values(), "step_lds_delete")}
@@ -233,15 +245,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     problem, targets, base, about = setting.problem, setting.targets, setting.base, setting.about
     log(f"{len(problem.examples)} examples, {len(problem.queries)} queries, {problem.training.steps} steps; {about}")
     plan = planned(a, problem, base, out)
+    committed = plan.hash
     if a.plan_only:
-        return {"plan": plan.hash, "retrains": len(plan.runs)}
+        return {"plan": committed, "retrains": len(plan.runs)}
     started = time.perf_counter()
     share = None if a.worker is None else (int(a.worker.split("/")[0]), int(a.worker.split("/")[1]))
-    journal = carry_out(problem, plan, out, worker=share)
+    journal = finished(plan, out) if a.finished else carry_out(problem, plan, out, worker=share)
+    missing = [b for b in plan.settings["blocks"] if any(r.id not in journal.values for r in runs_of(plan, *b))]
+    plan = replace(plan, settings={**plan.settings, "blocks": [b for b in plan.settings["blocks"] if b not in missing]})
     retrained = time.perf_counter() - started
     log(f"{len(plan.runs)} runs planned, {len(journal.values)} finished, {retrained:.0f} s now")
     if share is not None:
-        return {"plan": plan.hash, "finished": len(journal.values)}
+        return {"plan": committed, "finished": len(journal.values)}
     settings = MethodSettings(a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, seed=a.seed)
     methods, seconds = a.methods.split(","), {}
     clock = time.perf_counter()
@@ -286,16 +301,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     result["settings"] = {
         **{k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in vars(a).items()},
         **about,
-        "plan": plan.hash,
+        "plan": committed,
         "model": base,
         "steps": problem.training.steps,
         "blocks": plan.settings["blocks"],
+        "unfinished_blocks": missing,
         "parameters": problem.flat.n_parameters,
         "training_tokens": sum(len(problem.examples[i]) for b in problem.training.batches for i in b),
     }
     result["cost"] = {
-        "retrains": len(plan.runs), "retrain_seconds": round(sum(journal.seconds.values()), 1),
-        "retrains_per_minute": round(60 * len(plan.runs) / max(sum(journal.seconds.values()), 1e-9), 1),
+        "retrains": len(journal.values), "retrain_seconds": round(sum(journal.seconds.values()), 1),
+        "retrains_per_minute": round(60 * len(journal.values) / max(sum(journal.seconds.values()), 1e-9), 1),
         "method_seconds": seconds,
         "seconds": round(time.perf_counter() - begun, 1), "threads": a.threads,
     }  # fmt: skip

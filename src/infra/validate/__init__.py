@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from infra.validate.functional import FlatModel, flat_model, loss_weights, query_values, query_weights
     from infra.validate.measure import Journal, Problem, Sizing, Speed, carry_out, fit_budget, gathered, measure_speed
     from infra.validate.methods import METHODS, MethodSettings, score_methods, unrolled_scores
-    from infra.validate.plan import KINDS, Run, SubsetPlan, load_plan, make_subset_plan, random_subsets
+    from infra.validate.plan import KINDS, Run, SubsetPlan, load_plan, make_subset_plan, random_subsets, runs_of
     from infra.validate.retrain import AdamState, Retrain, TrainingPlan, adamw, plan_of_sft, train, train_stack
     from infra.validate.run import read_validity, validate_run
     from infra.validate.run_folder import RunData, check_replay, greedy_accuracy, read_run
@@ -79,6 +79,7 @@ _PLACES = {
         "load_plan",
         "make_subset_plan",
         "random_subsets",
+        "runs_of",
     ),
     "extremes": ("removal",),
     "retrain": (
@@ -182,6 +183,7 @@ __all__ = [
     "read_run",
     "read_validity",
     "removal",
+    "runs_of",
     "score_methods",
     "spearman",
     "split_half",

@@ -93,6 +93,12 @@ class SubsetPlan:
         write_json(path, mine)
 
 
+def runs_of(plan: SubsetPlan, kind: str, protocol: str) -> list[Run]:
+    """The runs that one block of a plan consists of (those on all the data left out)."""
+    orders: Sequence[str | int] = (RECORDED,) if protocol == "same_seed" else tuple(plan.settings["seeds"])
+    return [Run(kind, s, o) for s in range(len(plan.subsets[kind])) for o in orders]
+
+
 def load_plan(path: Path) -> SubsetPlan:
     """The plan written by :meth:`SubsetPlan.commit`. Raises ArtifactError when its hash does not fit its content."""
     raw = read_json(path)
