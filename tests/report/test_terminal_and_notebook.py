@@ -49,6 +49,13 @@ def test_summary_says_the_answer_the_caveats_and_the_tables():
     assert re.search(r"stage-11\s+11\.0\s+1\.00", text) and re.search(r"4 others\s+6\.0", text)
 
 
+def test_definitions_of_a_step_that_disagree_are_a_caveat():
+    tables = synthetic.tables(np.random.default_rng(0))
+    assert "Masking a step" not in printed(as_results(tables))
+    tables["step_definitions"]["rho"] = [0.09, 0.7]
+    assert "rank steps differently for math (ρ 0.090): step effects" in re.sub(r"\s+", " ", printed(as_results(tables)))
+
+
 def test_summary_of_a_scoring_run_without_arms_is_printed():
     tables = synthetic.tables(np.random.default_rng(0))
     text = printed(as_results({"effects": tables["effects"], "targets": tables["targets"]}))

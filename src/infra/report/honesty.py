@@ -9,11 +9,12 @@ import pandas as pd
 from infra.report.data import ReportData, table
 from infra.report.seeds import single_seeds
 from infra.report.sentences import detectable
-from infra.report.wording import listing, points
+from infra.report.wording import listing, number, points
 
 FEW_SEEDS = 3
 FEW_SWAPS = 10
 LOW_RELIABILITY = 0.5
+LOW_AGREEMENT = 0.5
 
 
 def caveats(data: ReportData) -> list[str]:
@@ -26,6 +27,7 @@ def caveats(data: ReportData) -> list[str]:
         ("contrasts", _contrasts),
         ("accuracy", _accuracy),
         ("effects", _effects),
+        ("step_definitions", _definitions),
         ("arms", _arms),
     ):
         found = table(data, name)
@@ -104,3 +106,15 @@ def _arms(arms: pd.DataFrame) -> Iterator[str]:
     swaps = arms["arm"].nunique()
     if swaps < FEW_SWAPS:
         yield f"Predicted against measured rests on {swaps} arms, under {FEW_SWAPS}: no correlation is given."
+
+
+def _definitions(agreement: pd.DataFrame) -> Iterator[str]:
+    pooled = agreement[agreement["domain"].astype(str) == "all"]
+    rows = pooled if len(pooled) else agreement
+    apart = rows[pd.to_numeric(rows["rho"], errors="coerce") < LOW_AGREEMENT]
+    if len(apart):
+        found = listing(f"{row['target']} (ρ {number(row['rho'], 2)})" for _, row in apart.iterrows())
+        yield (
+            f"Masking a step and deleting its text rank steps differently for {found}: step effects here are effects "
+            "of masking."
+        )

@@ -133,8 +133,13 @@ def _all(data: ReportData) -> Iterator[Section]:
         "training again. ‘same_seed’ repeats the recorded data order; ‘seed_mean’ averages fresh orders, and its "
         "ceiling is what noise leaves possible.",
         [],
-        ["validation_lds", "validation_differences", "validation_removal", "validation_accuracy",
-         "validation_tracking"],
+        [
+            "validation_lds",
+            "validation_differences",
+            "validation_removal",
+            "validation_accuracy",
+            "validation_tracking",
+        ],
     )
     yield _section(
         data,

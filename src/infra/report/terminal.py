@@ -35,7 +35,7 @@ def print_summary(results: Mapping[str, Any], console: Console | None = None) ->
         console.print(f"  [{_TONES[sentence.tone]}]•[/] {escape(sentence.text)}", highlight=False)
     for note in caveats(data):
         console.print(f"  [yellow]![/] {escape(note)}", highlight=False)
-    for build in (_accuracy, _contrasts, _arms, _stages):
+    for build in (_accuracy, _contrasts, _arms, _definitions, _stages):
         shown = build(tables, results)
         if shown is not None:
             console.print(shown)
@@ -97,6 +97,20 @@ def _arms(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | N
         made.add_row(
             escape(arm_name(str(row["arm"]))), escape(str(row["target"])), signed(row["predicted"]),
             signed(row["measured_f"]), escape(reach),
+        )  # fmt: skip
+    return made
+
+
+def _definitions(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:
+    if not _has(tables, "step_definitions"):
+        return None
+    columns = ("target", "steps of", "steps", "ρ", "interval", "ρ within examples", "ρ per token")
+    made = _table("A step masked against the step deleted, rank agreement", *columns)
+    for row in tables["step_definitions"].to_dict("records"):
+        reach = f"[{number(row['low'], 2)}, {number(row['high'], 2)}]" if is_number(row["low"]) else "–"
+        made.add_row(
+            escape(str(row["target"])), escape(str(row["domain"])), str(row["n_steps"]), number(row["rho"], 2),
+            escape(reach), number(row["rho_within"], 2), number(row["rho_per_token"], 2),
         )  # fmt: skip
     return made
 
