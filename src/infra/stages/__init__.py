@@ -148,11 +148,17 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
             (*explained, "directions", "scores"),
             {**settings("scores", "seed", "threads"), **encoding},
         ),
-        Stage(
-            "queries",
-            partial(queries.run_queries, recipe=recipe, model_path=first),
-            (*explained, "targets", "curvature"),
-            {**settings("targets", "curvature", "scores", "seed", "threads"), **encoding},
+        *(
+            [
+                Stage(
+                    "queries",
+                    partial(queries.run_queries, recipe=recipe, model_path=first),
+                    (*explained, "targets", "curvature"),
+                    {**settings("targets", "curvature", "scores", "seed", "threads"), **encoding},
+                )
+            ]
+            if recipe.scores.query_top
+            else []
         ),
         *(
             [

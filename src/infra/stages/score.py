@@ -81,7 +81,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
                 {**model_input, "directions": _digest(directions)},
             )
         )
-    if directions is None:
+    if directions is None and recipe.scores.query_top:
         stages.append(
             Stage(
                 "queries",
