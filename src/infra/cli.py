@@ -90,6 +90,12 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Change a setting: sft.epochs=1, data.sources.0.path=mine.jsonl. Repeatable."),
     ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Also measure by retraining how well the scores predict it (LDS).")
+    ] = False,
+    validate_minutes: Annotated[
+        float, typer.Option(min=0.1, help="Time of its own for --validate; what does not fit is left out or refused.")
+    ] = 30.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, what it needs and what is already done; run nothing.")
     ] = False,
@@ -98,7 +104,7 @@ def run(
 
     Finished stages are skipped, so the same command goes on after Ctrl-C, a crash or a kill.
     """
-    from infra.recipe import load_recipe
+    from infra.recipe import load_recipe, validation_settings
 
     if quick and recipe is not None:
         raise InputError("--quick is the embedded smoke test; with a recipe of your own use --limit and --seeds")
@@ -106,6 +112,9 @@ def run(
     settings = load_recipe(
         path, changes=changes or (), seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
     )
+    if validate:
+        own = settings.validation or validation_settings()
+        settings = settings.model_copy(update={"validation": own.model_copy(update={"minutes": validate_minutes})})
     folder = out or Path("runs") / settings.name
     from infra.stages import run_recipe
 
@@ -254,19 +263,69 @@ def validate(
     minutes: Annotated[float, typer.Option(min=0.1, help="Time budget; the plan is sized to fit it.")] = 30.0,
     subsets: Annotated[int, typer.Option(min=2, help="Random subsets per protocol.")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="Fresh orders and seeds per subset for seed_mean.")] = 3,
+    kinds: Annotated[
+        str, typer.Option(help="What is removed: half,drop1,token,step_mask,step_delete. Default: what fits.")
+    ] = "",
+    methods: Annotated[
+        str, typer.Option(help="Compared with the run's own scores.")
+    ] = "random,length,loss,gradient",
+    accuracy: Annotated[
+        int, typer.Option(min=0, help="Held-out problems a task answered after each half-subset retrain.")
+    ] = 0,
 ) -> None:
-    """Check a run's scores by retraining on random subsets (LDS). Writes RUN/validation."""
+    """Check a run's scores by retraining on random subsets (LDS). Writes RUN/validation and the report again."""
     from rich.console import Console
     from rich.table import Table
 
-    from infra.validate import validate_run
+    from infra.recipe import validation_settings
+    from infra.stages.validity import validate_finished
 
+    settings = validation_settings(
+        minutes=minutes, subsets=subsets, seeds=seeds, kinds=kinds.split(",") if kinds else None,
+        methods=methods.split(","), accuracy_problems=accuracy, required=True,
+    )  # fmt: skip
     with interruptible():
-        found = validate_run(run, minutes, n_subsets=subsets, n_seeds=seeds)
+        found = validate_finished(run, settings)
     table = Table(*map(str, found.columns))
     for row in found.itertuples(index=False):
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
     Console().print(table)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A YAML recipe; without one, the embedded world.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="h100, h200, a100, l40s, cpu (calibrated now), or memory=80e9,flops=400e12,bandwidth=2e12")
+    ] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share each stage.")] = 1,
+    model: Annotated[
+        str | None,
+        typer.Option(help="In place of the recipe's: a folder, a known name, or parameters: 7.6e9.", show_default=False),
+    ] = None,
+    examples: Annotated[int | None, typer.Option(min=1, help="Training examples.", show_default=False)] = None,
+    pool: Annotated[int | None, typer.Option(min=0, help="Pool examples.", show_default=False)] = None,
+    length: Annotated[float | None, typer.Option(min=1, help="Tokens of an example.", show_default=False)] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Target responses.", show_default=False)] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Compare the plan with this finished run instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Memory, disk, operations and hours of each stage, and settings that fit: before anything is loaded."""
+    from infra import plan as planning
+    from infra.plan import show
+    from infra.recipe import load_recipe
+
+    if check is not None:
+        show.checked(*planning.check(check, None if device == "cpu" else planning.device_of(device)))
+        return
+    settings = load_recipe(recipe or DEFAULT_RECIPE)
+    shape = planning.shape_of_recipe(settings, model)
+    amounts = planning.amounts_of(settings, examples, pool, length, queries)
+    chosen = planning.device_named(device, planning.Costs(settings, shape, amounts))
+    show.planned(planning.plan(settings, shape, amounts, chosen, devices))
 
 
 @app.command()

@@ -270,14 +270,14 @@ class ValidationSettings(_Settings):
     subsets: int = Field(100, ge=2, description="random subsets; fewer than 100 validate nothing")
     seeds: int = Field(3, ge=1, description="fresh orders and seeds a subset; fewer than 3 validate nothing")
     kinds: tuple[Literal["half", "drop1", "token", "step_mask", "step_delete"], ...] | None = Field(
-        None, description="kinds of removal; by default as many as fit"
+        None, description="kinds of removal, all of which must fit in the time; by default as many as fit"
     )
     protocols: tuple[Literal["same_seed", "seed_mean"], ...] = ("same_seed", "seed_mean")
     methods: tuple[str, ...] = Field(
         ("random", "length", "loss", "gradient"), description="compared with the run's own, through the same retrains"
     )
     accuracy_problems: int = Field(0, ge=0, description="held-out problems a task after each half-subset retrain")
-    insist: bool = Field(False, description="a plan that does not fit ends the command, not the validation alone")
+    required: bool = Field(False, description="a plan that does not fit ends the command, not the validation alone")
 
 
 class Recipe(_Settings):
@@ -397,6 +397,14 @@ def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
     if model.base != "world":
         model = model.model_copy(update={"base": resolve(model.base)})
     return recipe.model_copy(update={"data": data, "tasks": tasks, "model": model})
+
+
+def validation_settings(**values: Any) -> ValidationSettings:
+    """Checked settings of a validation. Raises RecipeError naming the key."""
+    try:
+        return ValidationSettings.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"validation: {_sentence(error)}") from error
 
 
 def _sentence(error: ValidationError) -> str:

@@ -6,22 +6,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from infra.errors import PlanTooLong
+from infra.errors import ArtifactError, PlanTooLong
 from infra.progress import say
-from infra.recipe import Recipe, ValidationSettings
+from infra.recipe import Recipe, ValidationSettings, parse_recipe
 from infra.stages.runner import Context
 from infra.store import RunFolder, read_json, write_json
 from infra.validate import validate_run
 from infra.validate.plan import MINIMUM_SEEDS, MINIMUM_SUBSETS
+from infra.validate.run_folder import check_recorded
 
 STAGE = "validation"
+AFTER = ("effects", "results", "report")
 SHOWN = ("lds", "differences", "removal", "accuracy", "tracking")
 
 
 def run_validation(context: Context, recipe: Recipe) -> None:
     """Retrain on random subsets and write the tables of :func:`infra.validate.validate_run`.
 
-    A plan that does not fit in the time is refused: with ``validation.insist`` that ends the command, otherwise the
+    A plan that does not fit in the time is refused: with ``validation.required`` that ends the command, otherwise the
     run goes on, says so, and its effects stay 'not validated'.
     """
     v = recipe.validation
@@ -33,12 +35,38 @@ def run_validation(context: Context, recipe: Recipe) -> None:
         validate_run(
             context.folder, v.minutes, out=context.out, kinds=v.kinds, protocols=v.protocols, methods=v.methods,
             n_subsets=v.subsets, n_seeds=v.seeds, accuracy_problems=v.accuracy_problems, below_protocol=below,
+            insist=v.kinds is not None,
         )  # fmt: skip
     except PlanTooLong as error:
-        if v.insist:
+        if v.required:
             raise
         say(f"not validated: {error}")
         write_json(context.out / "validation.json", {"refused": str(error), "validity": {}})
+
+
+def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFrame:
+    """Validate a finished run and write its report and summary again. Returns the LDS table.
+
+    Where the run's own stages are not those that its recipe asks for today (made by another version, or its files
+    are gone) only RUN/validation is written, since going on would train it again. Raises ArtifactError for a folder
+    that is no finished run.
+    """
+    from infra.stages import plan_table, run_recipe, stages_of
+
+    path = folder / "recipe.json"
+    if not path.exists():
+        raise ArtifactError(f"{folder} is no run folder: recipe.json is missing; make a run with infra run")
+    recipe = parse_recipe(read_json(path), where=str(path), folder=folder).model_copy(update={"validation": settings})
+    check_recorded(folder)
+    states = plan_table(stages_of(recipe, folder), RunFolder(folder))
+    stale = [name for name, state, _ in states if state != "done" and name not in (STAGE, *AFTER)]
+    if not stale:
+        run_recipe(recipe, folder)
+    else:
+        say(f"stage {stale[0]} would run again, so the report stays as it is; writing {folder / STAGE} only")
+        (folder / STAGE).mkdir(exist_ok=True)
+        run_validation(Context(folder / STAGE, {}, STAGE, folder), recipe)
+    return pd.read_parquet(folder / STAGE / "lds.parquet")
 
 
 def with_recorded(recipe: Recipe, folder: Path) -> Recipe:

@@ -33,13 +33,13 @@ from infra.validate.adjoint import unrolled
 from infra.validate.functional import loss_weights
 from infra.validate.measure import Problem
 from infra.validate.plan import random_subsets
-from infra.validate.retrain import train
+from infra.validate.retrain import AdamState, train
 from infra.validate.scores import Array, MethodScores, Targets, mean_scores
 from infra.validate.units import cut_examples, cut_response
 
 METHODS = (
     "random", "length", "loss", "bm25", "repsim", "gradient", "cosine", "kfac", "ekfac", "ekfac_cg",
-    "ekfac_cg_ensemble", "unrolled", "unrolled_halves", "unrolled_seeds",
+    "ekfac_cg_ensemble", "unrolled", "unrolled_halves", "unrolled_seeds", "ekfac_cg_checkpoints",
 )  # fmt: skip
 CHEAP = {
     "random": "random", "length": "length", "loss": "training_loss", "bm25": "bm25", "repsim": "representation",
@@ -53,7 +53,8 @@ class MethodSettings:
 
     ``damping`` times the mean corrected eigenvalue; ``cg_damping`` likewise, with ``cg_steps`` of conjugate
     gradients on ``cg_fraction`` of the examples.
-    ``members``: models of an ensemble, trained with seeds ``member_seed``, ``member_seed`` + 1, ...
+    ``members``: models of an ensemble, trained with seeds ``member_seed``, ``member_seed`` + 1, ..., or as many
+    checkpoints of the recorded run, evenly spread and the last one among them.
     """
 
     tracked: str = "mlp"
@@ -82,9 +83,7 @@ def score_methods(
     ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting each step out of
     the text. Raises InputError for an unknown method.
     """
-    unknown = [n for n in names if n not in METHODS]
-    if unknown:
-        raise InputError(f"unknown method {unknown[0]!r}; choose from {', '.join(METHODS)}")
+    check_methods(names)
     settings = settings or MethodSettings()
     variants = step_variants(problem) if deletes else []
     theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
@@ -97,6 +96,9 @@ def score_methods(
             out[name] = cheap_scores(problem, model, targets, CHEAP[name], settings)
         elif name == "ekfac_cg_ensemble":
             out[name] = ensemble(problem, targets, settings, variants)
+            problem.flat.into(theta)
+        elif name == "ekfac_cg_checkpoints":
+            out[name] = checkpoint_ensemble(problem, targets, settings, variants)
             problem.flat.into(theta)
         elif name == "unrolled":
             out[name] = unrolled_scores(problem, targets, variants)
@@ -123,6 +125,13 @@ def cheap_scores(problem: Problem, model: Any, targets: Targets, name: str, sett
     folds = [MeanLogLikelihood(str(fold), queries) for fold, queries in enumerate(members)]
     tracked = tracked_weights(model, settings.tracked)
     return MethodScores(baseline_scores(name, model, problem.examples, folds, tracked, max_tokens=settings.max_tokens))
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Raise InputError for a method that does not exist."""
+    unknown = [n for n in names if n not in METHODS]
+    if unknown:
+        raise InputError(f"unknown method {unknown[0]!r}; choose from {', '.join(METHODS)}")
 
 
 def step_variants(problem: Problem) -> list[tuple[int, TokenizedExample]]:
@@ -276,6 +285,29 @@ def ensemble(
     for seed in range(settings.member_seed, settings.member_seed + settings.members):
         plan = problem.training.reordered(len(problem.examples), seed)
         model = problem.flat.into(train(problem.flat, plan, problem.examples, loss_weights(problem.examples)))
+        members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants)["ekfac_cg"])
+    return mean_scores(members)
+
+
+def checkpoint_ensemble(
+    problem: Problem,
+    targets: Targets,
+    settings: MethodSettings,
+    variants: Sequence[tuple[int, TokenizedExample]] = (),
+) -> MethodScores:
+    """``ekfac_cg`` averaged over checkpoints of the recorded run, each with the f and the curvature of its model."""
+    steps = problem.training.steps
+    wanted = {round(steps * (m + 1) / settings.members) for m in range(settings.members)} - {0}
+    kept: list[torch.Tensor] = []
+
+    def visit(state: AdamState) -> None:
+        if state.step in wanted:
+            kept.append(state.theta)
+
+    train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples), visit=visit)
+    members = []
+    for theta in kept:
+        model = problem.flat.into(theta)
         members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants)["ekfac_cg"])
     return mean_scores(members)
 

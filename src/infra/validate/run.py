@@ -14,7 +14,7 @@ from infra.progress import progress, say
 from infra.store import read_json, write_json
 from infra.validate.extremes import removal
 from infra.validate.measure import Problem, Speed, carry_out, fit_budget, measure_speed, run_seconds
-from infra.validate.methods import METHODS, MethodSettings, score_methods
+from infra.validate.methods import METHODS, MethodSettings, check_methods, score_methods
 from infra.validate.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
 from infra.validate.run_folder import RunData, check_replay, read_run
 from infra.validate.scores import MethodScores
@@ -66,6 +66,7 @@ def validate_run(
     """
     run = Path(run_dir)
     folder = Path(out) if out is not None else run / "validation"
+    check_methods(methods)
     data = read_run(run, base_model=base_model, levels=levels, with_accuracy=accuracy_problems)
     problem = data.problem
     distance = check_replay(data, run)

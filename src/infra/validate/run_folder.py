@@ -44,12 +44,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     half-subset retrain (0: none). Raises ArtifactError naming the artifact that is missing and how to make it.
     """
     recipe = read_json(_needed(run / "recipe.json", "infra run"))
-    sft_folder = run / EXPLAINED / "model"
-    summary = read_json(_needed(sft_folder / "sft.json", "infra run, which records the SFT run's settings there"))
-    order_file = _needed(
-        sft_folder / "order.npy",
-        "infra run, which records the data order there; neither LDS nor unrolled can do without",
-    )
+    summary, order_file = check_recorded(run)
     base = base_model or base_of(recipe, run)
     model, tokenizer = load_model(base, dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
     flat = flat_model(model)
@@ -84,6 +79,22 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     )
     scores = read_scores(run, examples)
     return RunData(problem, targets, scores, recipe["curvature"]["method"], model_hash(model), base)
+
+
+def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
+    """The SFT run's recorded settings and the file of its data order.
+
+    Raises ArtifactError that names what cannot be measured without them and how to record them.
+    """
+    folder = run / EXPLAINED / "model"
+    for name, what in (("sft.json", "the SFT run's settings"), ("order.npy", "its data order")):
+        if not (folder / name).exists():
+            raise ArtifactError(
+                f"{folder / name} is missing, so the SFT run cannot be replayed: LDS, removal and the methods "
+                "unrolled, unrolled_halves, unrolled_seeds, ekfac_cg_ensemble and ekfac_cg_checkpoints are unavailable; "
+                f"`infra run` records {what} there (`infra score` trains nothing)"
+            )
+    return dict(read_json(folder / "sft.json")), folder / "order.npy"
 
 
 def _needed(path: Path, command: str) -> Path:
