@@ -298,12 +298,12 @@ def plan(
         Path | None, typer.Argument(help="A YAML recipe; without one, the embedded world.", show_default=False)
     ] = None,
     device: Annotated[
-        str, typer.Option(help="h100, h200, a100, l40s, cpu (calibrated now), or memory=80e9,flops=400e12,bandwidth=2e12")
+        str, typer.Option(help="h100, h200, a100, l40s, cpu (calibrated now), or memory=80e9,flops=400e12,...")
     ] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share each stage.")] = 1,
     model: Annotated[
         str | None,
-        typer.Option(help="In place of the recipe's: a folder, a known name, or parameters: 7.6e9.", show_default=False),
+        typer.Option(help="In place of the recipe's: a folder, a known name, or 7.6e9 parameters.", show_default=False),
     ] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Training examples.", show_default=False)] = None,
     pool: Annotated[int | None, typer.Option(min=0, help="Pool examples.", show_default=False)] = None,

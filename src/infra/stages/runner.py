@@ -103,7 +103,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
 
     Raises ArtifactError naming a file that was changed while the stage read it.
     """
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     log_to(run.root / METRICS)
     with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         if stage.parallel:
@@ -117,6 +117,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     return {
         "stage": stage.name,
         "seconds": round(time.perf_counter() - start, 3),
+        "cpu_seconds": round(time.process_time() - processor, 3),  # without the sandbox's and the checker's processes
         "peak_memory_bytes": memory.peak,
         "ended": time.time(),
     }

@@ -1,0 +1,50 @@
+"""Seconds out of work: operations over rates, decoding over bandwidth and latency, interpreted code as measured."""
+
+from __future__ import annotations
+
+from infra.plan.cost import SUM_BYTES, Costs, Work
+from infra.plan.devices import BYTES, Device
+
+SLOWER = {"train": 1.0, "visit": 1.0, "forward": 1.0}
+"""Time per operation of the engine's passes over that of a training step."""
+PRODUCTS = 0.75
+"""Share of the stated rate that plain matrix products reach on a GPU; a calibrated device states what it reaches."""
+EIGH_SHARE = 0.15
+"""Share of the float64 rate that an eigendecomposition reaches."""
+
+
+def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
+    """Seconds of one stage on so many devices, if its work divides evenly among them."""
+    dtype = costs.recipe.model.dtype
+    spent = sum(work.flops.get(kind, 0.0) * slower for kind, slower in SLOWER.items()) / device.rate(dtype)
+    plain = device.flops[dtype] * (1.0 if device.measured else PRODUCTS)
+    spent += work.flops.get("product", 0.0) / plain
+    spent += work.flops.get("eigh", 0.0) / (device.flops["float64"] * EIGH_SHARE)
+    if work.steps:
+        shape = costs.shape
+        cache = 2.0 * shape.layers * shape.kv_width * BYTES[dtype] * work.step_rows * work.step_context / 2
+        reading = (shape.parameters * BYTES[dtype] + cache) / device.bandwidth
+        spent += work.steps * (device.latency + reading)
+    spent += work.disk / device.disk
+    return spent / (devices if work.divides else 1) + work.python * device.python
+
+
+def memory(work: Work, costs: Costs, devices: int = 1) -> float:
+    """Bytes on each device: under FSDP weights, gradients, optimiser state and directions are shared out and one layer
+    stands gathered; factors belong to the devices that own them; activations and cache are each device's own."""
+    sharded = costs.recipe.scale.fsdp and devices > 1
+    total = 0.0
+    for name, size in work.memory.items():
+        if name in ("weights", "gradients", "optimiser", "factors", "tangents") and sharded:
+            total += size / devices
+        else:
+            total += size
+    if sharded and work.memory:
+        layer = costs.shape.body / costs.shape.layers + 2 * costs.shape.embedding
+        total += 2 * layer * BYTES[costs.recipe.model.dtype]
+    return total
+
+
+def sums_on_disk(costs: Costs) -> float:
+    """Bytes of the covariances' shards, which stand on disk until they are added."""
+    return costs.recipe.curvature.sum_shards * (costs.factor_size + costs.tracked_size) * SUM_BYTES

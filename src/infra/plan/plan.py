@@ -1,0 +1,100 @@
+"""A recipe's plan on a device: time, memory and disk of each stage, and settings that fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.plan.advice import remedies
+from infra.plan.amounts import Amounts
+from infra.plan.cost import Costs
+from infra.plan.devices import Device
+from infra.plan.duration import memory, seconds, sums_on_disk
+from infra.plan.shapes import Shape
+from infra.recipe import Recipe
+
+RESERVE = 0.9
+"""Share of a device's memory that a plan may fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """Bytes of memory are of each device; seconds with all of them at work."""
+
+    stage: str
+    flops: float
+    seconds: float
+    memory: float
+    disk: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stage under ``recipe``, which has ``changes`` in it that the given one lacked and needs to fit.
+
+    ``scratch``: bytes on disk that stand only while the curvature is made.
+    """
+
+    recipe: Recipe
+    shape: Shape
+    amounts: Amounts
+    device: Device
+    devices: int
+    stages: tuple[PlannedStage, ...]
+    scratch: float
+    changes: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages one after the other."""
+        return sum(s.seconds for s in self.stages)
+
+    @property
+    def memory(self) -> float:
+        """Bytes of the fullest stage, on each device."""
+        return max(s.memory for s in self.stages)
+
+    @property
+    def disk(self) -> float:
+        """Bytes left behind, and what stands beside them meanwhile."""
+        return sum(s.disk for s in self.stages) + self.scratch
+
+    @property
+    def fits(self) -> bool:
+        """Whether every stage keeps to its share of the device's memory."""
+        return self.memory <= RESERVE * self.device.memory
+
+
+def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
+    """The plan of a recipe, with the changes of settings that make it fit where it does not as it stands.
+
+    Of each kind of change the weakest that is enough is taken, or the strongest that helps at all. A plan that does not
+    fit with every change made has ``fits`` false.
+    """
+    found = as_it_stands(recipe, shape, amounts, device, devices)
+    changes: list[str] = []
+    for kind in remedies():
+        if found.fits:
+            break
+        best, chosen = found, ""
+        for sentence, changed, n in kind(found.recipe, shape, found.devices):
+            tried = as_it_stands(changed, shape, amounts, device, n)
+            if tried.memory < 0.98 * best.memory:
+                best, chosen = tried, sentence
+            if tried.fits:
+                break
+        if chosen:
+            found = best
+            changes.append(chosen)
+    return Plan(
+        found.recipe, shape, amounts, device, found.devices, found.stages, found.scratch, tuple(changes)
+    )  # fmt: skip
+
+
+def as_it_stands(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
+    """The plan under the recipe's own settings, whether it fits or not."""
+    costs = Costs(recipe, shape, amounts)
+    stages = tuple(
+        PlannedStage(w.stage, w.total_flops, seconds(w, costs, device, devices), memory(w, costs, devices), w.disk)
+        for w in costs.stages()
+    )
+    return Plan(recipe, shape, amounts, device, devices, stages, sums_on_disk(costs), ())
