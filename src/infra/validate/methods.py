@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from infra.errors import InputError
 from infra.influence import (
@@ -298,7 +299,7 @@ def checkpoint_ensemble(
     """``ekfac_cg`` averaged over checkpoints of the recorded run, each with the f and the curvature of its model."""
     steps = problem.training.steps
     wanted = {round(steps * (m + 1) / settings.members) for m in range(settings.members)} - {0}
-    kept: list[torch.Tensor] = []
+    kept: list[Tensor] = []
 
     def visit(state: AdamState) -> None:
         if state.step in wanted:

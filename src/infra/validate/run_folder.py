@@ -91,8 +91,8 @@ def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
         if not (folder / name).exists():
             raise ArtifactError(
                 f"{folder / name} is missing, so the SFT run cannot be replayed: LDS, removal and the methods "
-                "unrolled, unrolled_halves, unrolled_seeds, ekfac_cg_ensemble and ekfac_cg_checkpoints are unavailable; "
-                f"`infra run` records {what} there (`infra score` trains nothing)"
+                "unrolled, unrolled_halves, unrolled_seeds, ekfac_cg_ensemble and ekfac_cg_checkpoints are "
+                f"unavailable; `infra run` records {what} there (`infra score` trains nothing)"
             )
     return dict(read_json(folder / "sft.json")), folder / "order.npy"
 
