@@ -70,15 +70,15 @@ def test_one_two_and_four_processes_write_the_same_bytes_and_the_engines_scores(
     assert max(errors(tmp_path / "1", reference(case))) < 1e-10
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_a_sharded_model_gives_the_same_scores(case: Case, tmp_path: Path, size: int) -> None:
-    """On three processes no weight's rows divide evenly, and two of the rounds have a process without a shard."""
+    """There are four shards of training examples and three of queries: some rounds have a process without one."""
     together(size, attribute, case, tmp_path / "fsdp", True)
     assert max(errors(tmp_path / "fsdp", reference(case))) < 1e-10
 
 
 def test_more_processes_than_rows_of_a_weight(tmp_path: Path) -> None:
-    """Four rows of one key head on three processes: two, two and none."""
+    """On three processes most weights' rows divide unevenly, and the four rows of the key head as two, two and none."""
     case = replace(make(tmp_path, num_key_value_heads=1), tracked="attention")
     together(3, attribute, case, tmp_path / "fsdp", True)
     assert max(errors(tmp_path / "fsdp", reference(case))) < 1e-10

@@ -15,7 +15,7 @@ from infra.errors import ArtifactError
 from tests.influence import toys
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(n=st.integers(0, 30), tokens=st.integers(1, 200), most=st.integers(1, 12))
 def test_every_example_comes_back_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, n: int, tokens: int, most: int

@@ -305,7 +305,8 @@ def _save(trainer: Any, tokenizer: Any, out: Path, config: SFTConfig) -> None:
     weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if not trainer.is_world_process_zero():
         return
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+    whole = weights.values() if weights is not None else model.parameters()
+    if not all(bool(torch.isfinite(p).all()) for p in whole):
         raise ModelError("the fine-tuned weights are not finite; lower learning_rate, or use dtype float32")
     if config.lora_rank is not None and config.lora_merge and weights is None:
         model = model.merge_and_unload()

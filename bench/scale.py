@@ -1,0 +1,281 @@
+"""How attribution scales: processes, examples, memory, restarts, disk. ``python -m bench.scale [--only GROUP ...]``
+
+Groups: ``speedup`` (two processes against one, one thread each, on the embedded model), ``growth`` (cost a token and
+peak memory from 1,000 to 100,000 short examples, tiny model, one process), ``restart`` (killed half-way and started
+again, against undisturbed). What is timed is cutting the examples into shards, EK-FAC, example scores and token scores;
+neither starting Python nor loading the model. Every timed run is a fresh process, forked before the model is loaded.
+Prints one JSON object last, with what each number must reach beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from infra.distributed.attribution import FitSettings, directions, example_scores, fit, token_scores
+from infra.distributed.launch import Crew
+from infra.distributed.settings import ModelSettings, Runtime, model_of
+from infra.distributed.shards import cut, open_shards
+from infra.distributed.world import barrier, together, world
+from infra.influence import save_directions
+from infra.models import load_tokenizer, model_hash
+from infra.models.small import small_model
+from infra.records import TokenizedExample, tokenize
+from infra.world import BASE_MODEL, build_world
+
+MUST = {
+    "speedup_2_processes": ">= 1.8",
+    "cost_per_token_100k_over_1k": "0.9 .. 1.1",
+    "peak_memory_100k_over_1k": "<= 1.05",
+    "restart_overhead": "<= 0.02",
+    "bytes_per_token_and_target": "<= 5",
+}
+TARGETS = {"first": [1.0, 0.0], "second": [0.0, 1.0]}
+FORK = multiprocessing.get_context("fork")
+
+
+def synthetic(n: int, vocabulary: int = 256) -> Iterator[TokenizedExample]:
+    """``n`` random examples of 12 to 20 tokens, half of each under the loss, made one at a time."""
+    for i in range(n):
+        length = 12 + i % 9
+        ids = np.random.default_rng(i).integers(0, vocabulary, length)
+        offsets = np.stack([np.arange(length), np.arange(length) + 1], axis=1).astype(np.int32)
+        yield TokenizedExample(f"example-{i:08d}", ids, np.arange(length) >= length // 2, offsets, "x" * length, 0)
+
+
+def worldly(n: int) -> Iterator[TokenizedExample]:
+    """The first ``n`` training examples of the embedded world."""
+    records = build_world().train[:n]
+    yield from tokenize(records, load_tokenizer(str(BASE_MODEL)), max_length=512).examples
+
+
+def prepare(folder: Path, model: Path, examples: Callable[[], Iterator[TokenizedExample]]) -> ModelSettings:
+    """Queries, and directions for two groups of them, outside what is timed."""
+    settings = ModelSettings(str(model), model_hash(model), "mlp")
+    queries = []
+    for example in examples():
+        queries.append(example)
+        if len(queries) == 32:
+            break
+
+    def make() -> None:
+        shards = cut(queries, folder / "queries.parquet")
+        found = fit(folder / "work", shards, settings, FitSettings())
+        assert found is not None
+        found.save(folder / "curvature")
+        groups = np.arange(len(queries)) % 2
+        v = directions(folder / "work", shards, groups, ["a", "b"], settings, folder / "curvature", "per_token", 0.1)
+        assert v is not None
+        save_directions(v, folder / "directions", settings.model_hash)
+
+    in_processes(1, make)
+    return settings
+
+
+def attribute(
+    folder: Path, out: Path, settings: ModelSettings, examples: Callable[[], Iterator[TokenizedExample]], shard: int
+) -> None:
+    """What is timed. Rank 0 writes seconds and peak memory (bytes, of its process) to ``out/measured.json``."""
+    crew = Crew(runtime=Runtime(threads=1))
+    with together() as here:
+        model_of(settings, out, crew.runtime)
+        barrier()
+        start = time.perf_counter()
+        if here.first and not (out / "train.parquet").exists():
+            cut(examples(), out / "train.parquet", shard)
+        barrier()
+        data = open_shards(out / "train.parquet")
+        fit(out / "fit", data, settings, FitSettings(), crew)
+        example_scores(out / "examples", data, settings, folder / "directions", crew)
+        token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, crew=crew)
+        seconds = time.perf_counter() - start
+        if here.first:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            told = {"seconds": seconds, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
+            (out / "measured.json").write_text(json.dumps(told))
+
+
+def in_processes(size: int, job: Callable[..., None], *arguments: Any, kill_after: float | None = None) -> bool:
+    """``job`` in ``size`` processes as torchrun starts them, killed after so many seconds when asked."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def child(rank: int) -> None:
+        os.environ.update(
+            RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size),
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        )  # fmt: skip
+        job(*arguments)
+
+    processes = [FORK.Process(target=child, args=(rank,)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(kill_after)
+    if kill_after is not None:
+        for process in processes:
+            if process.is_alive():
+                os.kill(process.pid or 0, signal.SIGKILL)
+                process.join()
+        return False
+    if any(p.exitcode for p in processes):
+        raise SystemExit("a process failed; see above")
+    return True
+
+
+def measured(out: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((out / "measured.json").read_text())
+    return found
+
+
+def bytes_per_token(out: Path, tokens: float) -> dict[str, float]:
+    """Compressed bytes of the score columns a token and target, and of the whole files a token and target."""
+    scores = total = 0
+    for path in (out / "tokens" / "results").glob("*/*.parquet"):
+        total += path.stat().st_size
+        with pq.ParquetFile(path) as file:
+            for g in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(g)
+                columns = [group.column(c) for c in range(group.num_columns)]
+                scores += sum(c.total_compressed_size for c in columns if c.path_in_schema.startswith("loss_"))
+    share = tokens * len(TARGETS)
+    return {"bytes_per_token_and_target": scores / share, "bytes_per_token_and_target_with_texts": total / share}
+
+
+def speedup(folder: Path, n: int, repeats: int) -> dict[str, float]:
+    """Two processes against one, alternating, medians; and the idle time that is left with one core each."""
+    examples = lambda: worldly(n)  # noqa: E731
+    settings = prepare(folder, BASE_MODEL, examples)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for repeat in range(repeats):
+        for size in (1, 2):
+            out = folder / f"{size}-{repeat}"
+            in_processes(size, attribute, folder, out, settings, examples, 4096)
+            seconds[size].append(measured(out)["seconds"])
+    one, two = median(seconds[1]), median(seconds[2])
+    return {
+        "speedup_2_processes": one / two,
+        "seconds_1_process": one,
+        "seconds_2_processes": two,
+        "speedup_tokens": measured(folder / "1-0")["tokens"],
+        **bytes_per_token(folder / "1-0", measured(folder / "1-0")["tokens"]),
+    }
+
+
+def tiny(folder: Path) -> Path:
+    """A random model of one layer, width 16: its passes cost little, so what grows with N shows."""
+    path = folder / "model"
+    small_model(
+        ["tiny"], path, seed=0, vocab_size=300, hidden_size=16, intermediate_size=32, layers=1, heads=2, kv_heads=1,
+        max_length=64,
+    )  # fmt: skip
+    return path
+
+
+def growth(folder: Path, small: int, large: int, repeats: int) -> dict[str, float]:
+    """Cost a token and peak memory at both ends. The small end is repeated, since it takes a second."""
+    settings = prepare(folder, tiny(folder), lambda: synthetic(64))
+    found: dict[int, list[dict[str, float]]] = {small: [], large: []}
+    for n, times in ((small, repeats), (large, 1)):
+        for repeat in range(times):
+            out = folder / f"{n}-{repeat}"
+            in_processes(1, attribute, folder, out, settings, lambda n=n: synthetic(n), 16_384)
+            found[n].append(measured(out))
+    cost = {n: median(f["seconds"] / f["tokens"] for f in runs) for n, runs in found.items()}
+    peak = {n: median(f["peak"] for f in runs) for n, runs in found.items()}
+    return {
+        "cost_per_token_100k_over_1k": cost[large] / cost[small],
+        "peak_memory_100k_over_1k": peak[large] / peak[small],
+        "examples_small": small,
+        "examples_large": large,
+        "microseconds_per_token_small": 1e6 * cost[small],
+        "microseconds_per_token_large": 1e6 * cost[large],
+        "peak_mib_small": peak[small] / 2**20,
+        "peak_mib_large": peak[large] / 2**20,
+        "seconds_large": found[large][0]["seconds"],
+    }
+
+
+def restart(folder: Path, n: int, repeats: int) -> dict[str, float]:
+    """What a kill half-way costs: time until the kill and of the second run, over the undisturbed time, less one.
+
+    The first run's clock starts when its model is there, as everywhere here; its time is what the kill leaves it.
+    """
+    settings = prepare(folder, tiny(folder), lambda: synthetic(64))
+    examples = lambda: synthetic(n)  # noqa: E731
+    losses, whole, lost = [], [], []
+    for repeat in range(repeats):
+        out = folder / f"whole-{repeat}"
+        in_processes(1, attribute, folder, out, settings, examples, 16_384)
+        whole.append(measured(out)["seconds"])
+        out = folder / f"killed-{repeat}"
+        began = folder / f"began-{repeat}"
+
+        def noted(out: Path = out, began: Path = began) -> None:
+            model_of(settings, out, Runtime(threads=1))
+            began.write_text(str(time.time()))
+            attribute(folder, out, settings, examples, 16_384)
+
+        in_processes(1, noted, kill_after=whole[-1] * (0.35 + 0.3 * repeat / max(1, repeats - 1)) + 0.5)
+        first = time.time() - float(began.read_text())
+        in_processes(1, attribute, folder, out, settings, examples, 16_384)
+        lost.append(first + measured(out)["seconds"] - whole[-1])
+        losses.append(lost[-1] / whole[-1])
+    return {
+        "restart_overhead": median(losses),
+        "restart_overhead_worst": max(losses),
+        "restart_seconds_lost": median(lost),
+        "restart_run_seconds": median(whole),
+    }
+
+
+def main() -> None:
+    """Run the groups asked for and print the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="*", choices=("speedup", "growth", "restart"))
+    parser.add_argument("--examples", type=int, default=400, help="of the speed-up")
+    parser.add_argument("--large", type=int, default=100_000, help="the large end of growth, and the restarted run")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
+    chosen = parser.parse_args()
+    root = chosen.keep or Path(tempfile.mkdtemp(prefix="scale-"))
+    groups: dict[str, Callable[[Path], dict[str, float]]] = {
+        "speedup": lambda f: speedup(f, chosen.examples, chosen.repeats),
+        "growth": lambda f: growth(f, 1000, chosen.large, chosen.repeats),
+        "restart": lambda f: restart(f, chosen.large, chosen.repeats),
+    }
+    assert world().size == 1
+    found: dict[str, Any] = {}
+    try:
+        for name in chosen.only or groups:
+            (root / name).mkdir(parents=True, exist_ok=True)
+            found |= groups[name](root / name)
+            print(f"{name}: done", flush=True)
+    finally:
+        if chosen.keep is None:
+            shutil.rmtree(root, ignore_errors=True)
+    cores = len(os.sched_getaffinity(0))
+    must = {key: value for key, value in MUST.items() if key in found}
+    print(json.dumps({**{k: round(float(v), 4) for k, v in found.items()}, "cores": cores, "must": must}))
+
+
+if __name__ == "__main__":
+    main()

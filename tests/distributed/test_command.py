@@ -1,0 +1,84 @@
+"""The whole commands under torchrun: `infra score` in default tests on forked processes, and torchrun itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from infra.stages.score import run_score, score_recipe
+from infra.world import BASE_MODEL, build_world
+from tests.distributed.processes import together
+
+SETTINGS = {
+    "data": {"max_length": 512},
+    "model": {"base": str(BASE_MODEL)},
+    "targets": {"folds": 2, "minimum": 4},
+    "effects": {"bootstrap": 20},
+    "scores": {"span_examples": 5, "delete_examples": 2, "query_top": 0, "shard_tokens": 256},
+    "report": {"examples": 2},
+    "threads": 1,
+}
+UNHASHED = ("runtime.jsonl", "metrics.jsonl", "summary.json", ".lock")
+
+
+def files(folder: Path) -> tuple[str, str]:
+    train = [r for r in build_world().train if r.domain == "math"]
+    for name, part in (("train", train[:12]), ("queries", train[12:20])):
+        rows = [{"prompt": r.question, "response": r.response} for r in part]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / "train.jsonl"), str(folder / "queries.jsonl")
+
+
+def score(folder: Path, out: Path) -> None:
+    run_score(score_recipe(*files(folder), **json.loads(json.dumps(SETTINGS))), out, None)
+
+
+def payload(out: Path) -> dict[str, bytes]:
+    """Factors, directions and scores."""
+    return {
+        p.relative_to(out).as_posix(): p.read_bytes()
+        for stage in ("curvature", "directions", "scores")
+        for p in sorted((out / stage).rglob("*"))
+        if p.is_file()
+    }
+
+
+def test_infra_score_writes_the_same_bytes_on_one_and_two_processes(tmp_path: Path) -> None:
+    together(1, score, tmp_path, tmp_path / "one")
+    together(2, score, tmp_path, tmp_path / "two")
+    one = payload(tmp_path / "one")
+    assert len(one) > 8 and payload(tmp_path / "two") == one
+    told = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert any(t.get("unit") == "token" and t["done"] == t["total"] for t in told)
+    last = json.loads((tmp_path / "two" / "runtime.jsonl").read_text().splitlines()[-1])
+    assert last["environment"]["processes"] == 2 and last["environment"]["torch"]
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_whole_job_as_one_process_does(tmp_path: Path) -> None:
+    """Evaluation, SFT, attribution and arms on two processes. SFT sums gradients in another order, so to tolerance."""
+    from tests.stages.conftest import MINI
+
+    recipe = tmp_path / "mini.yaml"
+    recipe.write_text(json.dumps({**MINI, "threads": 1, "model": {"dtype": "float64"}}))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for out, launcher in (
+        ("one", ["-m", "infra"]),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "infra"]),
+    ):
+        command = [sys.executable, *launcher, "run", str(recipe), "--out", str(tmp_path / out)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("report:") == 1
+    for stage in ("evals/base", "evals/original-s0", "responses"):
+        one, two = (pd.read_parquet(tmp_path / out / stage / "rows.parquet") for out in ("one", "two"))
+        pd.testing.assert_frame_equal(one, two)
+    one, two = (np.load(tmp_path / out / "scores" / "folds.npy") for out in ("one", "two"))
+    assert np.linalg.norm(one - two) / np.linalg.norm(one) < 1e-8
