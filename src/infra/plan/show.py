@@ -58,8 +58,9 @@ def checked(device: Device, rows: Sequence[Checked]) -> None:
         f"{within} of {len(counted)} stages of {COUNTS_FROM:.0f} s and more within {TOLERANCE:.0%}"
     )
     console.print(
-        f"machine: {device.flops['float32'] / 1e9:.1f} GFLOP/s in products, {device.efficiency:.0%} of it in a "
-        f"training step, {device.latency * 1e3:.1f} ms a decoding step, interpreted code {device.python:.2f} x the reference"
+        f"this machine: {device.flops['float32'] / 1e9:.1f} GFLOP/s in products, {device.efficiency:.0%} of it in a "
+        f"training step, {device.latency * 1e3:.1f} ms a decoding step, interpreted code {device.python:.2f} x as slow "
+        "as the reference"
     )
 
 

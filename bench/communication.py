@@ -1,0 +1,140 @@
+"""The plan's communication against the code's, counted: ``python -m bench.communication``; one JSON object last.
+
+One process takes the part of rank 0 of many under a process group that only pretends (torch's "fake" backend): the
+real FSDP2 hooks, the real gathers of forward mode and the real factor sums run, every collective is counted by its
+bytes, and nothing is sent. Numbers that a collective would bring are garbage; only sizes are looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from bench.shapes import Shape as BenchShape
+from bench.shapes import rows
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from infra.distributed.fsdp import gathering, shard_direction, shard_model
+from infra.influence import Direction
+from infra.influence.batches import build_batch
+from infra.influence.capture import Capture
+from infra.influence.derivative import forward_scores
+from infra.influence.factors import Setting, covariances
+from infra.influence.functional import Backbone, engine_mode
+from infra.models import tracked_weights
+from infra.plan import Amounts, Costs
+from infra.plan.communication import Communication
+from infra.plan.shapes import Shape
+from infra.recipe import parse_recipe
+
+RECIPE = {"name": "x", "data": {"world": "default"}, "tasks": [{"name": "world-math", "target": "math"}]}
+
+
+class Counter:
+    """Bytes that this process receives in all-gathers, and sends in all-reduces on a ring."""
+
+    def __init__(self, world: int) -> None:
+        self.world, self.bytes, self.calls = world, 0.0, 0
+
+    def gathered(self, whole: torch.Tensor) -> None:
+        self.bytes += whole.numel() * whole.element_size() * (self.world - 1) / self.world
+        self.calls += 1
+
+    def reduced(self, tensor: torch.Tensor) -> None:
+        self.bytes += 2 * tensor.numel() * tensor.element_size() * (self.world - 1) / self.world
+        self.calls += 1
+
+
+@contextmanager
+def counting(world: int) -> Iterator[Counter]:
+    """Count every all-gather and all-reduce in the block."""
+    counter = Counter(world)
+    counters = {
+        "all_gather_into_tensor": counter.gathered,
+        "all_gather_single": counter.gathered,  # what newer torch calls it
+        "all_reduce": counter.reduced,
+    }
+    real = {name: getattr(dist, name) for name in counters if hasattr(dist, name)}
+
+    def counted(name: str) -> Any:
+        def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            counters[name](tensor)
+            return real[name](tensor, *args, **kwargs)
+
+        return call
+
+    for name in real:
+        setattr(dist, name, counted(name))
+    try:
+        yield counter
+    finally:
+        for name, function in real.items():
+            setattr(dist, name, function)
+
+
+def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[str, float]]:
+    """Planned and counted bytes of each kind of exchange, for rank 0 of ``world``."""
+    shape = Shape(
+        "bench", bench.layers, bench.width, bench.mlp, bench.heads, bench.kv_heads, bench.vocabulary
+    )  # fmt: skip
+    recipe = parse_recipe(RECIPE, where="bench", folder=Path("."))
+    planned = Communication(Costs(recipe, shape, Amounts(2, 0, 0, 16.0, 1.0, 1.0, 1.0, ())), world)
+    examples = rows(2, 16, bench.vocabulary)
+    dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
+    try:
+        model = bench.model()
+        tracked = tracked_weights(model, "mlp")
+        found: dict[str, dict[str, float]] = {}
+        with counting(world) as counter:
+            sums = covariances(Setting(model, examples, tracked, "empirical", 0, True, 64, False))
+            for total in (*sums.inputs.values(), *sums.outputs.values()):
+                dist.all_reduce(total)
+        leaders = {key for key in sums.inputs if sums.leader[key] == key}
+        assert leaders == set(sums.inputs)
+        found["factor sums"] = {"planned": planned.factor_sums, "counted": counter.bytes}
+        whole = [Direction({n: torch.randn_like(p) for n, p in tracked.parameters.items()}) for _ in range(directions)]
+        shard_model(model)
+        held = [shard_direction(d, model) for d in whole]
+        size = sum(t.numel() * t.element_size() for d in held for t in d.tensors.values())
+        found["direction shard"] = {"planned": planned.direction_shard(directions), "counted": float(size)}
+        batch = build_batch(examples, [0, 1])
+        with engine_mode(model), counting(world) as counter:
+            Capture(Backbone(model), tracked_weights(model, "mlp")).backward_pass(batch, lambda block, uses: None)
+        found["visit"] = {"planned": planned.visit, "counted": counter.bytes}
+        stacked = {name: torch.stack([d.tensors[name] for d in held]) for name in held[0].tensors}
+        with gathering(model), engine_mode(model, forward_mode=True), counting(world) as counter:
+            forward_scores(Backbone(model), batch, stacked)
+        found["forward mode"] = {"planned": planned.forward_mode(directions), "counted": counter.bytes}
+        return found
+    finally:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worlds", type=int, nargs="+", default=[2, 8, 64])
+    parser.add_argument("--directions", type=int, default=3)
+    parser.add_argument("--width", type=int, default=256)
+    options = parser.parse_args()
+    bench = BenchShape(width=options.width, mlp=4 * options.width, layers=2, heads=4, kv_heads=2, vocabulary=512)
+    result = {}
+    for world in options.worlds:
+        found = measure(bench, world, options.directions)
+        for kind, both in found.items():
+            error = both["counted"] / both["planned"] - 1
+            print(
+                f"{world:3d} processes, {kind}: planned {both['planned']:,.0f}, counted {both['counted']:,.0f} bytes ({error:+.2%})"
+            )
+            both["error"] = error
+        result[str(world)] = found
+    print(json.dumps({"directions": options.directions, "worlds": result}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Bytes that processes exchange, by formula: gathers of sharded layers, sums of factors. Each figure is of one process.
+
+In a ring of n processes an all-gather of S bytes receives ``(n - 1) / n S``, an all-reduce sends ``2 (n - 1) / n S``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.plan.cost import SUM_BYTES, Costs
+from infra.plan.devices import BYTES
+
+
+@dataclass(frozen=True)
+class Communication:
+    """What one process of ``world`` receives under the costs' recipe and shape."""
+
+    costs: Costs
+    world: int
+
+    @property
+    def _share(self) -> float:
+        return (self.world - 1) / self.world
+
+    @property
+    def gather(self) -> float:
+        """Every layer's matrices once."""
+        return self._share * self.costs.shape.body * BYTES[self.costs.recipe.model.dtype]
+
+    @property
+    def training_step(self) -> float:
+        """One microbatch under FSDP2: layers gathered forward and backward, gradients scattered."""
+        return 3.0 * self.gather
+
+    @property
+    def visit(self) -> float:
+        """One batch of curvature or example scores: layers gathered forward and backward; no weight gradients."""
+        return 2.0 * self.gather
+
+    def forward_mode(self, directions: int) -> float:
+        """One batch of token scores: layers gathered once, and with them their tangents."""
+        tangents = directions * self._share * self.costs.tracked_size * BYTES[self.costs.recipe.model.dtype]
+        return self.gather + tangents
+
+    @property
+    def factor_sums(self) -> float:
+        """All covariances all-reduced once a fit, in float32."""
+        return 2.0 * self._share * self.costs.factor_size * SUM_BYTES
+
+    @property
+    def factor_files(self) -> float:
+        """The same through shared files, as a fit does it: its shards' sums are written and read once by all together."""
+        return 2.0 * self.costs.recipe.curvature.sum_shards * self.costs.factor_size * SUM_BYTES / self.world
+
+    def direction_shard(self, directions: int) -> float:
+        """Bytes of the directions' rows that a process holds."""
+        return directions * self.costs.tracked_size * BYTES[self.costs.recipe.model.dtype] / self.world
