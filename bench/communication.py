@@ -129,7 +129,8 @@ def main() -> None:
         for kind, both in found.items():
             error = both["counted"] / both["planned"] - 1
             print(
-                f"{world:3d} processes, {kind}: planned {both['planned']:,.0f}, counted {both['counted']:,.0f} bytes ({error:+.2%})"
+                f"{world:3d} processes, {kind}: planned {both['planned']:,.0f}, counted {both['counted']:,.0f} bytes "
+                f"({error:+.2%})"
             )
             both["error"] = error
         result[str(world)] = found

@@ -49,7 +49,7 @@ class Communication:
 
     @property
     def factor_files(self) -> float:
-        """The same through shared files, as a fit does it: its shards' sums are written and read once by all together."""
+        """The same through shared files, as a fit does it: its shards' sums written and read once by all."""
         return 2.0 * self.costs.recipe.curvature.sum_shards * self.costs.factor_size * SUM_BYTES / self.world
 
     def direction_shard(self, directions: int) -> float:
