@@ -8,7 +8,8 @@ _BOXED = re.compile(r"\\(?:boxed|fbox|framebox)\s*")
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASHES = re.compile(r"####\s*([^\n]+)")
 _SAID = re.compile(
-    r"(?:final answer|answer)\s*(?:is|:|=)\s*:?\s*(?:\*\*)?\s*(.+?)(?:\*\*)?\s*(?:\.\s*(?=\n|$)|\.\s+[A-Z]|\n|$)",
+    r"(?:(?:final answer|answers?)\s*(?:\*\*)?\s*(?:is|are|:|=)|final answer\s*(?:\*\*)?\s*\n)\s*:?\s*(?:\*\*)?\s*"
+    r"(?:(?:therefore|thus|simply|just|equal to|given by)\s+)?(.+?)(?:\*\*)?\s*(?:\.\s*(?=\n|$)|\.\s+[A-Z]|\n|$)",
     re.IGNORECASE,
 )
 

@@ -1,69 +1,12 @@
-"""The shape of a written answer: what surrounds it taken off, then list, tuple, interval, matrix, ratio or word."""
+"""The shape of a cleaned answer: list, tuple, interval, matrix or vector."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_FONTS = (
-    r"text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mbox"
-    r"|operatorname|boxed|fbox"
-)
-_WRAPPED = re.compile(rf"\\(?:{_FONTS})\s*\{{([^{{}}]*)\}}")
-_COLOURED = re.compile(r"\\(?:textcolor|color)\s*\{[^{}]*\}")
-_INVISIBLE = re.compile(r"\\(?:[hv]?phantom|label|tag)\s*\{[^{}]*\}")
-_STYLE = re.compile(r"\\(?:displaystyle|textstyle|scriptstyle|limits|left|right|[bB]igg?[lr]?)(?![a-zA-Z])")
-_SPACE = re.compile(r"(?<!\\)\\[,;:!> ]|\\q?quad(?![a-zA-Z])|~|\u00a0")
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°|\\degree(?![a-zA-Z])")
 _ARRAY = re.compile(r"\\begin\{([bBpvV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(.*?)\\end\{\1\}", re.DOTALL)
-_SYMBOLS = {
-    "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
-    "∪": r"\cup ", "√": r"\sqrt ", "\\leq": r"\le", "\\geq": r"\ge", "\\leqslant": r"\le", "\\geqslant": r"\ge",
-    "<=": r"\le ", ">=": r"\ge ", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\lbrace": "\\{",
-    "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]", "\\varnothing": "\\emptyset", "\\cdotp": "\\cdot",
-    "{,}": ",", "\\mid": "|", "\\lvert": "|", "\\rvert": "|", "\\vert": "|",
-}  # fmt: skip
-_SYMBOL = re.compile(
-    "|".join(
-        re.escape(k) + (r"(?![a-zA-Z])" if k[-1].isalpha() else "") for k in sorted(_SYMBOLS, key=len, reverse=True)
-    )
-)
-_CURRENCY = "$€£¥₹"
-
-
-def clean(text: str) -> str:
-    """The answer without delimiters, fonts, colours, invisible text, spacing commands and a closing full stop."""
-    out = text.strip()
-    out = _SYMBOL.sub(lambda m: _SYMBOLS[m.group()], out.replace("\\$", "¤").replace("\\%", "%"))
-    out = _INVISIBLE.sub("", _COLOURED.sub("", out))
-    out = _SPACE.sub(" ", _STYLE.sub("", out))
-    for _ in range(4):
-        out = _WRAPPED.sub(r"\1", out)
-    out = out.replace("¤", "$")
-    out = re.sub(r"\s+", " ", out).strip()
-    while True:
-        before = out
-        out = out.strip(" \n\t*")
-        out = re.sub(r"(?<!\\)\\$", "", out)
-        out = out.removesuffix(".") if not out.endswith("..") else out
-        out = out.removeprefix("≈").removeprefix("\\approx").strip()
-        for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("{", "}")):
-            if out.startswith(left) and out.endswith(right) and len(out) > len(left) + len(right):
-                inner = out[len(left) : -len(right)]
-                if left not in inner and (left != "{" or "}" not in inner or balanced(inner)):
-                    out = inner
-        if out == before:
-            return out
-
-
-def balanced(text: str) -> bool:
-    """Whether braces close in order."""
-    depth = 0
-    for character in text:
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def pieces(text: str, separators: str = ",") -> list[str]:
@@ -111,6 +54,8 @@ _MEMBER = re.compile(r"^[a-zA-Z]\s*\\in\s*")
 def intervals(text: str) -> list[Interval] | None:
     """Intervals of a union or an inequality in one variable, or None. ``(2, 4)`` alone counts as one too."""
     body = _MEMBER.sub("", text)
+    if "\\{" in body:
+        return None
     parts = [p.strip() for p in re.split(r"\\cup(?![a-z])| or ", body)]
     found = []
     for part in parts:
@@ -122,10 +67,11 @@ def intervals(text: str) -> list[Interval] | None:
 
 
 def _bracketed(text: str) -> Interval | None:
-    if len(text) > 2 and text[0] in "[(" and text[-1] in "])":
-        ends = pieces(text[1:-1])
-        if len(ends) == 2:
-            return Interval(text[0], ends[0], ends[1], text[-1])
+    if len(text) > 2 and text[0] in "[(]" and text[-1] in "])[":
+        ends = pieces(text[1:-1]) if ";" not in text else pieces(text[1:-1], ";")
+        if len(ends) == 2 and all(ends):
+            # ]a, b[ is the open interval (a, b)
+            return Interval("(" if text[0] == "]" else text[0], ends[0], ends[1], ")" if text[-1] == "[" else text[-1])
     return None
 
 
@@ -153,17 +99,34 @@ def _inequality(text: str) -> Interval | None:
 
 def matrix(text: str) -> list[list[str]] | None:
     """Rows of a bracketed matrix or vector, or None. Determinants (``vmatrix``) are values, not matrices."""
-    found = _ARRAY.fullmatch(text.strip("() []"))
+    body = re.sub(r"^[A-Z]\s*=\s*", "", text.strip())
+    if re.fullmatch(r"\[\s*\[.*\]\s*\]", body, re.DOTALL):
+        rows = [bracketed(row) for row in pieces(body[1:-1])]
+        return [row for row in rows if row is not None] if all(row is not None for row in rows) else None
+    scaled = re.fullmatch(r"([^&]*?[^\s(&])\s*(?:\\cdot)?\s*(\\begin\{.*)", body, re.DOTALL)
+    if scaled is not None and scaled.group(1) not in "([":
+        inner = matrix(scaled.group(2))
+        factor = f"({scaled.group(1)})" if scaled.group(1) != "-" else "(-1)"
+        return [[f"{factor} \\cdot ({cell})" for cell in row] for row in inner] if inner is not None else None
+    turned = re.search(r"\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$", body)
+    found = _ARRAY.fullmatch((body[: turned.start()] if turned else body).strip("() []"))
     if found is None or found.group(1) in ("vmatrix", "Vmatrix"):
         return None
-    rows = [row.strip() for row in re.split(r"\\\\", found.group(2)) if row.strip() not in ("", "\\hline")]
-    return [[cell.strip() for cell in row.split("&")] for row in rows]
+    lines = [row.strip() for row in re.split(r"\\\\", found.group(2)) if row.strip() not in ("", "\\hline")]
+    cells = [[cell.strip() for cell in row.split("&")] for row in lines]
+    return [list(column) for column in zip(*cells)] if turned else cells
+
+
+def bracketed(text: str) -> list[str] | None:
+    """Members of ``[a, b, ...]``, or None."""
+    body = text.strip()
+    return pieces(body[1:-1]) if body.startswith("[") and body.endswith("]") else None
 
 
 def collection(text: str) -> list[str] | None:
     """Members of a set in braces or of a list of solutions, or None for a single value. ``\\emptyset`` has none."""
     body = text.strip()
-    if body.startswith("\\{") and body.endswith("\\}"):
+    if body.startswith("\\{") and body.endswith("\\}") and "\\cup" not in body:
         inner = body[2:-2].strip()
         return pieces(inner) if inner else []
     if body == "\\emptyset" or body == "\\{ \\}":
@@ -174,18 +137,62 @@ def collection(text: str) -> list[str] | None:
 
 
 def tuple_of(text: str) -> list[str] | None:
-    """Coordinates of ``(a, b, ...)``, or None. A left side such as ``(x,y) =`` is taken off."""
-    body = text.rsplit("=", 1)[-1].strip() if re.match(r"^\([^()]*\)\s*=", text) else text
-    if len(body) > 2 and body[0] == "(" and body[-1] == ")":
-        parts = pieces(body[1:-1])
+    """Coordinates of ``(a, b, ...)`` or of a point ``P(a, b)``, or None, a left side such as ``(x,y) =`` taken off."""
+    body = text.rsplit("=", 1)[-1].strip() if re.match(r"^(?:\([^()]*\)|[A-Z])\s*=", text) else text
+    body = re.sub(r"^[A-Z]\s*(?=\()", "", body)
+    if len(body) > 2 and body[0] == "(" and _closes_at_end(body):
+        parts = pieces(body[1:-1], ",;")
         return parts if len(parts) > 1 else None
     return None
 
 
-def strip_currency(text: str) -> str:
-    """Currency signs at the front (after a sign too) and back taken off."""
-    sign = "-" if text.startswith("-") else ""
-    return sign + text.removeprefix("-").strip().lstrip(_CURRENCY).rstrip(_CURRENCY).strip()
+def _closes_at_end(text: str) -> bool:
+    """Whether the bracket that opens ``text`` closes with its last character."""
+    depth = 0
+    for i, character in enumerate(text):
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(character, 0)
+        if depth == 0:
+            return i == len(text) - 1
+    return False
+
+
+def vector(text: str) -> list[str] | None:
+    """Components of a vector: a column or row, angle brackets, ``[a, b, c]``, or multiples of i, j, k; else None."""
+    body = re.sub(r"^(?:\\vec\s*\{?[a-zA-Z]\}?|[a-zA-Z])\s*=\s*", "", text.strip())
+    rows = matrix(body)
+    if rows is not None:
+        if all(len(row) == 1 for row in rows):
+            return [row[0] for row in rows]
+        return rows[0] if len(rows) == 1 else None
+    for left, right in (("\\langle", "\\rangle"), ("<", ">")):
+        if body.startswith(left) and body.endswith(right):
+            return pieces(body[len(left) : -len(right)])
+    turned = re.sub(r"\^\s*\{?\s*(?:T|\\top)\s*\}?$", "", body)
+    column = re.fullmatch(r"\\binom\s*\{([^{}]*)\}\s*\{([^{}]*)\}", body)
+    if column is not None:
+        return [column.group(1), column.group(2)]
+    listed = bracketed(turned)
+    if listed is not None and len(listed) > 1:
+        return listed
+    if turned != body:
+        return tuple_of(turned)
+    return _along_axes(body)
+
+
+_AXIS = re.compile(r"\\(?:hat|vec|overrightarrow|widehat)\s*(?:\{\s*([ijk])\s*\}|([ijk])(?![a-zA-Z]))")
+
+
+def _along_axes(text: str) -> list[str] | None:
+    body = _AXIS.sub(lambda m: m.group(1) or m.group(2), text).replace(" ", "")
+    if not re.search(r"[ijk]", body) or ("j" not in body and "k" not in body):
+        return None
+    found: dict[str, str] = {}
+    for term in re.findall(r"[+-]?[^+-]+", body):
+        match = re.fullmatch(r"([+-]?)(.*?)\{?([ijk])\}?", term)
+        if match is None or match.group(3) in found or re.search(r"[a-z](?![a-z{])", match.group(2)):
+            return None
+        found[match.group(3)] = match.group(1).replace("+", "") + (match.group(2) or "1")
+    return [found.get(axis, "0") for axis in ("ijk" if "k" in found else "ij")]
 
 
 def without_degrees(text: str) -> str:

@@ -6,6 +6,8 @@ import random
 import re
 from typing import Any
 
+from . import _notation
+
 _COMMAND = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]+")
 _NAMES = {
     "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "lg", "mod", "gcd", "lcm", "min", "max", "pi",
@@ -35,7 +37,7 @@ def read(text: str) -> Any:
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
     whole = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normal)
-    body = re.sub(r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}", spaced(text))
+    body = spaced(_notation.rewrite(text))
     found = parse(f"${body}$", [whole], parsing_timeout=None, fallback_mode="no_fallback")
     return exact(found[0]) if found else None
 
@@ -59,20 +61,44 @@ def same_value(gold: Any, answer: Any) -> bool:
 
     if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr):
         return False
+    if isinstance(gold, sympy.MatrixExpr) or isinstance(answer, sympy.MatrixExpr):
+        return False
     if gold == answer:
         return True
     difference = gold - answer
+    if difference.has(sympy.Sum, sympy.Product, sympy.Integral):
+        difference = difference.doit()
+    if difference.is_Rational:
+        return bool(difference == 0)
     names = sorted(difference.free_symbols, key=str)
     if len(names) > 12:
         return False
     rng = random.Random(20250519)
     for _ in range(POINTS if names else 1):
         point = {name: sympy.Rational(rng.randint(101, 997), rng.randint(101, 499)) for name in names}
-        here = _number(difference.subs(point))
         scale = _number(gold.subs(point))
-        if here is None or scale is None or abs(here) > 10**-25 * max(1, abs(scale)):
+        if scale is None:
+            return False
+        size = float(sympy.log(abs(scale) + 1, 10).evalf(5))
+        here = _number(difference.subs(point), 400 + int(size))
+        # the difference itself is known to many digits, so the bound does not grow with large values
+        if here is None or abs(here) > 10**-25 * (min(1, abs(scale)) or 1):
             return False
     return True
+
+
+def plain_number(expression: Any) -> bool:
+    """Whether it is a finite number without symbols, so that its value settles everything."""
+    import sympy
+
+    if isinstance(expression, sympy.MatrixBase | sympy.MatrixExpr) or not isinstance(expression, sympy.Expr):
+        return False
+    return not expression.free_symbols and _number(expression) is not None
+
+
+def degrees_in_trig(text: str) -> str:
+    """``\\sin 30^\\circ`` with its angle in radians."""
+    return _notation.rewrite(text) if "circ" in text else text
 
 
 def proportional(gold: Any, answer: Any) -> bool:
@@ -91,11 +117,11 @@ def proportional(gold: Any, answer: Any) -> bool:
     return same_value(gold, ratio * answer)
 
 
-def _number(expression: Any) -> Any:
-    """A complex number to 40 digits, or None."""
+def _number(expression: Any, most: int = 400) -> Any:
+    """A complex number to 40 digits, worked out with up to ``most``; or None."""
     import sympy
 
-    value = sympy.N(expression, DIGITS, maxn=400)
+    value = sympy.N(expression, DIGITS, maxn=most)
     if value.free_symbols or not (value.is_number and value.is_finite):
         return None
     return value
