@@ -156,6 +156,10 @@ def score(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of sampled labels and bootstraps.")] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change any setting of a recipe: scale.fsdp=true, threads=1. Repeatable."),
+    ] = None,
 ) -> None:
     """Attribute an existing model: the influence of every training example, step and token. Trains nothing."""
     from infra.stages.score import run_score, score_recipe
@@ -165,6 +169,7 @@ def score(
     recipe = score_recipe(
         str(train),
         None if queries is None else str(queries),
+        changes or (),
         seed=seed,
         data={"max_length": max_length, "on_error": on_error, **({"limit": limit} if limit else {})},
         model={"base": model, "device": device, "dtype": dtype},

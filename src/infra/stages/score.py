@@ -6,6 +6,7 @@ earlier run, for new candidate data and the same model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 from infra.distributed.world import together
 from infra.errors import ArtifactError, ModelError
 from infra.models import model_hash
-from infra.recipe import Recipe, parse_recipe
+from infra.recipe import Recipe, apply_change, parse_recipe
 from infra.stages import attribute, data, page, spans, targets
 from infra.stages import queries as per_query
 from infra.stages.effects import attribution_tables, run_effects
@@ -24,14 +25,19 @@ from infra.stages.runner import Context, Stage, follow
 from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
 
 
-def score_recipe(train: str, queries: str | None, **settings: Any) -> Recipe:
-    """A recipe for scoring: one training file, one file of queries (the training file itself when none is needed)."""
+def score_recipe(train: str, queries: str | None, changes: Sequence[str] = (), **settings: Any) -> Recipe:
+    """A recipe for scoring: one training file, one file of queries (the training file itself when none is needed).
+
+    ``changes`` as in :func:`infra.recipe.load_recipe`.
+    """
     raw = {
         "name": "score",
         "question": "Which training examples, steps and tokens raise the likelihood of these responses?",
         **settings,
         "data": {"sources": [{"path": train}], "queries": [{"path": queries or train}], **settings.pop("data", {})},
     }
+    for change in changes:
+        apply_change(raw, change)
     return parse_recipe(raw, where="infra score", folder=Path.cwd())
 
 
