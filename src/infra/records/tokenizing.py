@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +15,11 @@ from infra.errors import InputError
 from infra.records.chat import ChatTemplate, Rendered, render_conversation, resolve_template, with_system
 from infra.records.schema import Record
 from infra.records.tokenized import TokenizedExample
+from infra.records.words import WordEncoder, word_encoder
 
 _BATCH = 64
+MANY_CORES = 4
+"""On more cores than these the library, which uses them all, is faster than the memory of words, which uses one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,13 @@ def iter_tokenize(
         notes.skipped.append(SkippedRecord(record.id, reason))
 
     source = iter(records)
-    while chunk := list(islice(source, _BATCH)):
+    words: WordEncoder | None = None
+    for number in count():
+        chunk = list(islice(source, _BATCH))
+        if not chunk:
+            return
+        if number == 1 and _few_cores():  # the second chunk: enough records to be worth building a memory for
+            words = word_encoder(tokenizer.backend_tokenizer)
         rendered: list[tuple[Record, Rendered]] = []
         for record in chunk:
             try:
@@ -108,7 +118,7 @@ def iter_tokenize(
                 bad(record, str(error))
         if not rendered:
             continue
-        for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer)):
+        for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer, words)):
             example = _example(record, text, ids, offsets, tokenizer, chat)
             if max_length is not None and len(example) > max_length:
                 if truncate is None:
@@ -126,8 +136,20 @@ def iter_tokenize(
             yield example
 
 
-def _encode(texts: list[str], tokenizer: Any) -> Iterator[tuple[Sequence[int], NDArray[np.int32]]]:
+def _few_cores() -> bool:
+    """Whether one core with a memory of words is faster than the library on all cores it may use."""
+    alone = os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("false", "0")
+    return alone or len(os.sched_getaffinity(0)) <= MANY_CORES
+
+
+def _encode(
+    texts: list[str], tokenizer: Any, words: WordEncoder | None = None
+) -> Iterator[tuple[Sequence[int] | NDArray[np.int64], NDArray[np.int32]]]:
     """Ids and offsets of each text, no special tokens added, nothing cut or padded."""
+    if words is not None:
+        for text in texts:
+            yield words(text) or next(_encode([text], tokenizer))
+        return
     core = tokenizer.backend_tokenizer
     if core.truncation is None and core.padding is None:  # the same without building what is not used
         for encoding in core.encode_batch(texts, add_special_tokens=False):
@@ -146,7 +168,7 @@ def _offsets(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
 def _example(
     record: Record,
     rendered: Rendered,
-    ids: Sequence[int],
+    ids: Sequence[int] | NDArray[np.int64],
     offsets: NDArray[np.int32],
     tokenizer: Any,
     chat: ChatTemplate,
