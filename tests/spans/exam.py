@@ -2,6 +2,7 @@
 
     python tests/spans/exam.py real DATA/math_cot.jsonl
     python tests/spans/exam.py world
+    python tests/spans/exam.py judge DATA/math_cot.jsonl http://localhost:8000/v1 MODEL
 
 Texts are joined to the stored labels by line and checked by hash. Labels a and b are two passes of the labeller that
 wrote the rules, labels c those of another who had seen neither rules nor labels. docs/spans.md holds what came out.
@@ -16,7 +17,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.spans import LABELS, LabelReport, behaviours, cohen_kappa, label_kappa, score_labels
+from infra.spans import (
+    LABELS,
+    Judge,
+    JudgeItem,
+    LabelReport,
+    behaviours,
+    cohen_kappa,
+    judge_behaviours,
+    label_kappa,
+    score_labels,
+)
 
 FOLDER = Path(__file__).parent / "labels"
 HALVES = ("dev", "test", "test2")
@@ -117,6 +128,23 @@ def score_world(name: str, seed: int, part: str, domain: str = "") -> LabelRepor
     return score_labels(truth, found, LABELS, groups, resamples=500)
 
 
+def judge_lines(items: list[Item], url: str, model: str) -> Iterator[str]:
+    """A judge's labels of the second test set: kappa with the rules, and its scores against the labels a and c."""
+    chosen = [item for item in items if item.half == "test2"]
+    asked = [JudgeItem(item.sha256[:12], item.text, tuple(item.spans), item.question) for item in chosen]
+    found = [row for labels in judge_behaviours(asked, Judge(url, model)) for row in labels]
+    rules = [row for item in chosen for row in behaviours(item.text, item.spans, item.answer, item.question)]
+    exact = cohen_kappa([tuple(sorted(x)) for x in found], [tuple(sorted(x)) for x in rules])
+    yield f"judge {model} and rules over {len(found)} steps: kappa of the whole label set {exact:.3f}"
+    for label, kappa in label_kappa(found, rules, LABELS).items():
+        yield f"  {label:26s} {kappa:.3f}"
+    groups = [item.problem for item in chosen for _ in item.spans]
+    for labeller in "ac":
+        reference = read_labels("test2", labeller)
+        truth = [row for item in chosen for row in reference[item.sha256]]
+        yield from report_lines(f"judge against labels {labeller}", score_labels(truth, found, LABELS, groups))
+
+
 def main(arguments: list[str]) -> None:
     """Print the tables."""
     if arguments[:1] == ["real"] and len(arguments) == 2:
@@ -135,6 +163,9 @@ def main(arguments: list[str]) -> None:
                 print(f"{stratum}: {report.macro_f1:.3f} over {', '.join(report.counted)}")
             blind = score_half(items, half, inputs=False)
             print(f"without question and answer: {blind.macro_f1:.3f} [{blind.low:.3f}, {blind.high:.3f}]")
+    elif arguments[:1] == ["judge"] and len(arguments) == 4:
+        for line in judge_lines(read_items(Path(arguments[1])), *arguments[2:]):
+            print(line)
     elif arguments[:1] == ["world"]:
         name, seed, part = (*arguments[1:], *("default", "0", "pool")[len(arguments) - 1 :])
         for domain in ("", "math", "code"):
