@@ -1,0 +1,173 @@
+"""The planner's figures against other counts: transformers' own parameters, torch's flop counter, fitted factors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from infra.errors import ArtifactError, InputError
+from infra.plan import Amounts, Costs, amounts_of, as_it_stands, check, device_of, plan, shape_of, shape_of_recipe
+from infra.plan.shapes import Shape
+from infra.recipe import Recipe, parse_recipe
+
+ROOT = Path(__file__).parents[2]
+SMALL = Shape("small", 2, 32, 96, 4, 2, 64, True)
+
+
+def recipe(**changes: object) -> Recipe:
+    raw = {"name": "x", "data": {"world": "default"}, "tasks": [{"name": "world-math", "target": "math"}], **changes}
+    return parse_recipe(raw, where="test", folder=Path("."))
+
+
+def amounts(examples: int = 1000, length: float = 2000.0) -> Amounts:
+    return Amounts(examples, examples, 0, length, 0.8, 200.0, 1500.0, (), given_queries=100)
+
+
+@pytest.fixture(scope="module")
+def model():  # type: ignore[no-untyped-def]
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    s = SMALL
+    config = Qwen2Config(
+        vocab_size=s.vocabulary, hidden_size=s.hidden, intermediate_size=s.intermediate, num_hidden_layers=s.layers,
+        num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, tie_word_embeddings=s.tied,
+        attn_implementation="eager",
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("Qwen2.5-0.5B", 0.49e9), ("Qwen/Qwen2.5-7B-Instruct", 7.61e9), ("meta-llama/Meta-Llama-3-70B", 70.6e9)],
+)
+def test_published_parameter_counts(name: str, published: float) -> None:
+    assert shape_of(name).parameters == pytest.approx(published, rel=0.02)
+
+
+def test_parameters_of_a_model_that_is_there(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model.config.save_pretrained(tmp_path)
+    shape = shape_of(str(tmp_path))
+    matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2)
+    assert shape.parameters == matrices and shape == Shape(tmp_path.name, *_fields(SMALL))
+
+
+def _fields(shape: Shape) -> tuple:
+    return (
+        shape.layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.vocabulary, shape.tied,
+    )  # fmt: skip
+
+
+def test_operations_of_a_training_step_against_torch_s_counter(model) -> None:  # type: ignore[no-untyped-def]
+    tokens = 8
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.zeros(3, tokens, dtype=torch.long)).logits.sum().backward()
+    costs = Costs(recipe(), SMALL, amounts())
+    # torch counts the whole square of attention, the plan its causal half: 2 s for s
+    expected = 3 * tokens * costs.train_token(2.0 * tokens)
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+def test_numbers_in_fitted_factors(model) -> None:  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    from infra.influence import fit_ekfac
+    from infra.models import tracked_weights
+    from infra.records import TokenizedExample
+
+    ids = np.arange(8)
+    example = TokenizedExample("a", ids, ids > 2, np.zeros((8, 2), np.int32), "", 0)
+    fitted = fit_ekfac(model, [example], tracked_weights(model, "mlp"), model_hash="x")
+    bases = {id(t): t.numel() for f in fitted.factors.values() for t in (f.outputs, f.inputs) if t is not None}
+    costs = Costs(recipe(), SMALL, amounts())
+    assert sum(bases.values()) == costs.factor_size
+    assert sum(f.eigenvalues.numel() for f in fitted.factors.values()) == costs.tracked_size
+
+
+def test_a_plan_that_fits_is_left_alone_and_one_that_does_not_is_changed_until_it_does() -> None:
+    small = plan(recipe(), shape_of("Qwen2.5-0.5B"), amounts(), device_of("h100"))
+    assert small.fits and small.changes == () and small.recipe == recipe()
+    large = plan(recipe(), shape_of("Qwen2.5-7B"), amounts(), device_of("h100"), 8)
+    assert not as_it_stands(recipe(), shape_of("Qwen2.5-7B"), amounts(), device_of("h100"), 8).fits
+    assert large.fits and "model.dtype: bfloat16" in large.changes and large.memory <= 0.9 * 80e9
+
+
+def test_time_goes_with_the_data_and_with_devices() -> None:
+    def hours(examples: int, devices: int) -> float:
+        found = as_it_stands(
+            recipe(model={"dtype": "bfloat16"}), shape_of("Qwen2.5-7B"), amounts(examples), device_of("h100"), devices
+        )
+        return next(s.seconds for s in found.stages if s.stage == "sft/original-s0")
+
+    assert hours(100_000, 1) / hours(10_000, 1) == pytest.approx(10, rel=0.05)
+    assert hours(100_000, 1) / hours(100_000, 8) > 6
+
+
+def test_what_is_not_known_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="shape of model what/ever is not known"):
+        shape_of("what/ever")
+    assert shape_of("7.6e9").parameters == pytest.approx(7.6e9, rel=0.02)
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 8}))
+    with pytest.raises(InputError, match="num_hidden_layers is None"):
+        shape_of(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        shape_of(str(tmp_path))
+    for text, words in (("h1000", "not known"), ("memory=big", "no number"), ("size=3", "not understood")):
+        with pytest.raises(InputError, match=words):
+            device_of(text)
+    custom = device_of("memory=24e9,flops=1e14")
+    assert custom.memory == 24e9 and set(custom.flops.values()) == {1e14}
+
+
+def test_files_are_counted_without_reading_them(tmp_path: Path) -> None:
+    text = json.dumps({"prompt": "p" * 100, "response": "r" * 600}) + "\n"
+    (tmp_path / "a.jsonl").write_text(text * 5000)
+    data = {
+        "sources": [{"path": str(tmp_path / "a.jsonl"), "shares": {"train": 0.5, "pool": 0.25}}],
+        "max_length": 4096,
+    }
+    found = amounts_of(recipe(data=data))
+    assert found.train == pytest.approx(2500, rel=0.02) and found.pool == pytest.approx(1250, rel=0.02)
+    assert found.length == pytest.approx(200, rel=0.02)
+    missing = {"sources": [{"path": str(tmp_path / "none.jsonl")}]}
+    with pytest.raises(InputError, match=r"none\.jsonl is not a file here"):
+        amounts_of(recipe(data=missing))
+    assert amounts_of(recipe(data=missing), examples=7, length=300.0).train == 7
+
+
+def test_a_run_is_compared_stage_by_stage(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"recipe\.json is missing"):
+        check(tmp_path, device_of("h100"))
+    settings = recipe(threads=1)
+    (tmp_path / "recipe.json").write_text(json.dumps(settings.model_dump(mode="json", by_alias=True)))
+    with pytest.raises(ArtifactError, match="holds no runtimes"):
+        check(tmp_path, device_of("h100"))
+    planned = as_it_stands(settings, shape_of_recipe(settings), amounts_of(settings), device_of("h100"))
+    entries = [
+        {"stage": s.stage, "seconds": 99.0, "cpu_seconds": 2 * s.seconds, "peak_memory_bytes": 1}
+        for s in planned.stages
+    ]
+    (tmp_path / "runtime.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    rows = check(tmp_path, device_of("h100"))[1]
+    assert [r.stage for r in rows] == [s.stage for s in planned.stages]
+    assert all(r.error == pytest.approx(-0.5) for r in rows if r.measured > 1e-3)
+
+
+@pytest.mark.slow
+def test_the_communication_plan_is_what_the_code_exchanges() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.communication", "--worlds", "2", "8", "--width", "128"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])["worlds"]
+    assert len(found) == 2
+    for kinds in found.values():
+        assert set(kinds) == {"factor sums", "direction shard", "visit", "forward mode"}
+        assert all(abs(both["error"]) < 0.01 for both in kinds.values())
