@@ -1,22 +1,29 @@
-"""How fast the engine is, every ratio measured side by side in one run.
+"""How fast the engine is. Every ratio is measured side by side in one run: jobs alternate, medians of repeats.
 
-    python -m bench.engine                     the shape of docs/performance.md, two threads, alone on the machine
+    python -m bench.engine                     every group, two threads; nothing else should run on the machine
+    python -m bench.engine --only steps        one group: steps, difference, loss, flat, memory, kronfluence,
+                                               kronfluence_queries, bergson
     python -m bench.engine --smoke             a toy shape, to see that it runs
-    python -m bench.engine --device cuda --width 3584 --mlp 18944 --layers 28 --heads 28 --kv-heads 4 \
+    python -m bench.engine --only gpu --device cuda --width 3584 --mlp 18944 --layers 28 --heads 28 --kv-heads 4 \
         --vocabulary 152064 --dtype bfloat16 --lengths 1024,4096,16384          (a Qwen2.5-7B shape)
 
-Opponents run in environments of their own, named by INFRA_KRONFLUENCE_PYTHON and INFRA_BERGSON_PYTHON; without one,
-its keys are null and listed under ``lost``. The last line is one JSON object. Keys and limits:
+Opponents run in environments of their own, named by INFRA_KRONFLUENCE_PYTHON and INFRA_BERGSON_PYTHON; without one its
+keys are null and listed under ``lost``. With ``--results FILE`` each group is merged into that file. The last line is
+one JSON object. Keys and limits:
 
     token_position_vs_step          1.00   position token scores, one dense target, over forward+backward, T=1k
     token_position_lowrank_vs_step  0.80   the same with a low-rank direction
-    token_loss_vs_step              1.15   exact loss token scores, T=2k
-    token_loss_flatness             1.20   the same at T=8k over T=1k, per token and operation
-    difference_vs_step              0.70   central difference
+    difference_vs_step              0.70   central difference, T=1k
     extra_target_position_vs_step   0.45   each further target, position
+    token_loss_vs_step              1.15   exact loss token scores, T=2k
     extra_target_loss_vs_step       0.75   each further target, loss
-    fit_vs_*, fit_fast_vs_*, token_scores_vs_*, queries100_vs_kronfluence       their time over ours
+    token_loss_flatness             1.20   the same at T=8k over T=1k, per token and operation
     peak_memory_vs_inference        2.30   forward mode over inference, weights and directions taken out
+    fit_vs_*, fit_fast_vs_*, token_scores_vs_*, queries100_vs_kronfluence       their time over ours
+
+The step has gradients of all weights, embedding and head included, and the engine's own chunked output head. The groups
+against other libraries run on ``--peer-layers`` layers of the same width: cost is linear in the layers, and one
+decomposition of a 4,864-wide factor alone takes 20 seconds on two cores.
 """
 
 from __future__ import annotations
@@ -24,117 +31,159 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench.opponents import WORKERS, Opponent
-from bench.shapes import Shape, alternate, rows
+from bench.opponents import Opponent
+from bench.shapes import Shape, rows
+from bench.timing import Times, alternate
+from scipy.stats import spearmanr
 
 from infra.influence import (
+    Curvature,
     Direction,
     LowRank,
+    MeanLogLikelihood,
+    ekfac_direction,
+    example_influence,
     fit_ekfac,
+    gradient,
     log_likelihoods,
     pairwise_tokens,
     query_directions,
     token_influence,
 )
-from infra.influence.functional import Backbone
+from infra.influence.batches import batches
+from infra.influence.functional import HEAD_ELEMENTS, Backbone, log_softmax_
 from infra.models import TrackedWeights, tracked_weights
+
+Options = argparse.Namespace
+Found = dict[str, Any]
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parse, measure, merge, print."""
     options = parse()
     torch.set_num_threads(options.threads)
     shape = Shape(options.width, options.mlp, options.layers, options.heads, options.kv_heads, options.vocabulary)
     if options.memory:
         print(json.dumps(memory(options.memory, shape, options)))
         return
-    model = shape.model(getattr(torch, options.dtype), options.device)
-    tracked = tracked_weights(model)
-    result: dict[str, Any] = {"shape": asdict(shape), "threads": options.threads, "repeats": options.repeats}
-    result |= against_a_step(model, tracked, shape, options)
-    lost: list[str] = []
-    if options.device == "cpu":
-        result |= against_inference(options)
-        result |= against_others(model, tracked, options, lost)
-    print(json.dumps({**result, "lost": lost}))
+    merged: Found = {}
+    for group in options.only.split(",") if options.only else list(GROUPS)[:-1]:
+        found = GROUPS[group](shape, options)
+        found["setting"] = {"shape": asdict(shape), **settings(options)}
+        merged[group] = found
+        print(json.dumps({group: found}), flush=True)
+    if options.results:
+        path = Path(options.results)
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**known, **merged}, indent=1, sort_keys=True) + "\n")
+        merged = {**known, **merged}
+    keys = {key: value for found in merged.values() for key, value in found["keys"].items()}
+    print(json.dumps({**keys, "lost": [word for found in merged.values() for word in found.get("lost", [])]}))
 
 
-def against_a_step(model: Any, tracked: TrackedWeights, shape: Shape, options: argparse.Namespace) -> dict[str, Any]:
-    """Ratios to one training step of ours on the same tokens, at each length."""
-    short, middle, long = (int(n) for n in options.lengths.split(","))
-    found: dict[str, float] = {}
-    two = [random_direction(tracked, k) for k in range(2)]
-    low = random_low_rank(tracked, options.rank)
-    data = {n: rows(max(1, options.tokens // n), n, shape.vocabulary) for n in (short, middle, long)}
-
-    def scores(n: int, k: int, **how: Any) -> Any:
-        return lambda: drain(token_influence(model, data[n], two[:k], max_tokens=options.tokens, **how))
-
+def steps(shape: Shape, options: Options) -> Found:
+    """Position scores over a training step, at the short length."""
+    model, tracked, data = setting_of(shape, options, lengths(options)[0])
     times = alternate(
         {
-            "step": lambda: training_step(model, data[short], options.tokens),
-            "position": scores(short, 1, decomposition="position"),
-            "position2": scores(short, 2, decomposition="position"),
-            "lowrank": lambda: drain(pairwise_tokens(model, data[short], low, tracked, options.tokens)),
-            "difference": scores(short, 1, route="difference") if options.dtype == "float32" else lambda: 0.0,
-            "loss_short": scores(short, 1),
+            "step": lambda: training_step(model, data, options.tokens),
+            "position": scores(model, data, directions(tracked, 1), options, decomposition="position"),
+            "two positions": scores(model, data, directions(tracked, 2), options, decomposition="position"),
+            "low rank": lambda: drain(
+                pairwise_tokens(model, data, low_rank(tracked, options.rank), tracked, options.tokens)
+            ),
         },
         options.repeats,
     )
-    found["token_position_vs_step"] = times["position"] / times["step"]
-    found["token_position_lowrank_vs_step"] = times["lowrank"] / times["step"]
-    found["extra_target_position_vs_step"] = (times["position2"] - times["position"]) / times["step"]
-    found["difference_vs_step"] = times["difference"] / times["step"]
-    again = alternate(
+    keys = {
+        "token_position_vs_step": times["position"] / times["step"],
+        "token_position_lowrank_vs_step": times["low rank"] / times["step"],
+        "extra_target_position_vs_step": (times["two positions"] - times["position"]) / times["step"],
+    }
+    return report(keys, times, tokens=sum(map(len, data)))
+
+
+def difference(shape: Shape, options: Options) -> Found:
+    """Central difference over a training step, at the short length."""
+    model, tracked, data = setting_of(shape, options, lengths(options)[0])
+    times = alternate(
         {
-            "step": lambda: training_step(model, data[middle], options.tokens),
-            "loss": scores(middle, 1),
-            "loss2": scores(middle, 2),
+            "step": lambda: training_step(model, data, options.tokens),
+            "difference": scores(model, data, directions(tracked, 1), options, route="difference"),
         },
         options.repeats,
     )
-    found["token_loss_vs_step"] = again["loss"] / again["step"]
-    found["extra_target_loss_vs_step"] = (again["loss2"] - again["loss"]) / again["step"]
-    last = alternate({"short": scores(short, 1), "long": scores(long, 1)}, options.repeats)
-    cost = {name: last[name] / work(data[n], shape) for name, n in (("short", short), ("long", long))}
-    found["token_loss_flatness"] = cost["long"] / cost["short"]
-    found["tokens_per_second_loss"] = sum(map(len, data[middle])) / again["loss"]
-    return found
+    return report({"difference_vs_step": times["difference"] / times["step"]}, times, tokens=sum(map(len, data)))
 
 
-def against_inference(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory of forward mode over inference, each measured in a process of its own."""
-    peaks = {}
-    for kind in ("inference", "forward"):
-        command = [sys.executable, "-m", "bench.engine", "--memory", kind, *sys.argv[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[kind] = json.loads(done.stdout.splitlines()[-1])
-    ratio = peaks["forward"]["above"] / max(1, peaks["inference"]["above"])
-    return {"peak_memory_vs_inference": ratio, "peak_memory_bytes": peaks}
+def loss(shape: Shape, options: Options) -> Found:
+    """Exact loss scores over a training step, at the middle length."""
+    model, tracked, data = setting_of(shape, options, lengths(options)[1])
+    times = alternate(
+        {
+            "step": lambda: training_step(model, data, options.tokens),
+            "loss": scores(model, data, directions(tracked, 1), options),
+            "two losses": scores(model, data, directions(tracked, 2), options),
+        },
+        options.repeats,
+    )
+    keys = {
+        "token_loss_vs_step": times["loss"] / times["step"],
+        "extra_target_loss_vs_step": (times["two losses"] - times["loss"]) / times["step"],
+    }
+    return report(keys, times, tokens=sum(map(len, data)))
 
 
-def memory(kind: str, shape: Shape, options: argparse.Namespace) -> dict[str, int]:
+def flat(shape: Shape, options: Options) -> Found:
+    """Exact loss scores of a long trace over short ones, per token and operation."""
+    short, _, long = lengths(options)
+    model, tracked, few = setting_of(shape, options, long)
+    many = rows(max(1, long // short), short, shape.vocabulary)
+    one = directions(tracked, 1)
+    times = alternate(
+        {"short": scores(model, many, one, options), "long": scores(model, few, one, options)}, options.repeats
+    )
+    cost = {name: times[name] / work(data, shape) for name, data in (("short", many), ("long", few))}
+    return report({"token_loss_flatness": cost["long"] / cost["short"]}, times, tokens=sum(map(len, few)))
+
+
+def peak(shape: Shape, options: Options) -> Found:
+    """Peak memory of forward mode over inference, each in a process of its own; with a wide vocabulary as well."""
+    found: Found = {}
+    keys = {}
+    for suffix, more in (("", []), ("_152k_vocabulary", ["--vocabulary", "152064"])):
+        peaks = {}
+        for kind in ("inference", "forward"):
+            command = [sys.executable, "-m", "bench.engine", *sys.argv[1:], *more, "--memory", kind]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            peaks[kind] = json.loads(done.stdout.splitlines()[-1])
+        keys[f"peak_memory{suffix}_vs_inference"] = peaks["forward"]["above"] / max(1, peaks["inference"]["above"])
+        found[f"bytes{suffix}"] = peaks
+    return {"keys": keys, **found}
+
+
+def memory(kind: str, shape: Shape, options: Options) -> dict[str, int]:
     """Peak resident bytes ``above`` weights and directions, and in ``total``, of one job in this process."""
-    model = shape.model()
-    tracked = tracked_weights(model)
-    middle = int(options.lengths.split(",")[1])
-    data = rows(max(1, options.tokens // middle), middle, shape.vocabulary)
-    directions = [random_direction(tracked, 0)] if kind == "forward" else []
+    model, tracked, data = setting_of(shape, options, lengths(options)[1])
+    given = directions(tracked, 1) if kind == "forward" else []
     weights = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of making the model
     if kind == "forward":
-        drain(token_influence(model, data, directions, max_tokens=options.tokens))
+        drain(token_influence(model, data, given, max_tokens=options.tokens))
     else:
         log_likelihoods(model, data, options.tokens)
-    peak = resident("VmHWM")
-    return {"above": peak - weights, "total": peak}
+    top = resident("VmHWM")
+    return {"above": top - weights, "total": top}
 
 
 def resident(key: str) -> int:
@@ -143,73 +192,191 @@ def resident(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
 
 
-def against_others(
-    model: Any, tracked: TrackedWeights, options: argparse.Namespace, lost: list[str]
-) -> dict[str, float | None]:
-    """Fitting, token scores and a hundred queries beside each opponent, same data, dtype and threads."""
-    short = int(options.lengths.split(",")[0])
-    train = rows(options.examples, short, model.config.vocab_size, seed=1)
-    queries = rows(options.queries, short // 4, model.config.vocab_size, seed=2)
+def kronfluence(shape: Shape, options: Options) -> Found:
+    """Fitting and token scores beside kronfluence, which makes the query's direction within its scores: so do we."""
+    return beside("kronfluence", shape, options, with_query=True)
+
+
+def bergson(shape: Shape, options: Options) -> Found:
+    """Fitting and token scores beside bergson, whose scorer is given a ready direction, as ours is."""
+    return beside("bergson", shape, options, with_query=False)
+
+
+def beside(name: str, shape: Shape, options: Options, with_query: bool) -> Found:
+    """Fits once each (minutes), token scores in turns."""
+    shape = replace(shape, layers=options.peer_layers)
+    model, tracked, _ = setting_of(shape, options, 1)
+    train, queries = peer_data(shape, options)
+    python = os.environ.get(f"INFRA_{name.upper()}_PYTHON")
+    names = [f"{job}_vs_{name}" for job in ("fit", "fit_fast", "fit_blocks", "token_scores")]
+    if not python:
+        return {"keys": dict.fromkeys(names), "lost": [f"{name}: INFRA_{name.upper()}_PYTHON is not set"]}
+    fitted: dict[str, Curvature] = {}
+
+    def fit(kind: str, **how: Any) -> Callable[[], None]:
+        return lambda: fitted.update({kind: fit_ekfac(model, train, tracked, model_hash="", **how)})
+
+    def token_scores() -> None:
+        if with_query:
+            grad = gradient(model, MeanLogLikelihood("q", queries[:1], "summed"), tracked)
+            given = [ekfac_direction(fitted["fit"], grad)]
+        else:
+            given = directions(tracked, 1)
+        drain(token_influence(model, train, given, decomposition="position", max_tokens=options.tokens))
+
+    with Opponent(name, python, model, train, queries, options.threads, options.rank) as other:
+        fits = alternate(
+            {
+                "fit": fit("fit"),
+                "fit fast": fit("fit fast", eigenvalues="per_token"),
+                "fit blocks": fit("fit blocks", block_size=options.block_size),
+                f"{name} fit": lambda: other.run("fit"),
+            },
+            1,
+            warm_up=False,
+        )
+        scored = alternate(
+            {"token scores": token_scores, f"{name} token scores": lambda: other.run("token_scores")}, options.repeats
+        )
+        lost = list(dict.fromkeys(other.lost))
+    theirs = fits[f"{name} fit"]
+    ratios = [theirs / fits["fit"], theirs / fits["fit fast"], theirs / fits["fit blocks"]]
+    keys = dict(zip(names, [*ratios, scored[f"{name} token scores"] / scored["token scores"]]))
+    seconds = Times({**fits.seconds, **scored.seconds}, max(filter(None, (fits.others, scored.others)), default=None))
+    agreement = {
+        kind: agreement_of(model, train, queries[:4], tracked, fitted["fit"], fitted[kind])
+        for kind in ("fit fast", "fit blocks")
+    }
+    return {**report(keys, seconds, tokens=sum(map(len, train))), "rank_agreement": agreement, "lost": lost}
+
+
+def kronfluence_queries(shape: Shape, options: Options) -> Found:
+    """Token scores for many separate queries, from query texts to scores, beside kronfluence at the same rank."""
+    shape = replace(shape, layers=options.peer_layers)
+    model, tracked, _ = setting_of(shape, options, 1)
+    train, queries = peer_data(shape, options)
+    python, key = os.environ.get("INFRA_KRONFLUENCE_PYTHON"), "queries100_vs_kronfluence"
+    if not python:
+        return {"keys": {key: None}, "lost": ["kronfluence: INFRA_KRONFLUENCE_PYTHON is not set"]}
     curvature = fit_ekfac(model, train, tracked, model_hash="")
-    direction = [random_direction(tracked, 0)]
-    result: dict[str, float | None] = {}
+    kept: list[float] = []
 
-    def fit(form: Any) -> Any:
-        return lambda: drain([fit_ekfac(model, train, tracked, eigenvalues=form, model_hash="")])
-
-    def hundred() -> None:
-        low = query_directions(model, queries, tracked, curvature, max_rank=options.rank)
+    def ours() -> None:
+        low = query_directions(model, queries, tracked, curvature, energy=1.0, max_rank=options.rank, form="summed")
+        kept[:] = [float(low.kept.min()), float(low.kept.mean())]
         drain(pairwise_tokens(model, train, low, tracked, options.tokens))
 
-    ours = {
-        "fit": fit("per_sequence"),
-        "fit_fast": fit("per_token"),
-        "token_scores": lambda: drain(
-            token_influence(model, train, direction, decomposition="position", max_tokens=options.tokens)
-        ),
-        "queries100": hundred,
+    with Opponent("kronfluence", python, model, train, queries, options.threads, options.rank) as other:
+        other.run("fit")  # its scores read factors from files
+        times = alternate({"queries": ours, "kronfluence queries": lambda: other.run("queries")}, 1, warm_up=False)
+        lost = list(dict.fromkeys(other.lost))
+    found = report({key: times["kronfluence queries"] / times["queries"]}, times, tokens=sum(map(len, train)))
+    return {**found, "kept_energy_min_mean": kept, "lost": lost}
+
+
+def gpu(shape: Shape, options: Options) -> Found:
+    """One long list of lengths on a device: tokens per second, fraction of a training step, peak memory."""
+    keys: Found = {}
+    for length in lengths(options):
+        keys |= on_device(length, shape, options)
+    return {"keys": keys}
+
+
+def on_device(length: int, shape: Shape, options: Options) -> Found:
+    """The keys of one length."""
+    model, tracked, data = setting_of(shape, options, length)
+    one = directions(tracked, 1)
+    jobs = {
+        "step": lambda: training_step(model, data, options.tokens),
+        "loss": scores(model, data, one, options),
+        "position": scores(model, data, one, options, decomposition="position"),
     }
-    for name in ("kronfluence", "bergson"):
-        python = os.environ.get(f"INFRA_{name.upper()}_PYTHON")
-        asked = ["fit", "token_scores", "queries100"] if name == "kronfluence" else ["fit", "token_scores"]
-        if not python or name not in WORKERS:
-            lost.append(f"{name}: " + ("no worker yet" if python else f"INFRA_{name.upper()}_PYTHON is not set"))
-            result |= {f"{job}_vs_{name}": None for job in [*asked, "fit_fast"]}
-            continue
-        with Opponent(name, python, model, train, queries, options.threads) as other:
-            pairs = {f"their {job}": (lambda job=job: other.run(job)) for job in asked}
-            times = alternate({**ours, **pairs}, options.repeats)
-            lost.extend(other.lost)
-        for job in asked:
-            result[f"{job}_vs_{name}"] = times[f"their {job}"] / times[job]
-        result[f"fit_fast_vs_{name}"] = times["their fit"] / times["fit_fast"]
-    return result
+    times = alternate({k: synchronised(job, options.device) for k, job in jobs.items()}, options.repeats)
+    keys: Found = {}
+    for name in ("loss", "position"):
+        if options.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+            jobs[name]()
+            keys[f"{name}_{length}_peak_bytes"] = torch.cuda.max_memory_allocated()
+        keys[f"{name}_{length}_tokens_per_second"] = sum(map(len, data)) / times[name]
+        keys[f"{name}_{length}_vs_step"] = times[name] / times["step"]
+    return keys
+
+
+GROUPS: dict[str, Callable[[Shape, Options], Found]] = {
+    "steps": steps,
+    "difference": difference,
+    "loss": loss,
+    "flat": flat,
+    "memory": peak,
+    "kronfluence": kronfluence,
+    "kronfluence_queries": kronfluence_queries,
+    "bergson": bergson,
+    "gpu": gpu,
+}
+"""Groups of keys; ``gpu`` runs only when it is named."""
 
 
 def training_step(model: Any, data: Any, max_tokens: int) -> None:
-    """Forward and backward with gradients of all weights, the same loss positions and chunked head as ours."""
-    from infra.influence.batches import batches
-    from infra.influence.functional import head_pass, scatter
-
+    """Forward and backward with gradients of all weights, same loss positions and same chunked output head as ours."""
     backbone = Backbone(model)
     for batch in batches(data, max_tokens, next(model.parameters()).device):
         hidden = backbone.hidden(batch)
-        head = head_pass(backbone, hidden, batch)
-        assert head.gradient is not None
-        back = scatter(head.gradient.T, head.where, batch.input_ids.shape).movedim(0, -1)
-        torch.autograd.backward(hidden, back)
+        flat_hidden = hidden.detach().flatten(0, 1)
+        where = batch.loss.flatten().nonzero()[:, 0]
+        back = torch.zeros_like(flat_hidden)
+        step = max(1, HEAD_ELEMENTS // model.config.vocab_size)
+        for start in range(0, len(where), step):
+            here = where[start : start + step]
+            leaf = flat_hidden[here].requires_grad_(True)
+            logits = backbone.logits(leaf)
+            slope = logits.detach().float()
+            log_softmax_(slope, batch.targets.flatten()[here], gradient=True)
+            logits.backward(slope.to(logits.dtype))
+            assert leaf.grad is not None
+            back[here] = leaf.grad
+        hidden.backward(back.reshape(hidden.shape))
     model.zero_grad(set_to_none=True)
 
 
-def random_direction(tracked: TrackedWeights, seed: int) -> Direction:
-    """A random direction in the model's dtype and place."""
-    generator = torch.Generator().manual_seed(seed)
-    return Direction(
-        {n: torch.randn(p.shape, generator=generator).to(p) * 1e-3 for n, p in tracked.parameters.items()}, f"r{seed}"
-    )
+def scores(model: Any, data: Any, given: list[Direction], options: Options, **how: Any) -> Callable[[], None]:
+    """Token scores as a job."""
+    return lambda: drain(token_influence(model, data, given, max_tokens=options.tokens, **how))
 
 
-def random_low_rank(tracked: TrackedWeights, rank: int) -> LowRank:
+def agreement_of(
+    model: Any, train: Any, queries: Any, tracked: TrackedWeights, one: Curvature, other: Curvature
+) -> float:
+    """Spearman correlation of example scores under two curvatures, the mean over queries."""
+    grads = [gradient(model, MeanLogLikelihood(q.id, [q]), tracked) for q in queries]
+    both = [example_influence(model, train, [ekfac_direction(c, g) for g in grads]) for c in (one, other)]
+    return float(sum(spearmanr(a, b).statistic for a, b in zip(both[0].T, both[1].T)) / len(grads))
+
+
+def setting_of(shape: Shape, options: Options, length: int) -> tuple[Any, TrackedWeights, Any]:
+    """The model, its tracked weights and one batch of rows of that length."""
+    model = shape.model(getattr(torch, options.dtype), options.device)
+    return model, tracked_weights(model), rows(max(1, options.tokens // length), length, shape.vocabulary)
+
+
+def peer_data(shape: Shape, options: Options) -> tuple[Any, Any]:
+    """Training rows and queries of the groups against other libraries."""
+    short = lengths(options)[0]
+    train = rows(options.examples, short, shape.vocabulary, seed=1)
+    return train, rows(options.queries, short // 4, shape.vocabulary, seed=2)
+
+
+def directions(tracked: TrackedWeights, n: int) -> list[Direction]:
+    """Random directions in the model's dtype and place."""
+    found = []
+    for seed in range(n):
+        draw = torch.Generator().manual_seed(seed)
+        tensors = {k: torch.randn(p.shape, generator=draw).to(p) * 1e-3 for k, p in tracked.parameters.items()}
+        found.append(Direction(tensors, f"r{seed}"))
+    return found
+
+
+def low_rank(tracked: TrackedWeights, rank: int) -> LowRank:
     """One random direction of the given rank over every block."""
     generator = torch.Generator().manual_seed(0)
     sample = next(iter(tracked.parameters.values()))
@@ -225,21 +392,54 @@ def work(data: Any, shape: Shape) -> float:
     return sum(len(e) * shape.flops_per_token(len(e), 1) for e in data)
 
 
+def report(keys: Found, times: Times, **more: Any) -> Found:
+    """Keys, medians behind them, and how alone the run was."""
+    seconds = {name: times[name] for name in times.seconds}
+    return {"keys": keys, "seconds": seconds, "others_share": times.others, **more}
+
+
+def settings(options: Options) -> Found:
+    """What the numbers depend on."""
+    processor = platform.processor() or platform.machine()
+    kept = ("lengths", "tokens", "examples", "queries", "rank", "threads", "repeats", "dtype", "peer_layers")
+    return {**{k: getattr(options, k) for k in kept}, "torch": torch.__version__, "processor": processor}
+
+
+def synchronised(job: Callable[[], Any], device: str) -> Callable[[], None]:
+    """A job that waits for the device."""
+
+    def run() -> None:
+        job()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def lengths(options: Options) -> list[int]:
+    """Short, middle and long T."""
+    return [int(n) for n in options.lengths.split(",")]
+
+
 def drain(chunks: Any) -> None:
     """Run to the end."""
     for _ in chunks:
         pass
 
 
-def parse() -> argparse.Namespace:
+def parse() -> Options:
     """Arguments; ``--smoke`` sets a toy shape."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in asdict(Shape()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    parser.add_argument("--only", help="groups, comma-separated; default: all but gpu")
+    parser.add_argument("--results", help="a JSON file that the groups are merged into")
     parser.add_argument("--lengths", default="1024,2048,8192", help="short, middle and long T")
-    parser.add_argument("--tokens", type=int, default=8192, help="tokens in a batch")
-    parser.add_argument("--examples", type=int, default=16, help="N against the opponents")
-    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch, and of data in own groups")
+    parser.add_argument("--examples", type=int, default=8, help="N against the opponents, rows of the short length")
+    parser.add_argument("--queries", type=int, default=100, help="of a quarter of the short length")
+    parser.add_argument("--peer-layers", type=int, default=1, help="layers in the groups against opponents")
+    parser.add_argument("--block-size", type=int, default=1216, help="of the block-diagonal fit")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -250,7 +450,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.smoke:
         small = {"width": 32, "mlp": 48, "layers": 2, "heads": 4, "kv_heads": 2, "vocabulary": 64, "tokens": 128}
-        vars(options).update(small, lengths="32,64,128", examples=4, queries=6, rank=2, threads=1, repeats=1)
+        vars(options).update(small, lengths="32,64,128", examples=6, queries=6, rank=2, threads=1, repeats=1)
+        options.block_size = 16
     return options
 
 

@@ -1,12 +1,12 @@
 """kronfluence's side of ``bench.engine``, run by the interpreter of an environment that has it.
 
-float32, the same rows, masks and loss as ours, per-sequence eigenvalues, sampled labels; batch sizes as its own
-documentation advises: as large as the same number of tokens that ours takes at once.
+float32, the same rows, masks and loss as ours, per-sequence eigenvalues, sampled labels; the loss is written as in its
+language-model examples; batches hold as many tokens as ours. For 100 queries it compresses the query gradients to the
+same rank as ours (``query_gradient_low_rank``, its documented way to many queries). Factors and scores are written to
+disk, which the library always does.
 """
 
-import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,11 @@ import torch
 from kronfluence.analyzer import Analyzer, prepare_model
 from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM
+
+from worker_loop import serve
 
 TOKENS_AT_ONCE = 8192
 
@@ -39,13 +42,12 @@ class Loss(Task):
     """Summed response loss."""
 
     def compute_train_loss(self, batch, model, sample=False):
-        logits = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
-        labels, wanted = batch["input_ids"][:, 1:], batch["loss"][:, 1:]
-        log_p = logits.float().log_softmax(-1)
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1].float().flatten(0, 1)
+        labels, wanted = batch["input_ids"][:, 1:].flatten(), batch["loss"][:, 1:].flatten()
         if sample:
             with torch.no_grad():
-                labels = torch.multinomial(log_p.detach().exp().flatten(0, 1), 1).reshape(labels.shape)
-        return -(log_p.gather(2, labels[..., None])[..., 0] * wanted).sum()
+                labels = torch.multinomial(logits.detach().softmax(-1), 1)[:, 0]
+        return F.cross_entropy(logits, labels.masked_fill(~wanted, -100), reduction="sum")
 
     def compute_measurement(self, batch, model):
         return self.compute_train_loss(batch, model)
@@ -57,7 +59,7 @@ class Loss(Task):
         return batch["attention_mask"]
 
 
-def main(folder, threads):
+def main(folder, threads, rank):
     torch.set_num_threads(threads)
     data = np.load(folder / "data.npz")
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
@@ -74,24 +76,20 @@ def main(folder, threads):
             "f", train, per_device_batch_size=size, factor_args=arguments, overwrite_output_dir=True
         )
 
-    def scores(chosen):
-        tokens = ScoreArguments(damping_factor=None, compute_per_token_scores=True)
+    def scores(chosen, at_once, rank=None):
+        arguments = ScoreArguments(
+            damping_factor=None, compute_per_token_scores=True, query_gradient_low_rank=rank,
+            query_gradient_accumulation_steps=-(-len(chosen) // at_once),
+        )  # fmt: skip
         analyzer.compute_pairwise_scores(
-            "s", "f", chosen, train, per_device_query_batch_size=len(chosen), per_device_train_batch_size=size,
-            score_args=tokens, overwrite_output_dir=True,
+            "s", "f", chosen, train, per_device_query_batch_size=at_once, per_device_train_batch_size=size,
+            score_args=arguments, overwrite_output_dir=True,
         )  # fmt: skip
 
     one = torch.utils.data.Subset(queries, [0])
-    jobs = {"fit": fit, "token_scores": lambda: scores(one), "queries100": lambda: scores(queries)}
-    for line in sys.stdin:
-        start = time.perf_counter()
-        try:
-            jobs[line.strip()]()
-            answer = {"seconds": time.perf_counter() - start}
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
-        print(json.dumps(answer), flush=True)
+    jobs = {"fit": fit, "token_scores": lambda: scores(one, 1), "queries": lambda: scores(queries, 10, rank)}
+    serve(jobs)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,6 +1,6 @@
 """Another library in a process and an environment of its own, told what to run and timed by itself.
 
-The worker reads one job a line (``fit``, ``token_scores``, ``queries100``) and answers one JSON line with seconds,
+The worker reads one job a line (``fit``, ``token_scores``, ``queries``) and answers one JSON line with seconds,
 so that jobs of both sides can take turns in one run.
 """
 
@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from bench.timing import Elsewhere
 
 from infra.records.tokenized import TokenizedExample
 
-WORKERS = {"kronfluence": "kronfluence_worker.py"}
+WORKERS = {"kronfluence": "kronfluence_worker.py", "bergson": "bergson_worker.py"}
 
 
 class Opponent:
@@ -32,6 +33,7 @@ class Opponent:
         train: Sequence[TokenizedExample],
         queries: Sequence[TokenizedExample],
         threads: int,
+        rank: int,
     ) -> None:
         self.name, self.lost = name, list[str]()
         self._folder = tempfile.TemporaryDirectory()
@@ -43,11 +45,11 @@ class Opponent:
             arrays[f"{kind}_loss"] = np.stack([e.loss_mask for e in items])
         np.savez(folder / "data.npz", **arrays)
         worker = Path(__file__).with_name(WORKERS[name])
-        command = [python, str(worker), str(folder), str(threads)]
+        command = [python, str(worker), str(folder), str(threads), str(rank)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, job: str) -> float:
-        """Seconds the library takes for ``job``; infinity where it failed, which is then listed as lost."""
+    def run(self, job: str) -> Elsewhere:
+        """What the library takes for ``job``; infinity where it failed, which is then listed as lost."""
         assert self._process.stdin is not None and self._process.stdout is not None
         if self._process.poll() is None:
             self._process.stdin.write(job + "\n")
@@ -56,11 +58,11 @@ class Opponent:
                 if line.startswith("{"):
                     answer = json.loads(line)
                     if "error" not in answer:
-                        return float(answer["seconds"])
+                        return Elsewhere(float(answer["seconds"]), float(answer["cpu"]))
                     self.lost.append(f"{self.name} {job}: {answer['error']}")
-                    return float("inf")
+                    return Elsewhere(float("inf"), 0.0)
         self.lost.append(f"{self.name} {job}: the worker stopped")
-        return float("inf")
+        return Elsewhere(float("inf"), 0.0)
 
     def __enter__(self) -> Opponent:
         return self

@@ -1,10 +1,7 @@
-"""The shape that the engine is measured on, its random data, and timing side by side."""
+"""The shape that the engine is measured on, and its random data."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,19 +53,3 @@ def rows(n: int, length: int, vocabulary: int, prompt: int = 0, seed: int = 0) -
     return [
         TokenizedExample(f"{seed}-{k}", rng.integers(0, vocabulary, length), mask, nowhere, "", 0) for k in range(n)
     ]
-
-
-def alternate(jobs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each job; the jobs take turns, so that a slow minute hits all of them alike.
-
-    One unmeasured round comes first. A job that returns a float has timed itself.
-    """
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(repeats + 1):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            own = job()
-            taken = own if isinstance(own, float) else time.perf_counter() - start
-            if turn:
-                times[name].append(taken)
-    return {name: statistics.median(values) for name, values in times.items()}

@@ -1,0 +1,76 @@
+"""Jobs timed side by side: they take turns, and what other processes took of the machine is measured beside them."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Job = Callable[[], "Elsewhere | None"]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A job that ran in another process, timed there: wall-clock and processor seconds."""
+
+    seconds: float
+    cpu: float
+
+
+@dataclass
+class Times:
+    """``seconds[job]``: every measured turn. ``others``: the largest share of the machine's processor time that other
+    processes took during a turn (None where it cannot be read).
+    """
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    others: float | None = None
+
+    def __getitem__(self, job: str) -> float:
+        return statistics.median(self.seconds[job])
+
+
+def alternate(jobs: dict[str, Callable[[], Any]], repeats: int, warm_up: bool = True, tolerance: float = 0.1) -> Times:
+    """Time ``repeats`` rounds of the jobs, in turns, so that a slow minute hits all of them alike; an unmeasured round
+    comes first. A turn in which others took more than ``tolerance`` of the machine is run again, twice at most.
+    """
+    times = Times({name: [] for name in jobs})
+    for turn in range(-1 if warm_up else 0, repeats):
+        for name, job in jobs.items():
+            for _ in range(3):
+                taken, others = once(job)
+                if turn < 0 or others is None or others <= tolerance:
+                    break
+            if turn >= 0:
+                times.seconds[name].append(taken)
+                if others is not None:
+                    times.others = max(others, times.others or 0.0)
+    return times
+
+
+def once(job: Callable[[], Any]) -> tuple[float, float | None]:
+    """Seconds of one run and the share of the machine that other processes took meanwhile."""
+    busy, cpu, start = machine_busy(), time.process_time(), time.perf_counter()
+    elsewhere = job()
+    wall, own = time.perf_counter() - start, time.process_time() - cpu
+    after = machine_busy()
+    remote = elsewhere if isinstance(elsewhere, Elsewhere) else None
+    if busy is None or after is None:
+        share = None
+    else:
+        used = own + (remote.cpu if remote else 0.0)
+        share = max(0.0, after - busy - used) / (wall * (os.cpu_count() or 1))
+    return (remote.seconds if remote else wall), share
+
+
+def machine_busy() -> float | None:
+    """Processor seconds that all processes have used since the machine started, or None. Linux."""
+    try:
+        with open("/proc/stat") as file:
+            ticks = [int(t) for t in file.readline().split()[1:9]]
+    except OSError:
+        return None
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
