@@ -182,6 +182,19 @@ def score(
     print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")
 
 
+@app.command()
+def work(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that is under way.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="As in the run, for the same bytes.")] = None,
+) -> None:
+    """Help a run that is under way, from this machine or another that sees its folder. May come and go at any time."""
+    from infra.distributed.launch import work_beside
+    from infra.distributed.settings import Runtime
+
+    with interruptible():
+        print(f"{work_beside(run, Runtime(threads=threads))} tasks done here")
+
+
 @app.command("eval")
 def evaluate_model(
     model: Annotated[

@@ -199,6 +199,17 @@ class RunFolder:
         finally:
             handle.close()
 
+    def is_idle(self) -> bool:
+        """Whether no command is writing to the run at this moment."""
+        try:
+            with open(self.root / ".lock", "r+") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            return False
+        return True
+
     def manifest(self, stage: str) -> Manifest | None:
         """The manifest of a finished stage, or None when the stage has not finished."""
         path = self.path(stage) / MANIFEST

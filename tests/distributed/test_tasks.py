@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.distributed.tasks import Plan, Task, TaskFolder, work_through
+from infra.distributed.tasks import BatchTooLarge, Plan, Task, TaskFolder, work_through
 from infra.distributed.world import balance, world
 from infra.errors import ArtifactError, ResourceError
 from tests.distributed.processes import start, together
@@ -143,3 +143,26 @@ def test_costs_are_shared_out_evenly(costs: list[float], parts: int) -> None:
     pair = ordered[parts - 1] + ordered[parts] if len(costs) > parts else 0.0
     bound = max(sum(costs) / parts, max(costs, default=0.0), pair)
     assert max(sum(costs[i] for i in g) for g in groups) <= bound * 4 / 3 + 1e-6
+
+
+def test_batches_that_do_not_fit_are_halved_once_for_all(tmp_path: Path) -> None:
+    """The halving is written down before the second try, so that whoever does the task later takes the same batches."""
+    tried: list[int] = []
+
+    def hungry(task: Task | None, path: Path | None) -> None:
+        assert task is not None and path is not None
+        tried.append(task.about["halvings"])
+        if task.about["number"] == 1 and task.about["halvings"] < 2:
+            raise BatchTooLarge
+        path.write_text(f"{task.about['number']} after {task.about['halvings']}")
+
+    folder = TaskFolder.start(tmp_path, plan(2))
+    work_through(folder, hungry)
+    assert tried == [0, 0, 1, 2] or tried == [0, 1, 2, 0]
+    victim = folder.results()[1]
+    content = victim.read_bytes()
+    victim.unlink()
+    again = TaskFolder.open(tmp_path)
+    tried.clear()
+    work_through(again, hungry)
+    assert tried == [2] and again.results()[1].read_bytes() == content

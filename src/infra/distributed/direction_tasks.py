@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infra.distributed.settings import Data, ModelSettings, Runtime, model_of, rounds, visiting
+from infra.distributed.settings import Data, ModelSettings, Runtime, limit, model_of, rounds, visiting
 from infra.distributed.tasks import Task, Work
 from infra.distributed.tensors import Reader, save, total
 from infra.influence import Curvature, Direction, ekfac_direction
@@ -46,9 +46,9 @@ def gradient_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Wor
                 formed = example_gradients(block, uses, batch).flatten(1)
                 rows.addmm_(share[:, batch.indices].to(rows), formed.to(rows))
 
-            with visiting(model, examples, tracked, model_settings.max_tokens, runtime.fsdp):
+            with visiting(model, examples, tracked, limit(model_settings, task), runtime.fsdp):
                 if examples:
-                    run_through(visit(model, examples, tracked, consume, max_tokens=model_settings.max_tokens))
+                    run_through(visit(model, examples, tracked, consume, max_tokens=limit(model_settings, task)))
             place += len(examples)
         if path is not None:
             save(path, {"gradients": into})

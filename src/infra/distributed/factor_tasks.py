@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from infra.distributed.settings import Data, ModelSettings, Runtime, model_of, rounds, visiting
+from infra.distributed.settings import Data, ModelSettings, Runtime, limit, model_of, rounds, visiting
 from infra.distributed.tasks import Task, Work
 from infra.distributed.tensors import Reader, save, total
 from infra.influence.factors import Basis, Covariances, Setting, corrected_eigenvalues, covariances, eigenbases
@@ -29,9 +29,9 @@ def covariance_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> W
     def work(task: Task | None, path: Path | None) -> None:
         sums: Covariances | None = None
         for examples in rounds(data, task, runtime.fsdp):
-            with visiting(model, examples, tracked, model_settings.max_tokens, runtime.fsdp):
+            with visiting(model, examples, tracked, limit(model_settings, task), runtime.fsdp):
                 if examples:
-                    part = covariances(_setting(model, examples, tracked, model_settings, fit))
+                    part = covariances(_setting(model, examples, tracked, limit(model_settings, task), fit))
                     sums = part if sums is None else _added(sums, part)
         if path is not None and sums is not None:
             facts = {"leader": sums.leader, "positions": sums.positions}
@@ -98,10 +98,10 @@ def eigenvalue_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> W
     def work(task: Task | None, path: Path | None) -> None:
         sums: dict[str, Tensor] = {}
         for examples in rounds(data, task, runtime.fsdp):
-            with visiting(model, examples, tracked, model_settings.max_tokens, runtime.fsdp):
+            with visiting(model, examples, tracked, limit(model_settings, task), runtime.fsdp):
                 if not examples:
                     continue
-                setting = _setting(model, examples, tracked, model_settings, fit)
+                setting = _setting(model, examples, tracked, limit(model_settings, task), fit)
                 part = corrected_eigenvalues(setting, bases, fit["eigenvalues"])
                 sums = {k: sums[k] + t if k in sums else t for k, t in part.items()}
         if path is not None:
@@ -128,7 +128,7 @@ def load_bases(files: Sequence[Path], device: Any = "cpu") -> dict[str, Basis]:
 
 
 def _setting(
-    model: Any, examples: Sequence[Any], tracked: TrackedWeights, settings: ModelSettings, fit: dict[str, Any]
+    model: Any, examples: Sequence[Any], tracked: TrackedWeights, max_tokens: int, fit: dict[str, Any]
 ) -> Setting:
     return Setting(
         model=model,
@@ -137,7 +137,7 @@ def _setting(
         fisher=fit["fisher"],
         seed=fit["seed"],
         include_prompt=fit["include_prompt"],
-        max_tokens=settings.max_tokens,
+        max_tokens=max_tokens,
         packed=False,
         block_size=fit["block_size"],
     )

@@ -33,9 +33,9 @@ from infra.influence import Direction, TokenScores
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, build_batch, check_finite, plan_batches
 from infra.influence.capture import Capture, Use
 from infra.influence.contract import example_scores
-from infra.influence.derivative import forward_scores
+from infra.influence.derivative import TANGENTS_PER_PASS, forward_scores
 from infra.influence.functional import Backbone, accumulator, causal_model, engine_mode
-from infra.influence.scores import TANGENTS_PER_PASS, split_scores
+from infra.influence.scores import split_scores
 from infra.influence.visit import Consume, device_of, run_through, visit
 from infra.models.tracked import Block, TrackedWeights, tracked_by_names
 from infra.records.tokenized import TokenizedExample

@@ -10,8 +10,9 @@ from infra.distributed.direction_tasks import direction_work, gradient_work
 from infra.distributed.factor_tasks import basis_work, covariance_work, eigenvalue_work
 from infra.distributed.score_tasks import example_work, token_work
 from infra.distributed.settings import Runtime
-from infra.distributed.tasks import Plan, Work
-from infra.errors import ArtifactError
+from infra.distributed.tasks import BatchTooLarge, Plan, Task, Work
+from infra.errors import ArtifactError, ResourceError
+from infra.influence.batches import Batch, on_halving
 
 KINDS: dict[str, Callable[[dict[str, Any], Path, Runtime], Work]] = {
     "covariances": covariance_work,
@@ -28,4 +29,24 @@ def work_of(plan: Plan, root: Path, runtime: Runtime) -> Work:
     """The function that does a plan's tasks. Raises :class:`ArtifactError` for a kind this version does not know."""
     if plan.kind not in KINDS:
         raise ArtifactError(f"{root} holds tasks of kind {plan.kind!r}, which this version of infra does not know")
-    return KINDS[plan.kind](plan.settings, root, runtime)
+    work = KINDS[plan.kind](plan.settings, root, runtime)
+
+    def bounded(task: Task | None, path: Path | None) -> None:
+        token = on_halving.set(_refuse if runtime.fsdp else _again)
+        try:
+            work(task, path)
+        finally:
+            on_halving.reset(token)
+
+    return bounded
+
+
+def _again(batch: Batch) -> None:
+    raise BatchTooLarge
+
+
+def _refuse(batch: Batch) -> None:
+    raise ResourceError(
+        f"out of memory with {batch.input_ids.numel():,} positions in a batch of a model sharded over processes; lower "
+        "scores.max_tokens"
+    )

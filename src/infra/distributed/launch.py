@@ -6,6 +6,7 @@ names. submitit and Ray are optional extras and only imported when asked for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +17,8 @@ from infra.distributed.kinds import work_of
 from infra.distributed.settings import Runtime, forget_model
 from infra.distributed.tasks import Plan, TaskFolder, work_in_step, work_through
 from infra.distributed.world import World, barrier, world
-from infra.errors import InputError, ResourceError
+from infra.errors import ArtifactError, InputError, ResourceError
+from infra.store import RunFolder
 
 Launcher = Literal["processes", "slurm", "submitit-local", "ray"]
 
@@ -61,6 +63,28 @@ def attend(root: str, runtime: Runtime = Runtime()) -> int:  # noqa: B008 (froze
     """Work on a folder, beside whoever else does, until its tasks are done. Gives how many were done here."""
     folder = TaskFolder.open(Path(root))
     return work_through(folder, work_of(folder.plan, folder.root, runtime))
+
+
+def work_beside(run: Path, runtime: Runtime, poll: float = 1.0) -> int:
+    """Help the command that is writing to the run folder ``run``, from this or another machine, until it ends.
+
+    Whatever tasks its stages open are shared with this process, which may come late and be killed at any time. Gives
+    how many were done here. Raises :class:`ArtifactError` when there is no such folder.
+    """
+    if not run.is_dir():
+        raise ArtifactError(f"{run} is no run folder; start the run first, then its helpers")
+    done = 0
+    while not RunFolder(run).is_idle():
+        for plan in sorted(run.glob("**/.work/**/plan.json")):
+            if (plan.parent / "manifest.json").exists():
+                continue
+            try:
+                done += attend(str(plan.parent), runtime)
+            except (ArtifactError, OSError):
+                if plan.exists():  # else the step was finished and cleared away meanwhile
+                    raise
+        time.sleep(poll)
+    return done
 
 
 def do_task(root: str, name: str, runtime: Runtime = Runtime()) -> str:  # noqa: B008 (frozen)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.distributed.settings import Data, ModelSettings, Runtime, model_of, rounds
+from infra.distributed.settings import Data, ModelSettings, Runtime, limit, model_of, rounds
 from infra.distributed.tasks import Task, Work
 from infra.influence import Direction, combine, example_influence, open_directions, token_influence
 
@@ -31,9 +31,9 @@ def example_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work
             if runtime.fsdp:
                 from infra.distributed import fsdp
 
-                parts.append(fsdp.example_influence(model, examples, directions, model_settings.max_tokens))
+                parts.append(fsdp.example_influence(model, examples, directions, limit(model_settings, task)))
             else:
-                parts.append(example_influence(model, examples, directions, max_tokens=model_settings.max_tokens))
+                parts.append(example_influence(model, examples, directions, max_tokens=limit(model_settings, task)))
         if path is not None:
             with open(path, "wb") as handle:
                 np.save(handle, np.concatenate(parts))
@@ -57,10 +57,10 @@ def token_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work:
                 if runtime.fsdp:
                     from infra.distributed import fsdp
 
-                    chunks = iter(fsdp.token_scores(model, examples, directions, model_settings.max_tokens))
+                    chunks = iter(fsdp.token_scores(model, examples, directions, limit(model_settings, task)))
                 else:
                     chunks = token_influence(
-                        model, examples, directions, decomposition=decomposition, max_tokens=model_settings.max_tokens
+                        model, examples, directions, decomposition=decomposition, max_tokens=limit(model_settings, task)
                     )
                 rows: list[Any] = [None] * len(examples)
                 for chunk in chunks:

@@ -92,6 +92,11 @@ def _loaded(
     return model, tracked_weights(model, tracked)
 
 
+def limit(settings: ModelSettings, task: Task | None) -> int:
+    """Tokens of a batch of this task: the model's, halved as often as memory asked for."""
+    return max(1, settings.max_tokens >> (task.about.get("halvings", 0) if task is not None else 0))
+
+
 def rounds(data: Shards, task: Task | None, fsdp: bool) -> Iterator[list[TokenizedExample]]:
     """The examples of a task, shard by shard. In step, every process gets equally many lists: empty ones at the end."""
     first, last = task.about["shards"] if task is not None else (0, 0)

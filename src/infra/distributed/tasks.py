@@ -4,6 +4,7 @@
 
     plan.json                        kind, settings, and every task with what it covers; never changed
     results/<task>/<sha256>.<ext>    a finished task; its name says what its bytes must hash to
+    halved/<task>.json               how often its batches were halved, for want of memory
     locks/<task>.lock                a claim
     manifest.json                    task -> result, when all are there
 
@@ -17,7 +18,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ class Plan:
 
 Work = Callable[["Task | None", "Path | None"], None]
 """Does a task and writes its result to the path given. In step with others, (None, None) keeps them company."""
+
+
+class BatchTooLarge(Exception):
+    """Raised by work whose batches do not fit: it is to be done again with batches half as large."""
 
 
 class TaskFolder:
@@ -112,7 +117,20 @@ class TaskFolder:
         return self.make(task, work) if found is None else found
 
     def make(self, task: Task, work: Work) -> Path:
-        """Do the task and put its result in place, whether or not there is one."""
+        """Do the task and put its result in place, whether or not there is one.
+
+        When its batches do not fit in memory it is begun again with batches half as large, and that is written down
+        first: whoever does the task later takes the same batches.
+        """
+        note = self.root / "halved" / f"{task.name}.json"
+        while True:
+            halvings = int(read_json(note)["halvings"]) if note.exists() else 0
+            try:
+                return self._made(replace(task, about={**task.about, "halvings": halvings}), work)
+            except BatchTooLarge:
+                write_json(note, {"halvings": halvings + 1})
+
+    def _made(self, task: Task, work: Work) -> Path:
         draft = self.root / "results" / task.name / f".{uuid.uuid4().hex}.tmp"
         draft.parent.mkdir(exist_ok=True)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +24,10 @@ DEFAULT_MAX_TOKENS = 8192
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 """Called with (examples done, examples in all) after every batch."""
+
+
+on_halving: ContextVar[Callable[[Any], None] | None] = ContextVar("on_halving", default=None)
+"""Told each batch that does not fit, before its halves run; what it raises ends the visit instead."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,9 @@ def halving_on_memory(
         return
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    told = on_halving.get()
+    if told is not None:
+        told(batch)
     python_warnings.warn(
         f"out of memory with {batch.input_ids.numel():,} positions ({len(batch.examples)} examples) in a batch: going "
         "on with halves; set max_tokens to half of what it is, and batches will be planned so",
