@@ -32,6 +32,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -242,7 +243,8 @@ def beside(name: str, shape: Shape, options: Options, with_query: bool) -> Found
     theirs = fits[f"{name} fit"]
     ratios = [theirs / fits["fit"], theirs / fits["fit fast"], theirs / fits["fit blocks"]]
     keys = dict(zip(names, [*ratios, scored[f"{name} token scores"] / scored["token scores"]]))
-    seconds = Times({**fits.seconds, **scored.seconds}, max(filter(None, (fits.others, scored.others)), default=None))
+    others = max(filter(None, (fits.others, scored.others)), default=None)
+    seconds = Times({**fits.seconds, **scored.seconds}, {**fits.cpu, **scored.cpu}, others)
     agreement = {
         kind: agreement_of(model, train, queries[:4], tracked, fitted["fit"], fitted[kind])
         for kind in ("fit fast", "fit blocks")
@@ -395,7 +397,8 @@ def work(data: Any, shape: Shape) -> float:
 def report(keys: Found, times: Times, **more: Any) -> Found:
     """Keys, medians behind them, and how alone the run was."""
     seconds = {name: times[name] for name in times.seconds}
-    return {"keys": keys, "seconds": seconds, "others_share": times.others, **more}
+    cpu = {name: statistics.median(values) for name, values in times.cpu.items()}
+    return {"keys": keys, "seconds": seconds, "cpu_seconds": cpu, "others_share": times.others, **more}
 
 
 def settings(options: Options) -> Found:

@@ -22,11 +22,12 @@ class Elsewhere:
 
 @dataclass
 class Times:
-    """``seconds[job]``: every measured turn. ``others``: the largest share of the machine's processor time that other
-    processes took during a turn (None where it cannot be read).
+    """``seconds[job]`` and ``cpu[job]``: wall-clock and processor seconds of every measured turn. ``others``: the
+    largest share of the machine's processor time that other processes took during a turn (None: cannot be read).
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     others: float | None = None
 
     def __getitem__(self, job: str) -> float:
@@ -37,33 +38,33 @@ def alternate(jobs: dict[str, Callable[[], Any]], repeats: int, warm_up: bool = 
     """Time ``repeats`` rounds of the jobs, in turns, so that a slow minute hits all of them alike; an unmeasured round
     comes first. A turn in which others took more than ``tolerance`` of the machine is run again, twice at most.
     """
-    times = Times({name: [] for name in jobs})
+    times = Times({name: [] for name in jobs}, {name: [] for name in jobs})
     for turn in range(-1 if warm_up else 0, repeats):
         for name, job in jobs.items():
             for _ in range(3):
-                taken, others = once(job)
+                taken, cpu, others = once(job)
                 if turn < 0 or others is None or others <= tolerance:
                     break
             if turn >= 0:
                 times.seconds[name].append(taken)
+                times.cpu[name].append(cpu)
                 if others is not None:
                     times.others = max(others, times.others or 0.0)
     return times
 
 
-def once(job: Callable[[], Any]) -> tuple[float, float | None]:
-    """Seconds of one run and the share of the machine that other processes took meanwhile."""
+def once(job: Callable[[], Any]) -> tuple[float, float, float | None]:
+    """Wall-clock and processor seconds of one run, and the share of the machine that other processes took meanwhile."""
     busy, cpu, start = machine_busy(), time.process_time(), time.perf_counter()
     elsewhere = job()
-    wall, own = time.perf_counter() - start, time.process_time() - cpu
+    wall, used = time.perf_counter() - start, time.process_time() - cpu
     after = machine_busy()
-    remote = elsewhere if isinstance(elsewhere, Elsewhere) else None
-    if busy is None or after is None:
-        share = None
-    else:
-        used = own + (remote.cpu if remote else 0.0)
+    if isinstance(elsewhere, Elsewhere):
+        used += elsewhere.cpu
+    share = None
+    if busy is not None and after is not None:
         share = max(0.0, after - busy - used) / (wall * (os.cpu_count() or 1))
-    return (remote.seconds if remote else wall), share
+    return (elsewhere.seconds if isinstance(elsewhere, Elsewhere) else wall), used, share
 
 
 def machine_busy() -> float | None:
