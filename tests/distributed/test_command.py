@@ -25,7 +25,6 @@ SETTINGS = {
     "report": {"examples": 2},
     "threads": 1,
 }
-UNHASHED = ("runtime.jsonl", "metrics.jsonl", "summary.json", ".lock")
 
 
 def files(folder: Path) -> tuple[str, str]:
@@ -36,8 +35,8 @@ def files(folder: Path) -> tuple[str, str]:
     return str(folder / "train.jsonl"), str(folder / "queries.jsonl")
 
 
-def score(folder: Path, out: Path) -> None:
-    run_score(score_recipe(*files(folder), **json.loads(json.dumps(SETTINGS))), out, None)
+def score(train: str, queries: str, out: Path) -> None:
+    run_score(score_recipe(train, queries, **json.loads(json.dumps(SETTINGS))), out, None)
 
 
 def payload(out: Path) -> dict[str, bytes]:
@@ -51,8 +50,9 @@ def payload(out: Path) -> dict[str, bytes]:
 
 
 def test_infra_score_writes_the_same_bytes_on_one_and_two_processes(tmp_path: Path) -> None:
-    together(1, score, tmp_path, tmp_path / "one")
-    together(2, score, tmp_path, tmp_path / "two")
+    data = files(tmp_path)
+    together(1, score, *data, tmp_path / "one")
+    together(2, score, *data, tmp_path / "two")
     one = payload(tmp_path / "one")
     assert len(one) > 8 and payload(tmp_path / "two") == one
     told = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]

@@ -75,6 +75,7 @@ def together(device: str = "cpu") -> Iterator[World]:
             f"process {here.rank} of {here.size} cannot join the others ({error}); start the command with torchrun, "
             "and check MASTER_ADDR and MASTER_PORT"
         ) from error
+    on_cpu()  # made by all at the same point
     try:
         yield here
     finally:
