@@ -206,7 +206,7 @@ def work_through(
                 if advance is not None:
                     advance(task.cost)
             waiting = left
-            pause = poll if moved else min(2 * pause, 1.0)
+            pause = poll if moved else min(2 * pause, 0.2)
             if waiting:
                 time.sleep(pause)
     return done
