@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count, islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -103,23 +103,18 @@ def iter_tokenize(
         notes.skipped.append(SkippedRecord(record.id, reason))
 
     source = iter(records)
-    words: WordEncoder | None = None
-    for number in count():
-        chunk = list(islice(source, _BATCH))
-        if not chunk:
-            return
-        if number == 1 and _few_cores():  # the second chunk: enough records to be worth building a memory for
-            words = word_encoder(tokenizer.backend_tokenizer)
+    chunk = list(islice(source, _BATCH))
+    many = len(chunk) == _BATCH  # worth building a memory for
+    words = word_encoder(tokenizer.backend_tokenizer) if many and _few_cores() else None
+    while chunk:
         rendered: list[tuple[Record, Rendered]] = []
         for record in chunk:
             try:
                 rendered.append((record, render_conversation(with_system(record.messages, system), chat)))
             except InputError as error:
                 bad(record, str(error))
-        if not rendered:
-            continue
         for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer, words)):
-            example = _example(record, text, ids, offsets, tokenizer, chat)
+            example = _example(record, text, ids, offsets, tokenizer, chat, words)
             if max_length is not None and len(example) > max_length:
                 if truncate is None:
                     bad(
@@ -134,6 +129,7 @@ def iter_tokenize(
                 bad(record, f"no response token is left within max_length {max_length}; every token is masked")
                 continue
             yield example
+        chunk = list(islice(source, _BATCH))
 
 
 def _few_cores() -> bool:
@@ -172,11 +168,12 @@ def _example(
     offsets: NDArray[np.int32],
     tokenizer: Any,
     chat: ChatTemplate,
+    words: WordEncoder | None,
 ) -> TokenizedExample:
     """A token is under the loss when it begins inside a span; where one would straddle a border, the pieces
     between borders are encoded apart, as they are when the model generates."""
     if _straddles(offsets, rendered.spans):
-        ids, offsets = _encode_apart(rendered, tokenizer)
+        ids, offsets = _encode_apart(rendered, tokenizer, words)
     starts, ends = offsets[:, 0], offsets[:, 1]
     mask = np.zeros(len(ids), dtype=np.bool_)
     for start, end in rendered.spans:
@@ -200,12 +197,14 @@ def _straddles(offsets: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> 
     return bool(inside.any())
 
 
-def _encode_apart(rendered: Rendered, tokenizer: Any) -> tuple[list[int], NDArray[np.int32]]:
+def _encode_apart(
+    rendered: Rendered, tokenizer: Any, words: WordEncoder | None
+) -> tuple[list[int], NDArray[np.int32]]:
     cuts = sorted({0, len(rendered.text), *chain.from_iterable(rendered.spans)})
     ids: list[int] = []
     parts = []
     for start, end in pairwise(cuts):
-        [(piece, offsets)] = _encode([rendered.text[start:end]], tokenizer)
+        [(piece, offsets)] = _encode([rendered.text[start:end]], tokenizer, words)
         ids.extend(piece)
         parts.append(offsets + np.int32(start))
     return ids, np.concatenate(parts)
