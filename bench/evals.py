@@ -1,6 +1,6 @@
 """How fast answers are verified: sandboxed launches, programs per launch, math checks.
 
-    python -m bench.evals [--seconds 10] [--workers 2] [--out bench/results/evals.json]
+    python -m bench.evals [--seconds 10] [--workers 2] [--benchmarks FOLDER] [--out bench/results/evals.json]
 
 Every program and every answer is different, so that no cache helps.
 """
@@ -8,6 +8,7 @@ Every program and every answer is different, so that no cache helps.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from infra.evals import get_task
 from infra.evals.mathcheck import MathPool
 from infra.evals.sandbox import Job, Sandbox, backends, run_jobs
 
@@ -50,6 +52,17 @@ def math_pairs(count: int) -> list[tuple[str, str]]:
     return out
 
 
+def benchmark_pairs(folder: Path) -> list[tuple[str, str]]:
+    """Every reference of AIME24, GSM8K and MATH-500 found in ``folder`` against itself, written a little otherwise, and
+    against the reference of the next problem: what checking a model on these benchmarks asks for, none of it twice."""
+    golds: list[str] = []
+    for name, file in (("aime24", "aime24.jsonl"), ("gsm8k", "gsm8k_test.jsonl"), ("math500", "math500.jsonl")):
+        if (folder / file).exists():
+            golds += [r.answer or "" for r in get_task(name, folder / file).load()]
+    right = [(g, "\\displaystyle " + g.replace("\\frac", "\\dfrac") + ".") for g in golds]
+    return list(dict.fromkeys([*right, *itertools.pairwise(golds)]))
+
+
 def math_rate(pairs: list[tuple[str, str]], workers: int) -> float:
     """Checks per minute, the start of the processes excluded."""
     with MathPool(workers) as pool:
@@ -66,6 +79,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--programs", type=int, default=600)
     parser.add_argument("--pairs", type=int, default=3000)
+    parser.add_argument("--benchmarks", type=Path, help="folder with aime24.jsonl, gsm8k_test.jsonl, math500.jsonl")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found: dict[str, Any] = {
@@ -87,6 +101,10 @@ def main() -> None:
         "symbolic only": math_rate(math_pairs(options.pairs)[::10], options.workers),
         "plain numbers": math_rate([p for i, p in enumerate(math_pairs(options.pairs)) if i % 10], options.workers),
     }
+    if options.benchmarks is not None:
+        pairs = benchmark_pairs(options.benchmarks)
+        rate = math_rate(pairs, options.workers)
+        found["math_checks_per_minute"][f"references of AIME24, GSM8K and MATH-500, {len(pairs)} pairs"] = rate
     found["machine"]["load_after"] = os.getloadavg()
     text = json.dumps(found, indent=1)
     print(text)

@@ -17,6 +17,7 @@ from infra.evals import get_task, verify_many
 from infra.evals.mathcheck import MathPool, exact_value, final_answer, last_boxed
 from infra.evals.mathcheck._pool import quick_outcome
 from infra.records.schema import Message, Record
+from tests.evals import exam
 
 PAIRS = [json.loads(line) for line in (Path(__file__).parent / "data" / "math_pairs.jsonl").read_text().splitlines()]
 SHARED = Path(os.environ.get("INFRA_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -78,6 +79,37 @@ def test_labelled_pairs(half: str) -> None:
     rows = [p for p in PAIRS if p["half"] == half]
     misses = [r for r, o in zip(rows, grade(rows)) if (o == "correct") != (r["label"] == "correct")]
     assert len(misses) <= 0.01 * len(rows) if half == "development" else len(misses) <= 0.03 * len(rows), misses
+
+
+@pytest.mark.slow
+def test_second_exam() -> None:
+    rows, others = exam.load("second")
+    assert len(rows) >= 300 and min(Counter(r["class"] for r in rows).values()) >= 15
+    labels = [r["label"] == "correct" for r in rows]
+    assert labels == others  # two labellers
+    misses = [r for r, found, label in zip(rows, exam.ours(rows), labels) if found != label]
+    assert len(misses) <= 0.01 * len(rows), misses
+
+
+def notations() -> list[tuple[str, str, bool]]:
+    """Answers of our own that say the same as a reference, or something else: what the rules were written for."""
+    rows = [json.loads(line) for line in (exam.DATA / "math_notations.jsonl").read_text().splitlines()]
+    return [(r["gold"], a, kind == "same") for r in rows for kind in ("same", "different") for a in r[kind]]
+
+
+def misjudged(cases: list[tuple[str, str, bool]]) -> list[tuple[str, str, bool]]:
+    with MathPool(timeout_s=60) as pool:
+        found = pool.grade([(gold, answer) for gold, answer, _ in cases])
+    return [case for case, outcome in zip(cases, found) if (outcome == "correct") != case[2]]
+
+
+def test_a_sample_of_notations() -> None:
+    assert misjudged(notations()[5::30]) == []
+
+
+@pytest.mark.slow
+def test_all_notations() -> None:
+    assert len(notations()) > 1900 and misjudged(notations()) == []
 
 
 def test_a_sample_of_hard_shapes() -> None:
