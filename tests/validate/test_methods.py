@@ -101,6 +101,12 @@ def test_an_ensemble_is_the_mean() -> None:
     assert (both.examples == 2).all() and both.tokens is not None and np.allclose(both.tokens[0], 2 / 3)
 
 
+def test_checkpoints_of_one_are_the_last_model(problem: Problem, scores: dict[str, MethodScores]) -> None:
+    one = score_methods(problem, TARGETS, ["ekfac_cg_checkpoints"], replace(SETTINGS, members=1))
+    assert np.allclose(one["ekfac_cg_checkpoints"].examples, scores["ekfac_cg"].examples, rtol=1e-6)
+    assert not np.allclose(scores["ekfac_cg_checkpoints"].examples, scores["ekfac_cg"].examples, rtol=1e-3)
+
+
 def test_folds_add_up_to_the_target() -> None:
     per_query = np.random.default_rng(0).standard_normal((5, 6))
     folded = TARGETS.folded(per_query)

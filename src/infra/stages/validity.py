@@ -92,6 +92,17 @@ def validation_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def validation_note(folder: Path) -> dict[str, str]:
-    """``validation``: a sentence for the report where the stage was refused; nothing otherwise."""
-    refused = read_json(folder / "validation.json").get("refused")
-    return {"validation": f"Validation was asked for and refused: {refused}."} if refused else {}
+    """``validation``: what the report must say of the stage in words; nothing where its tables say it all."""
+    told = read_json(folder / "validation.json")
+    if "refused" in told:
+        return {"validation": f"Validation was asked for and refused: {told['refused']}."}
+    said = []
+    if not told["validity"]:
+        said.append("The retrains of this run are fewer than the protocol asks, so its influence is not validated.")
+    if told["left_out"]:
+        blocks = ", ".join(f"{kind} ({protocol})" for kind, protocol in told["left_out"])
+        said.append(f"Validation left out for want of time: {blocks}.")
+    if "metasmoothness" in told:
+        values = ", ".join(f"{s:.2f}" for s in told["metasmoothness"])
+        said.append(f"Metasmoothness of training: {values} (1 is smooth); unrolled scores are only as good as that.")
+    return {"validation": " ".join(said)} if said else {}
