@@ -141,7 +141,9 @@ def test_a_query_leads_to_its_examples_their_tokens_and_back(client, folder):
     back = client.get("/api/links", params={"id": top[0]["id"]}).json()
     assert ("q3", "top", 1) in [(r["query"], r["side"], r["rank"]) for r in back]
     blob = client.get("/api/example", params={"id": top[0]["id"], "query": "q3"})
-    assert set(np.frombuffer(unpack(blob.content)[2], "<f4")) == {4.0}
+    header, _, body = unpack(blob.content)[:3]
+    assert set(np.frombuffer(body, "<f4")) == {4.0}
+    assert header["decompositions"] == ["position"] and header["totals"] == [5.0]
 
 
 def test_two_runs_are_compared(tmp_path, folder):

@@ -154,7 +154,7 @@ class Examples {
     ]);
     if (query === null && wanted) await this.learnScale(wanted);
     view.menu = query === null ? held : [...view.targets, ...held];
-    view.sums = this.run.targets.map((t) => [t, row[`score_${t}`] ?? 0]);
+    view.sums = [...(query === null ? [] : [[view.targets[0], view.totals[0]]]), ...this.run.targets.map((t) => [t, row[`score_${t}`] ?? 0])];
     this.map.state.target = view.targets[0] ?? null;
     this.map.show(view);
     history.replaceState(null, "", `#example=${encodeURIComponent(id)}`);

@@ -176,13 +176,14 @@ class TokenMap {
 
   /** The step sums beside the text. */
   gutters() {
+    const first = this.view.mask.indexOf(1);
     for (const row of this.steps) {
       if (!row.node) continue;
       let sum = 0;
       for (let t = row.from; t < row.to; t++) sum += this.values[t];
       row.node.classList.toggle("pos", row.kind === "step" && sum > 0);
       row.node.classList.toggle("neg", row.kind === "step" && sum < 0);
-      const parts = row.kind === "step" ? [el("b", {}, row.labels.join(", ").replaceAll("_", " ") || "unlabelled")] : row.kind === "prompt" ? ["prompt"] : [];
+      const parts = row.kind === "step" ? [el("b", {}, row.labels.join(", ").replaceAll("_", " ") || "unlabelled")] : row.kind === "prompt" && row.from <= Math.max(first, 0) ? [el("span", { class: "name" }, "prompt")] : [];
       if (row.kind !== "prompt" || sum) parts.push(el("span", { class: "sum" }, signed(sum, 2)));
       row.node.firstChild.replaceChildren(...parts);
     }

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -113,9 +114,15 @@ async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
         view = opener.open(id_, request.query_params.get("target") if query is None else None)
         if query is not None:
             found = queries.query_tokens(run, query, id_)
-            if found is None or len(found[1]) != len(view.token_offsets):
+            if found is None or len(found[2]) != len(view.token_offsets):
                 raise InputError(f"no token scores of example {id_} were kept for query {query}")
-            view = replace(view, scores={found[0]: found[1][None]}, targets=[f"query {query}"], example_scores=None)
+            kind, influence, tokens = found
+            view = replace(
+                view,
+                scores={kind: tokens[None]},
+                targets=[f"query {query}"],
+                example_scores=np.array([influence], np.float32),
+            )
         return encode_example(view, None)
 
     try:

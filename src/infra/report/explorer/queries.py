@@ -80,8 +80,8 @@ def queries_of(run: RunIndex, id_: str) -> list[dict[str, Any]]:
     return [dict(zip(names, map(plain, r))) for r in rows]
 
 
-def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, NDArray[np.float32]] | None:
-    """Decomposition and token scores ``[T]`` of an example for a query, where the run kept them."""
+def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, float, NDArray[np.float32]] | None:
+    """Decomposition, influence and token scores ``[T]`` of an example for a query, where the run kept them."""
     con = run.cursor()
     file = str(_file(run))
     names = {d[0] for d in con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [file]).fetchall()}
@@ -89,9 +89,11 @@ def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, NDArray[np.f
         return None
     kind = "decomposition" if "decomposition" in names else "'loss'"
     row = con.execute(
-        f"SELECT {kind}, tokens FROM read_parquet(?) WHERE query = ? AND id = ? LIMIT 1", [file, query, id_]
+        f"SELECT {kind}, influence, tokens FROM read_parquet(?) WHERE query = ? AND id = ? LIMIT 1", [file, query, id_]
     ).fetchone()
-    return None if row is None or row[1] is None else (str(row[0]), np.asarray(row[1], dtype=np.float32))
+    if row is None or row[2] is None:
+        return None
+    return str(row[0]), float(row[1]), np.asarray(row[2], dtype=np.float32)
 
 
 def _file(run: RunIndex) -> Path:
