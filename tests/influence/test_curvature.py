@@ -1,6 +1,7 @@
 """Curvature against dense matrices built by autograd, in float64."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from infra.influence import (
     fit_until_agreement,
     gradient,
     identity,
+    squares,
     subsample,
     training_probes,
 )
@@ -56,17 +58,17 @@ def test_ekfac_eigenvalues_are_the_mean_squared_rotated_sequence_gradients():
         assert toys.error(factor.outputs.T @ factor.outputs, torch.eye(block.shape[0])) < 1e-12
 
 
-def test_both_orders_of_rotation_agree(monkeypatch):
-    from infra.influence import factors
-
+def test_all_orders_of_rotation_agree(monkeypatch):
     model, items = toys.qwen2(), toys.examples(6)
     tracked = tracked_weights(model, "all")
     found = []
-    for forced in (True, False):
-        monkeypatch.setattr(factors, "_rotate_first", lambda *_, forced=forced: forced)
+    for outputs_and_inputs in itertools.product((True, False), repeat=2):
+        forced = itertools.cycle(outputs_and_inputs)
+        monkeypatch.setattr(squares, "rotate_rows", lambda *_, forced=forced: next(forced))
         found.append(fit_ekfac(model, items, tracked, seed=3))
-    for key, factor in found[0].factors.items():
-        assert toys.error(factor.eigenvalues, found[1].factors[key].eigenvalues) < 1e-10
+    for other in found[1:]:
+        for key, factor in found[0].factors.items():
+            assert toys.error(factor.eigenvalues, other.factors[key].eigenvalues) < 1e-10
 
 
 def test_factors_are_second_moments_over_positions_a_loss_flows_through():

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from infra.influence.batches import Batch, Progress, is_memory
 from infra.influence.capture import Use
-from infra.influence.contract import example_gradients, sum_outer
 from infra.influence.curvature import FitInfo
 from infra.influence.functional import accumulator, sampled_labels
-from infra.influence.rotation import eigenbasis, gram, rotate, standard_basis
-from infra.influence.visit import Consume, run_through, visit
+from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, mirror_, rotate, standard_basis
+from infra.influence.squares import Rotated, sequence_squares, token_squares
+from infra.influence.visit import Consume, device_of, run_through, visit
 from infra.models.hashing import model_hash as hash_of
 from infra.models.tracked import Block, TrackedWeights
 from infra.records.tokenized import TokenizedExample
@@ -154,22 +154,32 @@ def covariances(setting: Setting, progress: Progress | None = None) -> Covarianc
     outputs: dict[str, Tensor] = {}
     positions: dict[str, int] = {}
 
+    device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
+
+    def add_to(sums: dict[str, Tensor], key: str, rows: Tensor) -> None:
+        if key not in sums:
+            sums[key] = empty_gram(rows.shape[1], setting.block_size, dtype, rows.device)
+        add_gram_(sums[key], rows.to(dtype))
+
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
         leads = shared.of(block, uses) == block.key
         for use in uses:
             counted = setting.counted(batch, use)
             if leads:
-                _add_gram(inputs, block.key, use.widened(block)[counted], setting.block_size)
+                add_to(inputs, block.key, use.widened(block)[counted])
                 positions[block.key] = positions.get(block.key, 0) + int(counted.sum())
-            _add_gram(outputs, block.key, use.gradients[counted], setting.block_size)
+            # where no loss flows the gradient is zero, so it need not be cut out
+            add_to(outputs, block.key, use.gradients if setting.include_prompt else use.gradients[counted])
 
     setting.visit(consume, progress)
-    dtype = accumulator(next(setting.model.parameters()).dtype)
+    for sums in (inputs, outputs):
+        for total in sums.values():
+            mirror_(total)
     for block in setting.tracked.blocks:  # an expert that no token chose
         if block.key not in outputs:
             shared.leader[block.key], positions[block.key] = block.key, 0
-            outputs[block.key] = gram(torch.zeros(0, block.shape[0], dtype=dtype), setting.block_size)
-            inputs[block.key] = gram(torch.zeros(0, block.columns, dtype=dtype), setting.block_size)
+            outputs[block.key] = empty_gram(block.shape[0], setting.block_size, dtype, device)
+            inputs[block.key] = empty_gram(block.columns, setting.block_size, dtype, device)
     return Covariances(inputs, outputs, shared.leader, positions)
 
 
@@ -214,65 +224,39 @@ def corrected_eigenvalues(
 
     Without a basis for a block, in the standard one.
     """
-    dtype = accumulator(next(setting.model.parameters()).dtype)
+    device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
     total: dict[str, Tensor] = {}
-    rotated: list[Any] = [
-        None,
-        None,
-        None,
-    ]  # the last input tensor, its basis and its rotation: gate and up share
-
-    def rotate_inputs(use: Use, block: Block, vectors: Tensor) -> Tensor:
-        if rotated[0] is not use.source or rotated[1] is not vectors or use.where is not None:
-            rotated[:] = [use.source, vectors, rotate(use.widened(block).to(dtype), vectors)]
-        return rotated[2]
+    shared: list[Any] = [None, None, None]  # the last input tensor, its basis and its rotation: gate and up share
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
         basis = bases.get(block.key)
         uses = uses if setting.include_prompt else [_masked(use, setting.counted(batch, use)) for use in uses]
-        rotate_first = form == "per_token" or _rotate_first(block, uses, len(batch.examples))
-        if basis is None:
-            pairs = [(use.gradients, use.widened(block), use.where) for use in uses]
-        elif rotate_first:
-            pairs = [
-                (rotate(use.gradients.to(dtype), basis.outputs), rotate_inputs(use, block, basis.inputs), use.where)
-                for use in uses
-            ]
+
+        def rotated_inputs(use: Use) -> Tensor:
+            assert basis is not None
+            if shared[0] is not use.source or shared[1] is not basis.inputs or use.where is not None:
+                shared[:] = [use.source, basis.inputs, rotate(use.widened(block).to(dtype), basis.inputs)]
+            return shared[2]
+
+        turned = None if basis is None else Rotated(basis.outputs, basis.inputs, rotated_inputs)
         if form == "per_token":
-            squares = sum(left.square().T @ right.square() for left, right, _ in pairs)
-        elif basis is None or rotate_first:
-            squares = sum_outer(pairs, batch).square().sum(0)
+            squares = token_squares(block, uses, turned, dtype)
         else:
-            formed = rotate(example_gradients(block, uses, batch).to(dtype), basis.inputs)
-            squares = rotate(formed.transpose(1, 2), basis.outputs).transpose(1, 2).square().sum(0)
-        assert isinstance(squares, Tensor)
-        total[block.key] = total[block.key] + squares if block.key in total else squares.to(dtype)
+            squares = sequence_squares(block, uses, batch, turned, dtype)
+        if block.key in total:
+            total[block.key] += squares
+        else:
+            total[block.key] = squares.contiguous()
 
     setting.visit(consume, progress)
-    rotated.clear()
+    shared.clear()
     for block in setting.tracked.blocks:
-        total.setdefault(block.key, torch.zeros(block.shape[0], block.columns, dtype=dtype))
+        total.setdefault(block.key, torch.zeros(block.shape[0], block.columns, dtype=dtype, device=device))
     return total
-
-
-def _rotate_first(block: Block, uses: Sequence[Use], n: int) -> bool:
-    """Rotating the R rows costs R (o^2 + i^2), rotating n formed gradients n o i (o + i)."""
-    o, i = block.shape[0], block.columns
-    return sum(len(use.inputs) for use in uses) * (o * o + i * i) < n * o * i * (o + i)
 
 
 def _masked(use: Use, counted: Tensor) -> Use:
     return replace(use, gradients=use.gradients * counted[:, None].to(use.gradients.dtype))
-
-
-def _add_gram(into: dict[str, Tensor], key: str, rows: Tensor, block_size: int | None) -> None:
-    rows = rows.to(accumulator(rows.dtype))
-    if key not in into:
-        into[key] = gram(rows, block_size)
-    elif into[key].ndim == 2:
-        into[key].addmm_(rows.T, rows)
-    else:
-        into[key] += gram(rows, block_size)
 
 
 def _eigh(total: Tensor, width: int, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+STRIPS = 16
+"""Strips in which a Gram matrix is added up; the upper triangle is left out, which saves 15 / 32 of the work."""
 
-def gram(rows: Tensor, block_size: int | None = None) -> Tensor:
-    """``rows^T rows`` of ``rows [R, d]``: ``[d, d]``, or its diagonal blocks ``[n, b, b]`` when d > ``block_size``."""
-    if block_size is None or rows.shape[1] <= block_size:
-        return rows.T @ rows
-    parts = _cut(rows, block_size)
-    return parts.transpose(1, 2) @ parts
+
+def empty_gram(width: int, block_size: int | None, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Zeros ``[d, d]``, or the diagonal blocks ``[n, b, b]`` when d > ``block_size``."""
+    if block_size is None or width <= block_size:
+        return torch.zeros(width, width, dtype=dtype, device=device)
+    return torch.zeros(-(-width // block_size), block_size, block_size, dtype=dtype, device=device)
+
+
+def add_gram_(total: Tensor, rows: Tensor) -> None:
+    """Add ``rows^T rows`` of ``rows [R, d]`` to ``total``, as :func:`empty_gram` makes it: what lies on and below the
+    diagonal. :func:`mirror_` gives the rest, once, in the end.
+    """
+    if total.ndim == 3:
+        size = total.shape[1]
+        for i, block in enumerate(total):
+            part = rows[:, i * size : (i + 1) * size]
+            add_gram_(block[: part.shape[1], : part.shape[1]], part)
+        return
+    width = rows.shape[1]
+    step = max(-(-width // STRIPS), min(width, 256))
+    for start in range(0, width, step):
+        stop = min(start + step, width)
+        total[start:stop, :stop].addmm_(rows[:, start:stop].T, rows[:, :stop])
+
+
+def mirror_(total: Tensor) -> None:
+    """Make ``[..., d, d]`` symmetric from what lies on and below its diagonal."""
+    lower = total.tril(-1)
+    total.tril_().add_(lower.mT)
 
 
 def rotate(rows: Tensor, basis: Tensor) -> Tensor:
@@ -36,7 +61,7 @@ def rotate_back(rows: Tensor, basis: Tensor) -> Tensor:
 
 def eigenbasis(total: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Eigenvalues float64 ``[width]``, not negative, and eigenvectors in the form and dtype of ``total``, a symmetric
-    sum as :func:`gram` gives it. Raises :class:`RuntimeError` when there is no decomposition.
+    sum as :func:`add_gram_` makes it. Raises :class:`RuntimeError` when there is no decomposition.
     """
     if total.ndim == 2:
         values, vectors = _eigh(total)
