@@ -39,7 +39,8 @@ def test_a_dry_run_needs_neither_hub_nor_server(name: str, tmp_path: Path) -> No
 def test_the_two_sizes_of_setup_b_differ_in_the_model_alone() -> None:
     small, large = (load_recipe(RECIPES / f"{n}.yaml").model_dump() for n in PAPER[1:])
     differing = {k for k in small if small[k] != large[k]}
-    assert differing == {"name", "question", "model"}
+    assert differing == {"name", "question", "model", "curvature"}
+    assert {k for k, v in small["curvature"].items() if v != large["curvature"][k]} == {"tracked"}
     assert small["data"]["difficulty"] == {"math": "judge", "code": "judge"}
 
 
@@ -103,7 +104,7 @@ def rate(body: dict[str, Any], number: int) -> tuple[int, Any]:
 SMALL = [
     "model.device=cpu", "model.dtype=float32", "sft.autocast=null", "sft.max_tokens_per_microbatch=2048",
     "sft.batch_size=8", "sft.epochs=5", "sft.learning_rate=0.005", "seeds=1", "targets.folds=2", "targets.minimum=5",
-    "targets.samples=1", "curvature.fraction=1", "scores.span_examples=20", "scores.delete_examples=5",
+    "targets.samples=1", "curvature.fraction=1", "curvature.tracked=mlp", "scale.fsdp=false", "scores.span_examples=20", "scores.delete_examples=5",
     "effects.bootstrap=50", "eval.max_new_tokens=80", "eval.max_batch_tokens=65536",
 ]  # fmt: skip
 
