@@ -327,6 +327,9 @@ def plan(
     pool: Annotated[int | None, typer.Option(min=0, help="Pool examples.", show_default=False)] = None,
     length: Annotated[float | None, typer.Option(min=1, help="Tokens of an example.", show_default=False)] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Target responses.", show_default=False)] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Query folds, where their number is known.", show_default=False)
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(help="Compare the plan with this finished run instead.", show_default=False)
     ] = None,
@@ -341,7 +344,7 @@ def plan(
         return
     settings = load_recipe(recipe or DEFAULT_RECIPE)
     shape = planning.shape_of_recipe(settings, model)
-    amounts = planning.amounts_of(settings, examples, pool, length, queries)
+    amounts = planning.amounts_of(settings, examples, pool, length, queries, folds)
     chosen = planning.device_named(device, planning.Costs(settings, shape, amounts))
     show.planned(planning.plan(settings, shape, amounts, chosen, devices))
 

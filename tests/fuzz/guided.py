@@ -12,7 +12,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["infra.recipe", "infra.records", "infra.store", "infra.evals.tasks"]):
-    from tests.fuzz import targets
+    from tests.fuzz import targets, wild
 
 from infra.errors import InfraError
 
@@ -40,7 +40,7 @@ def main() -> None:
     }[parser]
 
     def one(data: bytes) -> None:
-        with contextlib.suppress(InfraError):
+        with contextlib.suppress(InfraError), wild.deadline():
             parse(data)
 
     atheris.Setup([sys.argv[0], *sys.argv[3:], str(corpus)], one)

@@ -43,7 +43,7 @@ def test_bytes_guided_by_coverage(parser: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris")
     command = [sys.executable, "-m", "tests.fuzz.guided", parser, str(tmp_path), "-runs=50000", "-rss_limit_mb=3000"]
     done = subprocess.run(
-        [*command, "-timeout=60", "-max_len=4096", f"-artifact_prefix={tmp_path}/"],
+        [*command, "-timeout=36000", "-max_len=4096", f"-artifact_prefix={tmp_path}/"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],

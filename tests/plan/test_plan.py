@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def recipe(**changes: object) -> Recipe:
 
 
 def amounts(examples: int = 1000, length: float = 2000.0) -> Amounts:
-    return Amounts(examples, examples, 0, length, 0.8, 200.0, 1500.0, (), given_queries=100)
+    return Amounts(examples, examples, 0, length, 0.8, 200.0, 1500.0, (), given_queries=100, folds=2)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,16 @@ def test_numbers_in_fitted_factors(model) -> None:  # type: ignore[no-untyped-de
 def test_a_plan_that_fits_is_left_alone_and_one_that_does_not_is_changed_until_it_does() -> None:
     small = plan(recipe(), shape_of("Qwen2.5-0.5B"), amounts(), device_of("h100"))
     assert small.fits and small.changes == () and small.recipe == recipe()
-    large = plan(recipe(), shape_of("Qwen2.5-7B"), amounts(), device_of("h100"), 8)
-    assert not as_it_stands(recipe(), shape_of("Qwen2.5-7B"), amounts(), device_of("h100"), 8).fits
-    assert large.fits and "model.dtype: bfloat16" in large.changes and large.memory <= 0.9 * 80e9
+    seven, h200 = shape_of("Qwen2.5-7B"), device_of("h200")
+    assert not as_it_stands(recipe(), seven, amounts(), h200, 8).fits
+    large = plan(recipe(), seven, amounts(), h200, 8)
+    assert large.fits and "model.dtype: bfloat16" in large.changes and large.memory <= 0.9 * 141e9
+    assert as_it_stands(large.recipe, seven, amounts(), h200, large.devices) == replace(large, changes=())
+
+
+def test_a_plan_that_cannot_fit_says_which_stages_are_too_large() -> None:
+    found = plan(recipe(), shape_of("Llama-3-70B"), amounts(), device_of("h100"), 8)
+    assert not found.fits and "curvature" in {s.stage for s in found.too_large} and found.excess > 0
 
 
 def test_time_goes_with_the_data_and_with_devices() -> None:

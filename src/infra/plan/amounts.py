@@ -14,9 +14,9 @@ from infra.records.rows import iter_rows
 
 CHARACTERS_PER_TOKEN = 3.5  # English, mathematics and code under vocabularies of 32k and more
 LOOK = 200  # rows looked at in each file
-WORLD_TOKENS = (128.0, 0.62)  # tokens per record of the embedded world, and the share of them in the response
-WORLD_PROMPT = 48.0
-WORLD_ANSWER = 75.0
+WORLD_TOKENS = (128.8, 0.66)  # tokens per record of the embedded world, and the share of them in the response
+WORLD_PROMPT = 44.0
+WORLD_ANSWER = 105.0
 TASKS = {  # problems of the public benchmarks where there is no file to look at: (target, held-out) by the hash split
     "gsm8k": (440, 879), "math500": (167, 333), "aime24": (0, 30), "aime25": (0, 30), "humaneval": (55, 109),
     "mbpp": (167, 333), "livecodebench": (293, 587), "world-math": (240, 400), "world-code": (240, 400),
@@ -39,7 +39,8 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Amounts:
     """``train``, ``pool``, ``pretrain``: examples. ``length``: tokens of one. ``response``: the share under the loss.
-    ``answer``: tokens of a generated answer. ``levels``: difficulty levels in use."""
+    ``answer``: tokens of a generated answer. ``levels``: difficulty levels in use. ``folds``: query folds, where their
+    number is known; else as many as targets, levels and parts allow."""
 
     train: int
     pool: int
@@ -51,6 +52,7 @@ class Amounts:
     tasks: tuple[Task, ...]
     levels: int = 5
     given_queries: int = 0
+    folds: int | None = None
 
     @property
     def queries(self) -> int:
@@ -69,6 +71,7 @@ def amounts_of(
     pool: int | None = None,
     length: float | None = None,
     queries: int | None = None,
+    folds: int | None = None,
 ) -> Amounts:
     """Amounts of a recipe; what is given overrides what its files say.
 
@@ -97,7 +100,7 @@ def amounts_of(
         tasks=tuple(_tasks(recipe)),
     )
     given = sum(1 for _ in recipe.data.queries) * recipe.targets.minimum if queries is None else queries
-    return replace(found, given_queries=given)
+    return replace(found, given_queries=given, folds=folds)
 
 
 def _tasks(recipe: Recipe) -> Iterable[Task]:

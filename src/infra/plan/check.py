@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
     if not times:
         raise ArtifactError(f"{folder / 'runtime.jsonl'} holds no runtimes; give the folder of a finished run")
     shape, amounts = shape_of_recipe(recipe), amounts_of(recipe)
-    amounts = _counted(folder, amounts)
+    amounts = _counted(folder, amounts) if (folder / "records" / "counts.json").exists() else amounts
     threads = int(next((t["environment"]["threads"] for t in times.values() if "environment" in t), 1))
     if device is None:
         import torch
@@ -77,17 +76,29 @@ def shape_of_recipe(recipe: Recipe, model: str | None = None) -> Shape:
 
 
 def _counted(folder: Path, amounts: Amounts) -> Amounts:
-    """The run's own number of examples, so that a check is of the formulas and not of a guess at the data."""
-    path = folder / "records" / "counts.json"
-    if not path.exists():
-        return amounts
+    """What the run turned out to have: examples, and the queries and folds that its answers gave. A check is of the
+    formulas and the machine's speed, and not of a guess at the data."""
+    import pandas as pd
+
+    def table(path: str) -> pd.DataFrame | None:
+        return pd.read_parquet(folder / path) if (folder / path).exists() else None
+
     try:
-        counts = {use: int(c["n"]) for use, c in json.loads(path.read_text()).items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); delete the folder {path.parent} and run again") from error
+        known = read_json(folder / "records" / "counts.json")
+        counts = {use: int(c["n"]) for use, c in known.items()}
+        queries, folds, answers = (
+            table("targets/folds.parquet"),
+            table("directions/folds.parquet"),
+            table("responses/rows.parquet"),
+        )
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ArtifactError(f"{folder} holds no artifacts that can be read ({error}); give a finished run") from error
     return replace(
         amounts,
         train=counts.get("train", amounts.train),
         pool=counts.get("pool", amounts.pool),
         pretrain=counts.get("pretrain", amounts.pretrain),
+        given_queries=amounts.given_queries if queries is None else len(queries),
+        folds=amounts.folds if folds is None else len(folds),
+        answer=amounts.answer if answers is None else float(answers.n_tokens.mean()),
     )

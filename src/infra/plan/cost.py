@@ -153,6 +153,8 @@ class Costs:
     def folds(self) -> int:
         """Directions: (target, level, part)."""
         a, parts = self.amounts, self.recipe.targets.folds
+        if a.folds is not None:
+            return a.folds
         return max(1, min(a.n_targets * a.levels * parts, max(1, a.queries)))
 
     def token_targets(self) -> int:
@@ -205,13 +207,24 @@ class Costs:
             python=FIXED["evals"] + n * PER_RECORD["grade"],
         )
 
-    def visit_memory(self, extra: float = 0.0) -> dict[str, float]:
+    def visit_memory(self, held: float = 0.0, directions: float = 0.0) -> dict[str, float]:
+        """Bytes of a pass with a backward: ``held`` is whole on every device, ``directions`` lie as the weights do."""
         dtype = self.recipe.model.dtype
-        tokens = float(self.recipe.scores.max_tokens)
+        tokens = max(float(self.recipe.scores.max_tokens), self.amounts.length)
         return {
             "weights": self.weights(dtype),
             "activations": self.kept(dtype, tokens) + 2 * HEAD_BYTES,
-            "factors": extra,
+            "held": held,
+            "directions": directions,
+        }
+
+    def forward_memory(self) -> dict[str, float]:
+        """Bytes of a pass without a backward: one layer's activations at a time."""
+        dtype = self.recipe.model.dtype
+        tokens = max(float(self.recipe.scores.max_tokens), self.amounts.length)
+        return {
+            "weights": self.weights(dtype),
+            "activations": self.kept(dtype, tokens) / self.shape.layers + 2 * HEAD_BYTES,
         }
 
     def curvature(self) -> Work:
@@ -230,7 +243,12 @@ class Costs:
         products = tokens * (
             (grams if c.method in ("ekfac", "kfac") else 0.0) + (self.corrected(s) if c.method == "ekfac" else 0.0)
         )
-        held = (2.0 if c.method == "ekfac" else 1.0) * self.factor_size * SUM_BYTES + self.tracked_size * SUM_BYTES
+        # sums so far and those of the batch under way; later the bases, and eigenvalues twice in the same way
+        first = 2.0 * self.factor_size if c.method in ("ekfac", "kfac") else 0.0
+        second = (self.factor_size if c.method == "ekfac" else 0.0) + (
+            2.0 * self.tracked_size if c.method != "kfac" else 0.0
+        )
+        held = max(first, second) * SUM_BYTES
         return Work(
             "curvature",
             {
@@ -256,7 +274,7 @@ class Costs:
         return Work(
             "directions",
             {"visit": tokens * self.visit_token(a.prompt + a.answer, 0.8), "product": form, "eigh": rotate},
-            self.visit_memory(k * self.tracked_size * SUM_BYTES + self.factor_size * SUM_BYTES),
+            self.visit_memory(k * self.tracked_size * SUM_BYTES),
             k * self.tracked_size * SUM_BYTES,
             python=FIXED["stage"] + a.queries * PER_RECORD["encode"],
         )
@@ -279,8 +297,9 @@ class Costs:
                 "forward": tokens * passes * self.forward_token(s, a.response, per_pass),
             },
             {
-                **self.visit_memory(k * self.tracked_size * SUM_BYTES),
-                "tangents": carried + at_once * 8 * self.shape.intermediate * BYTES[self.recipe.model.dtype],
+                # as they were read, and as block matrices
+                **self.visit_memory(directions=2.0 * k * self.tracked_size * SUM_BYTES + carried),
+                "tangents": at_once * 8 * self.shape.intermediate * BYTES[self.recipe.model.dtype],
             },
             tokens * (4.0 * kt + 4.0) + n * 4.0 * k,
             python=FIXED["stage"] + n * (2 * PER_RECORD["encode"] + PER_RECORD["encode"]),
@@ -295,7 +314,9 @@ class Costs:
         wide = sample * s * passes * self.forward_token(s, a.response, min(k, TANGENTS))
         deleted = cut * s * (self.visit_token(s, a.response) + 2.0 * self.tracked_size)
         return Work(
-            "spans", {"forward": wide, "visit": deleted}, self.visit_memory(k * self.tracked_size * SUM_BYTES),
+            "spans",
+            {"forward": wide, "visit": deleted},
+            self.visit_memory(directions=2.0 * k * self.tracked_size * SUM_BYTES),
             (a.train + a.pool) * STEPS_PER_EXAMPLE * 60.0,
             python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"],
         )  # fmt: skip
@@ -334,7 +355,7 @@ class Costs:
         return Work(
             "measure",
             {"forward": tokens * (self.body + self.mixing(a.prompt + a.answer) + self.head)},
-            self.visit_memory(),
+            self.forward_memory(),
             python=FIXED["stage"] + (1 + self.models()) * 0.2,
         )  # fmt: skip
 

@@ -12,6 +12,9 @@ PRODUCTS = 0.75
 EIGH_SHARE = 0.15
 """Share of the float64 rate that an eigendecomposition reaches."""
 
+HOST = 0.45e9
+"""Bytes of Python with torch, transformers and pandas imported, before any data."""
+
 
 def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
     """Seconds of one stage on so many devices, if its work divides evenly among them."""
@@ -29,20 +32,22 @@ def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float
     return spent / (devices if work.divides else 1) + work.python * device.python
 
 
-def memory(work: Work, costs: Costs, devices: int = 1) -> float:
-    """Bytes on each device: under FSDP weights, gradients, optimiser state and directions are shared out and one layer
-    stands gathered; factors belong to the devices that own them; activations and cache are each device's own."""
-    sharded = costs.recipe.scale.fsdp and devices > 1
+def memory(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
+    """Bytes on each device. Under FSDP the layers' weights with their gradients, optimiser state and directions are
+    shared out, one layer stands gathered, and embeddings are whole; sums of factors and gradients are every process's
+    own, as are activations and cache. A CPU's figure has the libraries in it."""
+    libraries = HOST if device.name == "cpu" else 0.0
+    if not (costs.recipe.scale.fsdp and devices > 1):
+        return sum(work.memory.values()) + libraries
+    shape, each = costs.shape, BYTES[costs.recipe.model.dtype]
+    layers = shape.body / shape.parameters
     total = 0.0
     for name, size in work.memory.items():
-        if name in ("weights", "gradients", "optimiser", "factors", "tangents") and sharded:
-            total += size / devices
+        if name in ("weights", "gradients", "optimiser"):
+            total += size * (layers / devices + 1.0 - layers)
         else:
-            total += size
-    if sharded and work.memory:
-        layer = costs.shape.body / costs.shape.layers + 2 * costs.shape.embedding
-        total += 2 * layer * BYTES[costs.recipe.model.dtype]
-    return total
+            total += size / devices if name == "directions" else size
+    return total + (2 * shape.body / shape.layers * each if work.memory else 0.0) + libraries
 
 
 def sums_on_disk(costs: Costs) -> float:

@@ -15,6 +15,9 @@ from infra.recipe import Recipe
 RESERVE = 0.9
 """Share of a device's memory that a plan may fill."""
 
+ENOUGH = 0.9
+"""A change of settings is taken only if it leaves less than this share of what is too much."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
@@ -59,9 +62,19 @@ class Plan:
         return sum(s.disk for s in self.stages) + self.scratch
 
     @property
+    def too_large(self) -> tuple[PlannedStage, ...]:
+        """The stages that do not keep to their share of the device's memory."""
+        return tuple(s for s in self.stages if s.memory > RESERVE * self.device.memory)
+
+    @property
+    def excess(self) -> float:
+        """Bytes by which stages are too large, summed."""
+        return sum(s.memory - RESERVE * self.device.memory for s in self.too_large)
+
+    @property
     def fits(self) -> bool:
-        """Whether every stage keeps to its share of the device's memory."""
-        return self.memory <= RESERVE * self.device.memory
+        """Whether every stage fits."""
+        return not self.too_large
 
 
 def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
@@ -78,7 +91,7 @@ def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices
         best, chosen = found, ""
         for sentence, changed, n in kind(found.recipe, shape, found.devices):
             tried = as_it_stands(changed, shape, amounts, device, n)
-            if tried.memory < 0.98 * best.memory:
+            if tried.excess < ENOUGH * best.excess:
                 best, chosen = tried, sentence
             if tried.fits:
                 break
@@ -94,7 +107,9 @@ def as_it_stands(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device,
     """The plan under the recipe's own settings, whether it fits or not."""
     costs = Costs(recipe, shape, amounts)
     stages = tuple(
-        PlannedStage(w.stage, w.total_flops, seconds(w, costs, device, devices), memory(w, costs, devices), w.disk)
+        PlannedStage(
+            w.stage, w.total_flops, seconds(w, costs, device, devices), memory(w, costs, device, devices), w.disk
+        )
         for w in costs.stages()
     )
     return Plan(recipe, shape, amounts, device, devices, stages, sums_on_disk(costs), ())

@@ -36,10 +36,12 @@ def planned(plan: Plan) -> None:
     console.print(table)
     for change in plan.changes:
         console.print(f"set  {change}", highlight=False)
+    for stage in plan.too_large:
+        console.print(f"{stage.stage} needs {size(stage.memory)} on each device, which has {size(plan.device.memory)}")
     if plan.changes:
         console.print("The table is under these settings; as the recipe stands it does not fit.")
     if not plan.fits:
-        console.print(f"It does not fit {size(device.memory)} a device with any setting known here.")
+        console.print("No setting known here makes it fit; shorter examples, fewer folds or a larger device would.")
 
 
 def checked(device: Device, rows: Sequence[Checked]) -> None:
