@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from infra.distributed.launch import work_beside
+from infra.distributed.settings import Runtime
 from infra.stages.score import run_score, score_recipe
 from infra.world import BASE_MODEL, build_world
-from tests.distributed.processes import together
+from tests.distributed.processes import start, together
 
 SETTINGS = {
     "data": {"max_length": 512},
@@ -82,3 +85,28 @@ def test_torchrun_runs_the_whole_job_as_one_process_does(tmp_path: Path) -> None
         pd.testing.assert_frame_equal(one, two)
     one, two = (np.load(tmp_path / out / "scores" / "folds.npy") for out in ("one", "two"))
     assert np.linalg.norm(one - two) / np.linalg.norm(one) < 1e-8
+
+
+def help_out(run: Path) -> None:
+    while not (run / ".lock").exists():
+        time.sleep(0.01)
+    done = work_beside(run, Runtime(threads=1), poll=0.01)
+    (run.parent / f"helped-{os.getpid()}").write_text(str(done))
+
+
+@pytest.mark.slow
+def test_helpers_come_and_are_killed_without_a_trace_in_the_bytes(tmp_path: Path) -> None:
+    """One helper stays to the end, another is killed as soon as it has worked for a while."""
+    data = files(tmp_path)
+    together(1, score, *data, tmp_path / "one")
+    run = tmp_path / "two"
+    helpers = [start(1, help_out, run)[0] for _ in range(2)]
+    [command] = start(1, score, *data, run)
+    while not list(run.glob("scores.part/.work/*-examples/locks/*.lock")) and command.is_alive():
+        time.sleep(0.005)
+    helpers[1].kill()
+    for process in (command, *helpers):
+        process.join(120)
+    assert [command.exitcode, helpers[0].exitcode] == [0, 0]
+    assert int(next(tmp_path.glob("helped-*")).read_text()) > 0
+    assert payload(run) == payload(tmp_path / "one")
