@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.errors import ArtifactError, ResourceError
+from infra.errors import ArtifactError, InputError, ResourceError
 from infra.records import Message, Record, TokenizedExample
 from infra.validate import (
     FlatModel,
@@ -28,6 +28,7 @@ from infra.validate import (
     metasmoothness,
     query_values,
     removal,
+    runs_of,
     step_units,
     sum_tokens,
     token_units,
@@ -78,6 +79,22 @@ def test_a_killed_plan_goes_on_to_the_same_numbers(flat: FlatModel, tmp_path: Pa
     assert all(np.array_equal(resumed.values[r.id], whole.values[r.id]) for r in plan.runs)
     with pytest.raises(ArtifactError, match="another subset plan"):
         carry_out(problem, small_plan(problem, n=5), tmp_path / "b")
+
+
+def test_workers_share_a_plan(flat: FlatModel, tmp_path: Path) -> None:
+    problem = problem_of(flat, stack=1)
+    plan = small_plan(problem, n=3)
+    first = carry_out(problem, plan, tmp_path, worker=(1, 2))
+    assert len(first.values) == -(-len(plan.runs) // 2)
+    carry_out(problem, plan, tmp_path, worker=(2, 2))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    both = carry_out(problem, plan, tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before  # nothing is left to run
+    whole = carry_out(problem, plan, tmp_path / "whole")
+    assert all(np.array_equal(both.values[r.id], whole.values[r.id]) for r in plan.runs)
+    assert {r.id for r in runs_of(plan, "half", "seed_mean")} <= set(both.seconds)
+    with pytest.raises(InputError, match="worker 3 of 2"):
+        carry_out(problem, plan, tmp_path, worker=(3, 2))
 
 
 def test_the_time_given_is_kept_and_nothing_is_lost(flat: FlatModel, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "agreement": _columns("a b rho low high n"),
     "validation_lds": _columns("target method protocol kind value low high ceiling ratio n_subsets n_seeds"),
     "validation_differences": _columns("target protocol kind better than difference low high excludes_zero"),
-    "validation_removal": _columns("method target unit side fraction query_loss_change"),
+    "validation_removal": _columns("method target unit side fraction query_loss_change low high"),
     "validation_accuracy": _columns("target protocol kind method value low high n_subsets n_seeds"),
     "validation_tracking": _columns("target value low high n_runs"),
     "permutation": _columns("table target attribute domain statistic value p n n_permutations"),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from infra.validate.correlation import estimate, resamples
 from infra.validate.functional import loss_weights, query_values
 from infra.validate.measure import Problem, carry_out
 from infra.validate.plan import RECORDED, Run, SubsetPlan, data_hash, training_settings
@@ -43,8 +44,8 @@ def removal(
     """Retrain without the top and bottom shares of each method's ranking, under the recorded order.
 
     One row per target, method, side and fraction: ``query_loss_change`` = f of the full run less f without them (more
-    than 0: the queries' loss went up), its interval over query folds' spread being left to the caller through
-    ``fold_changes``. One fraction is the published drop-1% test, several are a removal curve. The subsets are written
+    than 0: the queries' loss went up), ``low`` and ``high`` its interval over resampled query folds, ``fold_changes``
+    its parts. One fraction is the published drop-1% test, several are a removal curve. The subsets are written
     to ``folder/plan.json`` before any run.
     """
     kind = KIND_OF_UNIT[unit]
@@ -76,6 +77,8 @@ def removal(
     for s, (method, target, side, fraction) in enumerate(labels):
         change = full - targets.folded(journal.values[Run(kind, s, RECORDED).id])
         weights = targets.weights[target]
+        drawn = resamples(1, weights).weights @ change
+        e = estimate(float(change @ weights), drawn)
         out.append(
             {
                 "method": method,
@@ -83,7 +86,9 @@ def removal(
                 "unit": unit,
                 "side": side,
                 "fraction": fraction,
-                "query_loss_change": float(change @ weights),
+                "query_loss_change": e.value,
+                "low": e.low,
+                "high": e.high,
                 "fold_changes": change[weights > 0].tolist(),
             }
         )
