@@ -96,6 +96,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--sweep", action="store_true")
     p.add_argument("--worker", help="i/n: make every n-th run of the plan and stop")
     p.add_argument("--finished", action="store_true", help="report the finished blocks; start none of their retrains")
+    p.add_argument("--derivative-only", action="store_true", help="make the finite-difference check and stop")
     p.add_argument("--plan-only", action="store_true", help="write the plan and stop")
     p.add_argument("--stack", type=int, default=1, help="models trained in one vmapped pass")
     p.add_argument("--threads", type=int, default=1)
@@ -111,30 +112,33 @@ def log(text: str) -> None:
 
 
 def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, Any]:
-    """Unrolled example scores against real retraining in float64, on the first 64 examples."""
-    few = list(problem.examples[:64])
+    """Unrolled example scores against real retraining in float64, on the first ``n`` + 6 examples and one target."""
+    few = list(problem.examples[: n + 6])
     flat = flat_model(problem.flat.into(problem.flat.start).double())
     weights = next(iter(targets.weights.values()))
     group = (weights @ targets.groups)[None]
+    queries = [q for q, share in zip(problem.queries, group[0]) if share]
+    group = group[:, group[0] > 0]
     plan = problem.training
     order = [i for b in plan.batches for i in b if i < len(few)]
     size = max(1, len(plan.batches[0]))
     batches = tuple(tuple(order[k : k + size]) for k in range(0, len(order), size))
     plan = replace(plan, batches=batches, learning_rates=_stretched(plan.learning_rates, len(batches)))
-    found = unrolled(flat, plan, few, problem.queries, group, form=problem.form)
+    found = unrolled(flat, plan, few, queries, group, form=problem.form)
 
     def values(rows: np.ndarray) -> np.ndarray:
         out = []
         for w in rows:
             theta = train(flat, plan, few, loss_weights(few, w))
-            out.append(float(query_values(flat, theta, problem.queries, problem.form) @ group[0]))
+            out.append(float(query_values(flat, theta, queries, problem.form) @ group[0]))
         return np.array(out)
 
     chosen = np.random.default_rng(0).permutation(len(few))[:n].tolist()
     checked = check_by_retraining(found.examples[:, 0], values, chosen, step_sizes=(1e-4, 1e-5))
     problem.flat.module.float()
     return {
-        "weights": len(chosen), "errors": {f"{h:g}": e for h, e in checked.errors.items()},
+        "weights": len(chosen), "examples": len(few), "queries": len(queries), "steps": plan.steps,
+        "errors": {f"{h:g}": e for h, e in checked.errors.items()},
         "clip_margin": found.clip_margin, "clipped_steps": found.clipped,
         "passes": max(checked.errors.values()) < 1e-4,
     }  # fmt: skip
@@ -244,6 +248,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     setting = make_setting(a, out)
     problem, targets, base, about = setting.problem, setting.targets, setting.base, setting.about
     log(f"{len(problem.examples)} examples, {len(problem.queries)} queries, {problem.training.steps} steps; {about}")
+    if a.derivative_only:
+        return {"finite_differences": finite_differences(problem, targets, a.finite_differences), **about}
     plan = planned(a, problem, base, out)
     committed = plan.hash
     if a.plan_only:
