@@ -3,7 +3,7 @@
     python bench/explorer.py --records 200000 --targets 12 --tokens 400 --folder /tmp/explorer-bench
 
 The run is made up, with the shapes of real ones: log-normal lengths, a skewed vocabulary, texts, ragged token scores,
-row groups of 128. Making it takes minutes and about 5 bytes of disk per token and target; an existing folder is used
+steps, row groups of 128. Making it takes minutes and about 5 bytes of disk per token and target; an existing folder is used
 again. Requests go through the application as a browser's do, without the network.
 """
 
@@ -81,6 +81,27 @@ def make_run(root: Path, records: int, targets: int, tokens: int) -> None:
     pd.DataFrame(rows).to_parquet(root / "scores" / "examples.parquet", index=False)
 
 
+def make_steps(root: Path) -> None:
+    """Steps of about 40 tokens with a behaviour each, for every record."""
+    rng = np.random.default_rng(2)
+    labels = np.array(["plan", "subgoal", "computation", "fact", "verification", "final_answer"])
+    table = pd.read_parquet(root / "scores" / "examples.parquet", columns=["id", "n_tokens"])
+    first = (table["n_tokens"] // 8).to_numpy()
+    counts = np.maximum(1, (table["n_tokens"].to_numpy() - first) // 40)
+    owner = np.repeat(np.arange(len(table)), counts)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = first[owner] + 40 * step
+    end = np.where(step == counts[owner] - 1, table["n_tokens"].to_numpy()[owner], start + 40)
+    behaviours = pa.ListArray.from_arrays(
+        pa.array(np.arange(len(owner) + 1, dtype=np.int32)), pa.array(rng.choice(labels, len(owner)))
+    )
+    (root / "spans").mkdir()
+    pq.write_table(
+        pa.table({"id": table["id"].to_numpy()[owner], "step": step, "t0": start, "t1": end, "behaviours": behaviours}),
+        root / "spans" / "steps.parquet",
+    )
+
+
 def make_records(root: Path) -> None:
     """The texts as records, so that search covers all of them and not previews."""
     (root / "records").mkdir()
@@ -116,6 +137,8 @@ def main() -> None:
     if not (a.folder / "scores" / "examples.parquet").exists():
         make_run(a.folder, a.records, a.targets, a.tokens)
         make_records(a.folder)
+    if not (a.folder / "spans" / "steps.parquet").exists():
+        make_steps(a.folder)
     from starlette.testclient import TestClient
 
     from infra.report.explorer import open_run
@@ -165,6 +188,8 @@ def main() -> None:
             "cold_ms": round(cold, 1), "p50_ms": round(float(np.quantile(times, 0.5)), 1),
             "p95_ms": round(float(np.quantile(times, 0.95)), 1), "max_ms": round(max(times), 1),
         }  # fmt: skip
+    client.close()
+    run.database.close()
     print(json.dumps(result, indent=1))
 
 
