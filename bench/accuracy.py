@@ -273,8 +273,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         clock = time.perf_counter()
         log(f"{name}: {seconds[name]} s")
 
-    deletes = any(k == "step_delete" for k, _ in plan.settings["blocks"])
-    scores = score_methods(problem, targets, methods, settings, deletes=deletes, done=done)
+    kinds = {k for k, _ in plan.settings["blocks"]}
+    fine = bool(a.removal) or not kinds <= {"half", "drop1"}
+    deletes = "step_delete" in kinds
+    scores = score_methods(problem, targets, methods, settings, tokens=fine, deletes=deletes, done=done)
     table, pairs = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
     table.to_parquet(out / "lds.parquet", index=False)
     pairs.to_parquet(out / "differences.parquet", index=False)
