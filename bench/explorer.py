@@ -3,8 +3,8 @@
     python bench/explorer.py --records 200000 --targets 12 --tokens 400 --folder /tmp/explorer-bench
 
 The run is made up, with the shapes of real ones: log-normal lengths, a skewed vocabulary, texts, ragged token scores,
-steps, row groups of 128. Making it takes minutes and about 5 bytes of disk per token and target; an existing folder is used
-again. Requests go through the application as a browser's do, without the network.
+steps, row groups of 128. Making it takes minutes and about 5 bytes of disk per token and target; an existing folder
+is used again. Requests go through the application as a browser's do, without the network.
 """
 
 from __future__ import annotations

@@ -47,7 +47,11 @@ def serve(run_dir: Path, host: str = "127.0.0.1", port: int = 7860, compare: Pat
         )
     shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     print(f"{run.n:,} examples of {run.root} at http://{shown}:{port}  (Ctrl-C stops)")
-    uvicorn.run(build_app(run, other, hosts), host=host, port=port, log_level="warning", access_log=False)
+    try:
+        uvicorn.run(build_app(run, other, hosts), host=host, port=port, log_level="warning", access_log=False)
+    finally:
+        for opened in (run, *(() if other is None else (other,))):
+            opened.database.close()
 
 
 def _check_port(host: str, port: int) -> None:
