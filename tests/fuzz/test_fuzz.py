@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz.targets import TARGETS, Target
 from tests.fuzz.wild import Hang, deadline, fuzz, resident_mib
 
-QUICK, THOROUGH = 400, 100_000
+QUICK, THOROUGH, GUIDED = 400, 100_000, 20_000
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
@@ -41,7 +41,7 @@ def test_a_hundred_thousand_wild_inputs(target: Target, tmp_path: Path) -> None:
 @pytest.mark.parametrize("parser", ["recipe", "records", "manifest", "livecodebench"])
 def test_bytes_guided_by_coverage(parser: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris")
-    command = [sys.executable, "-m", "tests.fuzz.guided", parser, str(tmp_path), "-runs=50000", "-rss_limit_mb=3000"]
+    command = [sys.executable, "-m", "tests.fuzz.guided", parser, str(tmp_path), f"-runs={GUIDED}", "-rss_limit_mb=3000"]
     done = subprocess.run(
         [*command, "-timeout=36000", "-max_len=4096", f"-artifact_prefix={tmp_path}/"],
         capture_output=True,
@@ -50,7 +50,7 @@ def test_bytes_guided_by_coverage(parser: str, tmp_path: Path) -> None:
     )
     print("\n".join(done.stderr.splitlines()[-3:]))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Done 50000 runs" in done.stderr
+    assert f"Done {GUIDED} runs" in done.stderr
 
 
 def test_the_guard_sees_a_hang_and_a_foreign_error(tmp_path: Path) -> None:
