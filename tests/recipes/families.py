@@ -105,7 +105,7 @@ def small_llama3(texts: Iterable[str], folder: Path) -> Path:
         num_key_value_heads=2, max_position_embeddings=8192, tie_word_embeddings=False,
         rope_parameters={
             "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 4096,
         },
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip

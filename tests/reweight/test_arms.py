@@ -167,6 +167,7 @@ def case(train=None, pool=None, name="flip", **settings_):
             case(pool=lambda p: [i for i in p if i.difficulty != 5][:300] + [i for i in p if i.domain == "code"]),
             "short",
         ),
+        (case(hard=(7, 8)), "the bin is empty; choose other easy or hard levels"),
         (case(train=lambda t: [*t, t[0]]), "twice in train"),
         (case(pool=lambda p: [*p, ArmItem("t-math-0", "math", 1, 9)]), "both train and pool"),
         (case(train=lambda t: [*t, ArmItem("z", "math", None, 9)]), "'z' has no difficulty"),

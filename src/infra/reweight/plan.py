@@ -107,6 +107,8 @@ def quotas(counts: Sequence[int], n: int, caps: Sequence[int]) -> list[int]:
 
 def need(found: int, n: int, what: str, n_records: int) -> None:
     """Refuse a swap that is larger than what there is to swap."""
+    if found == 0:
+        raise InputError(f"{what}: the bin is empty; choose other easy or hard levels, or add such records.")
     if found < n:
         raise InputError(
             f"{what}: {found} records where the swap needs {n} ({n - found} short); "
