@@ -21,9 +21,9 @@ from infra.records.schema import Record
 BOXED = "Reason step by step, and put the final answer in \\boxed{}."
 
 
-def _loader(hub: str, source: str) -> Any:
+def _loader(hub: str, source: str, split: str) -> Any:
     def load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
-        problems = from_records(path, hub, "auto", source, "train")
+        problems = from_records(path, hub, "auto", source, split)
         return [replace(p, answer=_integer(p.answer)) for p in problems]
 
     return load
@@ -34,5 +34,6 @@ def _integer(answer: str | None) -> str | None:
     return str(int(answer)) if answer is not None and answer.strip().isdigit() else answer
 
 
-AIME24 = Task("aime24", "math", _loader("HuggingFaceH4/aime_2024", "aime24"), "HuggingFaceH4/aime_2024", "2024", BOXED)
-AIME25 = Task("aime25", "math", _loader("math-ai/aime25", "aime25"), "math-ai/aime25", "2025", BOXED)
+HUB24, HUB25 = "HuggingFaceH4/aime_2024", "math-ai/aime25"
+AIME24 = Task("aime24", "math", _loader(HUB24, "aime24", "train"), HUB24, "2024", BOXED)
+AIME25 = Task("aime25", "math", _loader(HUB25, "aime25", "test"), HUB25, "2025", BOXED)

@@ -17,7 +17,7 @@ from infra.records.schema import Record
 
 
 def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
-    return from_records(path, "openai/gsm8k", "gsm8k", "gsm8k")
+    return from_records(path, "openai/gsm8k:main", "gsm8k", "gsm8k")
 
 
 GSM8K = Task("gsm8k", "math", _load, "openai/gsm8k", "main", BOXED)

@@ -123,9 +123,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
     names = files_of(options["release"])
     if path is None:
-        from huggingface_hub import hf_hub_download
-
-        files = [Path(hf_hub_download(HUB, name, repo_type="dataset")) for name in names]
+        files = [_downloaded(name) for name in names]
     else:
         files = [Path(path) / name for name in names] if Path(path).is_dir() else [Path(path)]
     out = []
@@ -134,6 +132,18 @@ def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
             if _wanted(row, options, where):
                 out.append(convert(row, where))
     return out
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(HUB, name, repo_type="dataset"))
+    except Exception as error:
+        raise InputError(
+            f"{HUB}: {name} cannot be downloaded ({str(error).splitlines()[0]}); check the network, or give a local "
+            "file with livecodebench=FILE"
+        ) from error
 
 
 def _wanted(row: dict[str, Any], options: dict[str, Any], where: str) -> bool:

@@ -26,8 +26,9 @@ def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
     if options["part"] not in PARTS:
         raise InputError(f"mbpp has no part {options['part']!r}; use one of {', '.join(PARTS)}")
     low, high = PARTS[options["part"]]
-    split = options["part"] if path is None and options["part"] != "all" else "test"
-    records = from_records(path, "google-research-datasets/mbpp", "mbpp", "mbpp", split)
+    # the hub keeps the parts as splits of one configuration, the published file holds them all
+    splits = ["test"] if path is not None else [p for p in PARTS if options["part"] in ("all", p) and p != "all"]
+    records = [r for s in splits for r in from_records(path, "google-research-datasets/mbpp:full", "mbpp", "mbpp", s)]
     return [r for r in records if low <= _number(r) <= high]
 
 
