@@ -41,9 +41,9 @@ def test_a_hundred_thousand_wild_inputs(target: Target, tmp_path: Path) -> None:
 @pytest.mark.parametrize("parser", ["recipe", "records", "manifest", "livecodebench"])
 def test_bytes_guided_by_coverage(parser: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris")
-    command = [sys.executable, "-m", "tests.fuzz.guided", parser, str(tmp_path), f"-runs={GUIDED}", "-rss_limit_mb=3000"]
+    command = [sys.executable, "-m", "tests.fuzz.guided", parser, str(tmp_path), f"-runs={GUIDED}"]
     done = subprocess.run(
-        [*command, "-timeout=36000", "-max_len=4096", f"-artifact_prefix={tmp_path}/"],
+        [*command, "-timeout=36000", "-rss_limit_mb=3000", "-max_len=4096", f"-artifact_prefix={tmp_path}/"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
