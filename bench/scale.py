@@ -96,7 +96,7 @@ def attribute(
     crew = Crew(runtime=Runtime(threads=1))
     with together() as here:
         model_of(settings, out, crew.runtime)
-        barrier()
+        warm_up(folder, out / "warm", settings, crew)
         start = time.perf_counter()
         if here.first and not (out / "train.parquet").exists():
             cut(examples(), out / "train.parquet", shard)
@@ -110,6 +110,18 @@ def attribute(
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             told = {"seconds": seconds, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
             (out / "measured.json").write_text(json.dumps(told))
+
+
+def warm_up(folder: Path, out: Path, settings: ModelSettings, crew: Crew) -> None:
+    """The same steps on a few examples, so that what a library does once is not timed."""
+    if world().first:
+        shutil.rmtree(out, ignore_errors=True)
+    barrier()
+    data = open_shards(folder / "queries.parquet")
+    fit(out / "fit", data, settings, FitSettings(), crew)
+    example_scores(out / "examples", data, settings, folder / "directions", crew)
+    token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, crew=crew)
+    barrier()
 
 
 def in_processes(size: int, job: Callable[..., None], *arguments: Any, kill_after: float | None = None) -> bool:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from sft_examples import make_examples
+from tests.distributed.processes import together
 
 from infra.models import load_model
 from infra.sft import SFTConfig, fine_tune
-from tests.distributed.processes import together
 
 CONFIG = SFTConfig(learning_rate=5e-3, epochs=2.0, batch_size=5, max_tokens_per_microbatch=20, dtype="float64")
 

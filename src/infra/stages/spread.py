@@ -18,6 +18,7 @@ from infra.models import load_model, load_tokenizer, model_hash
 from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample, iter_tokenize, records_from_table
 from infra.stages.runner import Context
+from infra.store import seal, sealed
 
 
 def crew_of(recipe: Recipe) -> Crew:
@@ -59,8 +60,9 @@ def stored_records(path: Path) -> Iterator[Record]:
 
 def shards_of(examples: Iterable[TokenizedExample], path: Path, recipe: Recipe) -> Shards:
     """Examples cut into the recipe's shards by rank 0, unless they were before; the same on every process."""
-    if world().first and not path.exists():
+    if world().first and not sealed(path.parent, path):
         cut(examples, path, recipe.scores.shard_tokens)
+        seal(path.parent, path)
     barrier()
     return open_shards(path)
 
