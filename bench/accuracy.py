@@ -39,6 +39,7 @@ from infra.validate import (
     accuracy_table,
     carry_out,
     check_by_retraining,
+    finished_part,
     fit_budget,
     flat_model,
     lds_table,
@@ -48,7 +49,6 @@ from infra.validate import (
     metasmoothness,
     query_values,
     removal,
-    runs_of,
     score_methods,
     train,
     unrolled,
@@ -177,7 +177,7 @@ def planned(a: argparse.Namespace, problem: Problem, base: str, out: Path) -> Su
 def finished(plan: SubsetPlan, out: Path) -> Journal:
     """What has been measured of a plan. Raises ArtifactError when not one block of it is finished."""
     journal = Journal.open(out / "runs.jsonl", plan.hash)
-    if not any(all(r.id in journal.values for r in runs_of(plan, *b)) for b in plan.settings["blocks"]):
+    if not finished_part(plan, journal)[0].settings["blocks"]:
         raise ArtifactError(f"no block of {out / 'plan.json'} is finished; run the command without --finished")
     return journal
 
@@ -257,8 +257,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     share = None if a.worker is None else (int(a.worker.split("/")[0]), int(a.worker.split("/")[1]))
     journal = finished(plan, out) if a.finished else carry_out(problem, plan, out, worker=share)
-    missing = [b for b in plan.settings["blocks"] if any(r.id not in journal.values for r in runs_of(plan, *b))]
-    plan = replace(plan, settings={**plan.settings, "blocks": [b for b in plan.settings["blocks"] if b not in missing]})
+    plan, missing = finished_part(plan, journal)
     retrained = time.perf_counter() - started
     log(f"{len(plan.runs)} runs planned, {len(journal.values)} finished, {retrained:.0f} s now")
     if share is not None:

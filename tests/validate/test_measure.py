@@ -19,6 +19,7 @@ from infra.validate import (
     carry_out,
     cut_response,
     example_units,
+    finished_part,
     fit_budget,
     gathered,
     lds_table,
@@ -95,6 +96,16 @@ def test_workers_share_a_plan(flat: FlatModel, tmp_path: Path) -> None:
     assert {r.id for r in runs_of(plan, "half", "seed_mean")} <= set(both.seconds)
     with pytest.raises(InputError, match="worker 3 of 2"):
         carry_out(problem, plan, tmp_path, worker=(3, 2))
+
+
+def test_what_is_finished_is_told_from_what_is_not(flat: FlatModel, tmp_path: Path) -> None:
+    problem = problem_of(flat)
+    plan = small_plan(problem, n=3)
+    first = replace(plan, runs=plan.runs[:9])  # half/same_seed and a part of the rest
+    journal = carry_out(problem, first, tmp_path)
+    done, left = finished_part(plan, journal)
+    assert done.settings["blocks"] == [["half", "same_seed"]]
+    assert left == [["half", "seed_mean"], ["token", "same_seed"]]
 
 
 def test_the_time_given_is_kept_and_nothing_is_lost(flat: FlatModel, tmp_path: Path) -> None:

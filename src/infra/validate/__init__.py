@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     )
     from infra.validate.extremes import removal
     from infra.validate.functional import FlatModel, flat_model, loss_weights, query_values, query_weights
-    from infra.validate.measure import Journal, Problem, Sizing, Speed, carry_out, fit_budget, gathered, measure_speed
+    from infra.validate.measure import (
+        Journal,
+        Problem,
+        Sizing,
+        Speed,
+        carry_out,
+        finished_part,
+        fit_budget,
+        gathered,
+        measure_speed,
+    )
     from infra.validate.methods import METHODS, MethodSettings, score_methods, unrolled_scores
     from infra.validate.plan import KINDS, Run, SubsetPlan, load_plan, make_subset_plan, random_subsets, runs_of
     from infra.validate.retrain import AdamState, Retrain, TrainingPlan, adamw, plan_of_sft, train, train_stack
@@ -62,6 +72,7 @@ _PLACES = {
         "Sizing",
         "Speed",
         "carry_out",
+        "finished_part",
         "fit_budget",
         "gathered",
         "measure_speed",
@@ -161,6 +172,7 @@ __all__ = [
     "cut_response",
     "difference",
     "example_units",
+    "finished_part",
     "fit_budget",
     "flat_model",
     "gathered",

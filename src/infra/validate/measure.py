@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from infra.errors import ArtifactError, InputError, PlanTooLong, ResourceError
 from infra.records import Record, TokenizedExample
 from infra.validate.functional import FlatModel, Form, loss_weights, query_values
-from infra.validate.plan import RECORDED, UNIT_OF, Run, SubsetPlan
+from infra.validate.plan import RECORDED, UNIT_OF, Run, SubsetPlan, runs_of
 from infra.validate.retrain import Retrain, TrainingPlan, train, train_stack
 from infra.validate.units import Units, cut_examples, cut_response, kept_token_weights
 
@@ -148,8 +148,9 @@ def fit_budget(
     n_seeds: int = 3,
     speed: Speed | None = None,
     insist: bool = False,
+    margin: float = 1.0,
 ) -> Sizing:
-    """Choose blocks, in the order wanted, that fit in ``minutes``.
+    """Choose blocks, in the order wanted, that fit in ``margin`` of ``minutes``.
 
     Raises PlanTooLong with the estimate when nothing fits, or when ``insist`` and not everything does.
     """
@@ -160,7 +161,7 @@ def fit_budget(
         else n_subsets * n_seeds * run_seconds(problem, kind, speed, order=0)
         for kind, protocol in wanted
     }
-    left, chosen = 60.0 * minutes, []
+    left, chosen = 60.0 * minutes * margin, []
     for block in wanted:
         if seconds[block] <= left:
             chosen.append(block)
@@ -282,6 +283,13 @@ def measured(problem: Problem, run: Run, theta: Tensor) -> dict[str, Any]:
         out["accuracy"] = dict(problem.accuracy(problem.flat.into(theta)))
         problem.flat.into(problem.flat.start)
     return out
+
+
+def finished_part(plan: SubsetPlan, journal: Journal) -> tuple[SubsetPlan, list[list[str]]]:
+    """The plan with the blocks whose every run is finished, for tabulating, and the other blocks."""
+    blocks = [list(b) for b in plan.settings["blocks"]]
+    done = [b for b in blocks if all(r.id in journal.values for r in runs_of(plan, *b))]
+    return replace(plan, settings={**plan.settings, "blocks": done}), [b for b in blocks if b not in done]
 
 
 def gathered(journal: Journal, plan: SubsetPlan, kind: str, protocol: str) -> NDArray[np.float64]:

@@ -9,11 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from infra.errors import ArtifactError
+from infra.errors import ArtifactError, PlanTooLong, ResourceError
 from infra.progress import progress, say
 from infra.store import read_json, write_json
 from infra.validate.extremes import removal
-from infra.validate.measure import Problem, Speed, carry_out, fit_budget, measure_speed, run_seconds
+from infra.validate.measure import (
+    Journal,
+    Problem,
+    Speed,
+    carry_out,
+    finished_part,
+    fit_budget,
+    measure_speed,
+    run_seconds,
+)
 from infra.validate.methods import METHODS, MethodSettings, check_methods, score_methods
 from infra.validate.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
 from infra.validate.run_folder import RunData, check_replay, read_run
@@ -27,6 +36,9 @@ BLOCKS: tuple[tuple[str, str], ...] = (
     ("step_delete", "seed_mean"), ("drop1", "seed_mean"),
 )  # fmt: skip
 """Kinds of removal and protocols in the order in which a budget is spent on them."""
+
+MARGIN = 0.8
+"""Share of the time that a plan may fill by its estimate: machines slow down, and the time is kept."""
 
 COMPARED = ("random", "length", "loss", "gradient")
 CURVE = (0.01, 0.05, 0.1, 0.2, 0.4)
@@ -48,6 +60,7 @@ def validate_run(
     removals: bool = True,
     below_protocol: bool = False,
     insist: bool = False,
+    partial: bool = False,
     base_model: str | None = None,
     n_boot: int = 1000,
 ) -> pd.DataFrame:
@@ -55,7 +68,9 @@ def validate_run(
 
     The plan is sized from retrains timed here: kinds and protocols are taken in the order of :data:`BLOCKS` while they
     fit in ``budget_minutes`` (``kinds`` and ``protocols`` restrict them; with ``insist`` all of them must fit). The
-    run's own method and the cheap ``methods`` go through the same runs. Called again, it goes on from where it was.
+    run's own method and the cheap ``methods`` go through the same runs. Called again, it goes on where it was. Time
+    over before the plan is, PlanTooLong is raised, or with ``partial`` and at least one block finished, the finished
+    ones are reported and the others named as left out.
 
     Writes plan.json (before the first retrain), runs.jsonl (every run started), lds.parquet (target, method, protocol,
     kind, value, low, high, ceiling, n_subsets, n_seeds), differences.parquet, validation.json, and where accuracy was
@@ -79,8 +94,9 @@ def validate_run(
         left_out: list[list[str]] = list(plan.settings["left_out"])
     else:
         sizing = fit_budget(
-            problem, wanted, budget_minutes, n_subsets=n_subsets, n_seeds=n_seeds, speed=speed, insist=insist
-        )
+            problem, wanted, budget_minutes, n_subsets=n_subsets, n_seeds=n_seeds, speed=speed, insist=insist,
+            margin=MARGIN,
+        )  # fmt: skip
         left_out = [list(b) for b in sizing.left_out]
         plan = make_subset_plan(
             problem.training,
@@ -99,8 +115,16 @@ def validate_run(
             },
         )
     say(f"validation: {len(plan.runs)} retrains, about {60 / run_seconds(problem, 'half', speed):.1f} a minute")
-    with progress(len(plan.runs), "validation", "retrain") as bar:
-        journal = carry_out(problem, plan, folder, progress=bar.advance)
+    committed = plan.hash
+    try:
+        with progress(len(plan.runs), "validation", "retrain") as bar:
+            journal = carry_out(problem, plan, folder, seconds=60 * budget_minutes, progress=bar.advance)
+    except ResourceError as error:
+        journal = Journal.open(folder / "runs.jsonl", plan.hash)
+        plan, unfinished = finished_part(plan, journal)
+        if not partial or not plan.settings["blocks"]:
+            raise PlanTooLong(str(error)) from error
+        left_out = [*left_out, *unfinished]
     scores = gather_scores(data, methods, kinds_of(plan.settings["blocks"]))
     table, differences = lds_table(problem, plan, journal, scores, data.targets, n_boot=n_boot)
     _save(table, folder / "lds.parquet")
@@ -117,7 +141,7 @@ def validate_run(
     write_json(
         folder / "validation.json",
         {
-            "plan": plan.hash,
+            "plan": committed,
             "retrains": len(journal.values),
             "started": journal.started,
             "left_out": left_out,
