@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.generate.test_server import serving
 from tests.recipes import families, published
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+Here = Callable[..., tuple[int, str]]
 PAPER = ("llama3-8b-metamath-oss", "qwen2.5-7b-stratos", "qwen2.5-14b-stratos")
 
 
@@ -28,12 +30,27 @@ def infra(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process: exit code, and what it printed."""
+    from infra.cli import main
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["infra", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out + said.err
+
+    return call
+
+
 @pytest.mark.parametrize("name", PAPER)
-def test_a_dry_run_needs_neither_hub_nor_server(name: str, tmp_path: Path) -> None:
-    done = infra("run", RECIPES / f"{name}.yaml", "--dry-run", "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    assert "the recipe is valid" in done.stdout and "from the hub" in done.stdout
-    assert "asked over the network" in done.stdout and not (tmp_path / "run").exists()
+def test_a_dry_run_needs_neither_hub_nor_server(name: str, here: Here, tmp_path: Path) -> None:
+    code, said = here("run", RECIPES / f"{name}.yaml", "--dry-run", "--out", tmp_path / "run")
+    assert code == 0 and "the recipe is valid" in said and "from the hub" in said
+    assert "asked over the network" in said and not (tmp_path / "run").exists()
 
 
 def test_the_two_sizes_of_setup_b_differ_in_the_model_alone() -> None:
@@ -44,11 +61,11 @@ def test_the_two_sizes_of_setup_b_differ_in_the_model_alone() -> None:
     assert small["data"]["difficulty"] == {"math": "judge", "code": "judge"}
 
 
-def test_a_setting_on_the_command_line_reaches_the_plan(tmp_path: Path) -> None:
+def test_a_setting_on_the_command_line_reaches_the_plan(here: Here, tmp_path: Path) -> None:
     rows = published.write(tmp_path / "mine.jsonl", published.stratos(4, 0))
     args = ("run", RECIPES / "qwen2.5-7b-stratos.yaml", "--dry-run", "--out", tmp_path / "run")
-    done = infra(*args, "--set", f"data.sources.0.path={rows}", "--set", "arms.names=[flip]")
-    assert done.returncode == 0 and "sft/flip-s2" in done.stdout and "sft/random-swap-s0" not in done.stdout
+    code, said = here(*args, "--set", f"data.sources.0.path={rows}", "--set", "arms.names=[flip]")
+    assert code == 0 and "sft/flip-s2" in said and "sft/random-swap-s0" not in said
     for change, words in (
         ("data.sources.0.path=./nothere.jsonl", "nothere.jsonl: no such file"),
         ("data.sources.7.path=x", "data.sources is a list of 2"),
@@ -56,8 +73,8 @@ def test_a_setting_on_the_command_line_reaches_the_plan(tmp_path: Path) -> None:
         ("tasks.0.split=held-out", "none can make target 'math'"),
         ("seeds", "a key and a value are expected"),
     ):
-        done = infra(*args, "--set", change)
-        assert done.returncode == 2 and words in done.stderr.replace("\n", ""), (change, done.stderr)
+        code, said = here(*args, "--set", change)
+        assert code == 2 and words in said.replace("\n", ""), (change, said)
 
 
 TURN = (Message("system", "S"), Message("user", "What is 2 + 3?"), Message("assistant", "It is 5."))
@@ -104,8 +121,9 @@ def rate(body: dict[str, Any], number: int) -> tuple[int, Any]:
 SMALL = [
     "model.device=cpu", "model.dtype=float32", "sft.autocast=null", "sft.max_tokens_per_microbatch=2048",
     "sft.batch_size=8", "sft.epochs=5", "sft.learning_rate=0.005", "seeds=1", "targets.folds=2", "targets.minimum=5",
-    "targets.samples=1", "curvature.fraction=1", "curvature.tracked=mlp", "scale.fsdp=false", "scores.span_examples=20", "scores.delete_examples=5",
-    "effects.bootstrap=50", "eval.max_new_tokens=80", "eval.max_batch_tokens=65536",
+    "targets.samples=1", "curvature.fraction=1", "curvature.tracked=mlp", "scale.fsdp=false",
+    "scores.span_examples=20", "scores.delete_examples=5", "effects.bootstrap=50", "eval.max_new_tokens=80",
+    "eval.max_batch_tokens=65536",
 ]  # fmt: skip
 
 
