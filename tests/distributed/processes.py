@@ -40,7 +40,7 @@ def together(size: int, job: Callable[..., Any], *arguments: Any) -> None:
     """The same, to its end; every process must end well."""
     processes = start(size, job, *arguments)
     for process in processes:
-        process.join(120)
+        process.join(280)
     codes = [p.exitcode for p in processes]
     for process in processes:
         process.kill()

@@ -15,7 +15,11 @@ import pytest
 
 from infra.distributed.launch import work_beside
 from infra.distributed.settings import Runtime
-from infra.stages.score import run_score, score_recipe
+from infra.distributed.world import together as joined
+from infra.stages import prepare, run_logged
+from infra.stages.runner import follow
+from infra.stages.score import score_recipe, score_stages
+from infra.store import RunFolder
 from infra.world import BASE_MODEL, build_world
 from tests.distributed.processes import start, together
 
@@ -39,7 +43,17 @@ def files(folder: Path) -> tuple[str, str]:
 
 
 def score(train: str, queries: str, out: Path) -> None:
-    run_score(score_recipe(train, queries, **json.loads(json.dumps(SETTINGS))), out, None)
+    """`infra score` up to its scores."""
+    recipe = score_recipe(train, queries, **json.loads(json.dumps(SETTINGS)))
+    prepare(recipe)
+    stages = score_stages(recipe, out, None)[:5]
+    run = RunFolder(out)
+    with joined() as here:
+        if not here.first:
+            follow(stages, run)
+            return
+        with run.lock():
+            run_logged(stages, run, recipe)
 
 
 def payload(out: Path) -> dict[str, bytes]:
@@ -106,7 +120,7 @@ def test_helpers_come_and_are_killed_without_a_trace_in_the_bytes(tmp_path: Path
         time.sleep(0.005)
     helpers[1].kill()
     for process in (command, *helpers):
-        process.join(120)
+        process.join(280)
     assert [command.exitcode, helpers[0].exitcode] == [0, 0]
     assert int(next(tmp_path.glob("helped-*")).read_text()) > 0
     assert payload(run) == payload(tmp_path / "one")
