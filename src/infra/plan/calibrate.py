@@ -15,7 +15,7 @@ import psutil
 from infra.plan.cost import Costs
 from infra.plan.devices import BYTES, Device, device_of
 
-REFERENCE_PYTHON_S = 0.117
+REFERENCE_PYTHON_S = 0.050
 """Seconds of :func:`_interpreted` on the reference machine of docs/scale.md."""
 LARGEST = 30_000_000
 """Weights in layers beyond which a model of fewer layers is measured in place of the whole."""

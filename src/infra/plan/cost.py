@@ -23,7 +23,14 @@ HEAD_BYTES = 64 << 20
 STEPS_PER_EXAMPLE = 6.0
 """Steps of a response that are cut out and scored again, on average."""
 
-PER_RECORD = {"records": 1.1e-3, "encode": 0.35e-3, "grade": 6e-3, "spans": 3.0e-3, "report": 1.2e-3, "effects": 0.6e-3}
+PER_RECORD = {
+    "records": 1.36e-3,
+    "encode": 0.35e-3,
+    "grade": 6e-3,
+    "spans": 6e-3,
+    "report": 0.2e-3,
+    "effects": 0.6e-3,
+}
 """Seconds of interpreted code a record (``grade``: an answer), measured on the reference machine of docs/scale.md."""
 FIXED = {"stage": 0.4, "sft": 1.5, "evals": 1.0, "effects": 2.0, "results": 2.0, "report": 1.0}
 """Seconds that do not grow with the data (imports, the sandbox, tables and figures), on the same machine."""
@@ -356,7 +363,7 @@ class Costs:
             "measure",
             {"forward": tokens * (self.body + self.mixing(a.prompt + a.answer) + self.head)},
             self.forward_memory(),
-            python=FIXED["stage"] + (1 + self.models()) * 0.2,
+            python=FIXED["stage"] + (1 + self.models()) * 0.03,
         )  # fmt: skip
 
     def on_the_host(self, stage: str, records: float, kind: str, disk: float = 0.0) -> Work:

@@ -26,7 +26,7 @@ class Device:
     disk: float = 1e9
     efficiency: float = 0.4
     latency: float = 0.02
-    python: float = 0.5
+    python: float = 1.0
     measured: bool = False
 
     def rate(self, dtype: str) -> float:
