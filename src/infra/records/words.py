@@ -27,6 +27,8 @@ MAX_WORDS = 400_000
 """Words remembered before the memory starts anew."""
 LONGEST = 128
 """Characters; a longer word is not remembered."""
+LONGEST_NUMBER = 4
+"""Digits; there are too many longer numbers."""
 
 # the expressions of Qwen2, 2.5 and 3, and of Llama 3: they differ in how digits are grouped
 _KNOWN = re.compile(
@@ -42,7 +44,7 @@ class WordEncoder:
     def __init__(self, core: Any, digits: str, nfc: bool) -> None:
         letters, numbers, spaces, self._unstable = _classes()
         cut = (
-            f"'(?:[sStTmMdD]|[rRvV][eE]|[lL]{{2}})|[^\\r\\n{letters}{numbers}]?[{letters}]+|[{numbers}]{digits}"
+            f"'(?:[sStTmMdD]|[rRvV][eE]|[lL]{{2}})|[^\\r\\n{letters}{numbers}]?[{letters}]+|[{numbers}]+"
             f"| ?[^{spaces}{letters}{numbers}]+[\\r\\n]*|[{spaces}]*[\\r\\n]+|[{spaces}]+(?![^{spaces}])|[{spaces}]+"
         )
         self._cut = re.compile(cut).findall
@@ -55,7 +57,8 @@ class WordEncoder:
         for token, number in added.items():
             table[number] = len(token.encode())
         self._n_bytes = table
-        self._ids = _Words(core.model)
+        # a run of digits is one word here, and cut into the library's words when it is new
+        self._ids = _Words(core.model, re.compile(f"[{numbers}]{digits}"))
         self._special = added
 
     def __call__(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
@@ -83,15 +86,20 @@ class WordEncoder:
 class _Words(dict[str, tuple[int, ...]]):
     """Word -> ids; a new word is asked of the library's model."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, digits: re.Pattern[str]) -> None:
         super().__init__()
         self._model = model
+        self._digits = digits
         self._byte = _byte_alphabet()
 
     def __missing__(self, word: str) -> tuple[int, ...]:
-        tokens = self._model.tokenize(word.encode().decode("latin-1").translate(self._byte))
-        ids = tuple(t.id for t in tokens)
-        if len(word) <= LONGEST:
+        if self._digits.match(word) and len(parts := self._digits.findall(word)) > 1:
+            ids = tuple(chain.from_iterable(map(self.__getitem__, parts)))
+            longest = LONGEST_NUMBER
+        else:
+            tokens = self._model.tokenize(word.encode().decode("latin-1").translate(self._byte))
+            ids, longest = tuple(t.id for t in tokens), LONGEST
+        if len(word) <= longest:
             if len(self) >= MAX_WORDS:
                 self.clear()
             self[word] = ids
