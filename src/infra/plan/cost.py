@@ -41,7 +41,7 @@ class Work:
     """One stage. ``flops`` by kind: ``train``, ``visit`` (forward and backward to the inputs), ``forward`` (with
     tangents), ``product`` (large matrix products beside them), ``eigh`` (float64). ``steps``: decoding steps, and
     ``prompt_flops`` of filling the cache. ``python``: seconds of interpreted code. ``memory``: bytes of weights, state
-    and activations; ``disk``: bytes left behind. ``divides``: whether more devices make it faster."""
+    and activations; ``disk``: bytes left behind. ``at_most``: devices beyond these make it no faster."""
 
     stage: str
     flops: dict[str, float]
@@ -51,7 +51,7 @@ class Work:
     step_rows: float = 0.0
     step_context: float = 0.0
     python: float = 0.0
-    divides: bool = True
+    at_most: float = float("inf")
 
     @property
     def total_flops(self) -> float:
@@ -265,6 +265,7 @@ class Costs:
             },
             self.visit_memory(held),
             (self.factor_size + self.tracked_size) * SUM_BYTES,
+            at_most=self.recipe.curvature.sum_shards,
             python=FIXED["stage"] + a.train * PER_RECORD["encode"],
         )
 
@@ -283,6 +284,7 @@ class Costs:
             {"visit": tokens * self.visit_token(a.prompt + a.answer, 0.8), "product": form, "eigh": rotate},
             self.visit_memory(k * self.tracked_size * SUM_BYTES),
             k * self.tracked_size * SUM_BYTES,
+            at_most=self.recipe.curvature.sum_shards,
             python=FIXED["stage"] + a.queries * PER_RECORD["encode"],
         )
 
@@ -374,7 +376,7 @@ class Costs:
             {},
             disk,
             python=FIXED.get(kind, FIXED["stage"]) + records * PER_RECORD.get(kind, 0.0),
-            divides=False,
+            at_most=1,
         )
 
     def stages(self) -> list[Work]:

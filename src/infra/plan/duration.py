@@ -29,7 +29,7 @@ def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float
         reading = (shape.parameters * BYTES[dtype] + cache) / device.bandwidth
         spent += work.steps * (device.latency + reading)
     spent += work.disk / device.disk
-    return spent / (devices if work.divides else 1) + work.python * device.python
+    return spent / min(devices, work.at_most) + work.python * device.python
 
 
 def memory(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
