@@ -45,7 +45,9 @@ def items(records: Sequence[Record], lengths: dict[str, int]) -> list[ArmItem]:
 
 
 def run_arms(context: Context, recipe: Recipe) -> None:
-    """Write each arm's training set and its manifest of what changed and why."""
+    """Write each arm's training set and its manifest of what changed and why. Without arms no pool is needed."""
+    if not recipe.arms.names:
+        return
     base = base_path(recipe, context.folder)
     sets = {w: load_records(context.dep("records") / f"{w}.parquet") for w in ("train", "pool")}
     lengths = {e.id: e.n_response_tokens for w in sets for e in encode(sets[w], base, recipe)}
@@ -156,8 +158,9 @@ def run_results(context: Context, recipe: Recipe) -> None:
     folds, weights, _ = load_folds(context)
     scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
     n_train = int((scores.set == "train").sum())
+    changes = weight_changes(context, recipe)
     arms = predicted_vs_measured(
-        weight_changes(context, recipe),
+        changes,
         list(scores.id),
         scores[[f"score_{t}" for t in weights]].to_numpy() / n_train,  # the curvature is a mean over N examples
         list(weights),
@@ -177,7 +180,7 @@ def run_results(context: Context, recipe: Recipe) -> None:
     tables |= {
         "accuracy": accuracy_table(rows).assign(split="held-out"),
         "slope": accuracy_table(rows, ["difficulty"]),
-        "arms": arms,
+        **({"arms": arms} if changes else {}),
         "targets": pd.DataFrame(read_json(context.dep("targets") / "targets.json")),
     }
     if contrasts is not None:
