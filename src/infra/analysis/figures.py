@@ -104,7 +104,7 @@ def effects_by_label(
     mine = table[table["form"] == form]
     names = list(dict.fromkeys(mine["target"])) if targets is None else list(targets)
     labels, domains = list(dict.fromkeys(mine["value"])), list(dict.fromkeys(mine["domain"]))
-    counts = mine[mine["target"] == names[0]].groupby("value")["n"].sum() if names else {}
+    counts: Mapping[Any, int] = dict(mine[mine["target"] == names[0]].groupby("value")["n"].sum()) if names else {}
     with _style():
         figure = Figure(figsize=(2.2 + 2.4 * max(len(names), 1), 1.2 + 0.3 * max(len(labels), 1)), layout="constrained")
         axes = figure.subplots(1, max(len(names), 1), squeeze=False, sharey=True)[0]
@@ -183,7 +183,7 @@ def contrast_forest(contrasts: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(6.4, 0.9 + 0.3 * max(len(rows), 1)), layout="constrained")
         ax = figure.add_subplot()
         ax.axvline(0, color=GREY, lw=0.8)
-        for i, row in rows.iterrows():
+        for i, (_, row) in enumerate(rows.iterrows()):
             primary = row["role"] == "primary"
             colour = PALETTE[0] if primary else GREY
             ax.plot(
