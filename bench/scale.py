@@ -4,7 +4,8 @@ Groups: ``speedup`` (two processes against one, one thread each, on the embedded
 peak memory from 1,000 to 100,000 short examples, tiny model, one process), ``restart`` (killed half-way and started
 again, against undisturbed). What is timed is cutting the examples into shards, EK-FAC, example scores and token scores;
 neither starting Python nor loading the model. Every timed run is a fresh process, forked before the model is loaded.
-Prints one JSON object last, with what each number must reach beside it.
+Prints one JSON object last, with what each number must reach beside it; processor time stands beside wall-clock time
+where a busy machine would blur the latter.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def attribute(
     with together() as here:
         model_of(settings, out, crew.runtime)
         warm_up(folder, out / "warm", settings, crew)
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         if here.first and not (out / "train.parquet").exists():
             cut(examples(), out / "train.parquet", shard)
         barrier()
@@ -108,7 +109,8 @@ def attribute(
         seconds = time.perf_counter() - start
         if here.first:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            told = {"seconds": seconds, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
+            processor = time.process_time() - processor
+            told = {"seconds": seconds, "cpu": processor, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
             (out / "measured.json").write_text(json.dumps(told))
 
 
@@ -212,9 +214,11 @@ def growth(folder: Path, small: int, large: int, repeats: int) -> dict[str, floa
             in_processes(1, attribute, folder, out, settings, lambda n=n: synthetic(n), 16_384)
             found[n].append(measured(out))
     cost = {n: median(f["seconds"] / f["tokens"] for f in runs) for n, runs in found.items()}
+    cpu = {n: median(f["cpu"] / f["tokens"] for f in runs) for n, runs in found.items()}
     peak = {n: median(f["peak"] for f in runs) for n, runs in found.items()}
     return {
         "cost_per_token_100k_over_1k": cost[large] / cost[small],
+        "cpu_per_token_100k_over_1k": cpu[large] / cpu[small],
         "peak_memory_100k_over_1k": peak[large] / peak[small],
         "examples_small": small,
         "examples_large": large,
@@ -223,6 +227,7 @@ def growth(folder: Path, small: int, large: int, repeats: int) -> dict[str, floa
         "peak_mib_small": peak[small] / 2**20,
         "peak_mib_large": peak[large] / 2**20,
         "seconds_large": found[large][0]["seconds"],
+        **bytes_per_token(folder / f"{large}-0", found[large][0]["tokens"]),
     }
 
 

@@ -123,7 +123,7 @@ def died_here(text: str) -> bool:
         host, pid, began = who["host"], int(who["pid"]), who["began"]
     except (ValueError, KeyError, TypeError):
         return False  # torn or foreign: left to the observer's patience
-    return host == _host() and _began(pid) != began
+    return bool(host == _host() and _began(pid) != began)
 
 
 def _began(pid: int) -> str | None:
