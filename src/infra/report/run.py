@@ -93,7 +93,7 @@ class Run:
         steps = pd.read_parquet(self.root / "spans" / "steps.parquet", filters=[("id", "==", id_)]).sort_values("step")
         return ExampleView(
             id_,
-            {k: v for k, v in known.items() if not str(k).startswith("score_") and k not in ("id", "preview")},
+            {str(k): v for k, v in known.items() if not str(k).startswith("score_") and k not in ("id", "preview")},
             row["text"],
             np.stack([row["starts"], row["ends"]], axis=1).astype(np.int32).reshape(-1, 2),
             np.asarray(row["mask"], dtype=bool),
@@ -103,7 +103,7 @@ class Run:
                 if all(row.get(f"{kind}_{t}") is not None for t in targets)
             },
             targets,
-            [(int(s.t0), int(s.t1), tuple(s.behaviours)) for s in steps.itertuples()],
+            [(int(s["t0"]), int(s["t1"]), tuple(s["behaviours"])) for s in steps.to_dict("records")],
             np.array([known[f"score_{t}"] for t in targets], np.float32),
         )
 

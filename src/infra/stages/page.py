@@ -43,7 +43,9 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
     """The most helpful, most harmful and some random training examples with their token scores and steps."""
     table = pd.read_parquet(context.dep("scores") / "examples.parquet")
     table = table[table.set == "train"].set_index("id")
-    names = token_targets_of(recipe, [c.removeprefix("score_") for c in table if c.startswith("score_")])
+    names = token_targets_of(
+        recipe, [str(c).removeprefix("score_") for c in table.columns if str(c).startswith("score_")]
+    )
     if not names or not recipe.report.examples:
         return []
     third = max(1, recipe.report.examples // (3 * len(names)))
@@ -82,7 +84,7 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
                     if f"{kind}_{names[0]}" in scores[id_]
                 },
                 targets=names,
-                steps=[(int(r.t0), int(r.t1), tuple(r.behaviours)) for r in mine.itertuples()],
+                steps=[(int(r["t0"]), int(r["t1"]), tuple(r["behaviours"])) for r in mine.to_dict("records")],
                 example_scores=np.array([table.loc[id_, f"score_{n}"] for n in names], np.float32),
             )
         )

@@ -74,6 +74,7 @@ def run_queries(context: Context, recipe: Recipe, model_path: str) -> None:
     write_queries(context.out / "queries.parquet", rows, scores, tokens, [e.id for e in train], heads)
     whole = np.array([scores[i, q] for q, _, _, i in rows], dtype=np.float64)
     added = np.array([tokens[i, q].sum(dtype=np.float64) for q, _, _, i in rows])
+    size = float(np.linalg.norm(whole))
     write_json(
         context.out / "accuracy.json",
         {
@@ -83,7 +84,7 @@ def run_queries(context: Context, recipe: Recipe, model_path: str) -> None:
             "decomposition": DECOMPOSITION,
             "energy_kept": {"mean": float(low.kept.mean()), "least": float(low.kept.min())},
             "influence": "exact" if exact else "low rank",
-            "token_sums_against_influence": float(np.linalg.norm(added - whole) / max(np.linalg.norm(whole), 1e-300)),
+            "token_sums_against_influence": float(np.linalg.norm(added - whole)) / size if size else 0.0,
         },
     )
 
