@@ -171,10 +171,16 @@ PIECES = (
     "{{ ''.__class__.__mro__ }}", "{% include 'x' %}", "{{ messages | tojson }}", "{{ strftime_now('%Y') }}",
     "{{ range(10**9) | list }}", "{% break %}", "{{ 'a' * 99999999999 }}",
 )  # fmt: skip
+MARKED = CHATML.replace("turn_end", "'<|im_end|>'")
+TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 template_text = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
-    damaged((CHATML.encode(),)).map(lambda b: "{" + b.decode("utf-8", "replace")),
-    texts.map(lambda t: "{" + t),
+    st.tuples(st.sampled_from(PIECES), st.integers(0, len(MARKED))).map(
+        lambda p: MARKED[: p[1]] + p[0] + MARKED[p[1] :]
+    ),
+    st.sampled_from(PIECES).map(lambda piece: TURNS + piece),
+    damaged((MARKED.encode(), TURNS.encode())).map(lambda b: b.decode("utf-8", "replace")),
+    texts,
 )
 conversations = st.lists(
     st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), texts), min_size=1, max_size=4
