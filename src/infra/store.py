@@ -231,9 +231,16 @@ class RunFolder:
         folder = self.path(stage)
         for relative, expected in found.outputs.items():
             file = folder / relative
-            if not file.is_file():
+            try:
+                actual = sha256_file(file) if file.is_file() else None
+            except (OSError, ValueError) as error:
+                raise ArtifactError(
+                    f"{folder / MANIFEST} names {relative[:80]!r}, which cannot be read ({error}); delete the folder "
+                    f"{folder} to have it made again"
+                ) from error
+            if actual is None:
                 raise ArtifactError(f"{file} is missing; delete the folder {folder} to have it made again")
-            if sha256_file(file) != expected:
+            if actual != expected:
                 raise ArtifactError(
                     f"{file} does not match its manifest (damaged or edited); delete the folder {folder} to have it "
                     "made again"
