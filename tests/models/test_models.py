@@ -1,10 +1,20 @@
 """Loading models, naming them by hash, and the settings of precision."""
 
+import shutil
+
 import pytest
 import torch
 
 from infra.errors import InputError, ModelError
-from infra.models import deterministic, float64_everywhere, load_model, model_hash, tracked_by_names, tracked_weights
+from infra.models import (
+    deterministic,
+    float64_everywhere,
+    load_model,
+    model_folder,
+    model_hash,
+    tracked_by_names,
+    tracked_weights,
+)
 from tests.influence import toys
 
 
@@ -122,3 +132,21 @@ def test_weights_are_found_again_by_name():
         tracked_by_names(model, ["other"])
     with pytest.raises(ModelError, match=r"q_proj\.bias is the bias"):
         tracked_by_names(model, ["model.layers.0.self_attn.q_proj.weight"])
+
+
+def test_a_hub_model_in_the_cache_is_found_without_network_and_hashed(folder, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--org--name"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("a" * 40)
+    shutil.copytree(folder, place / "snapshots" / ("a" * 40))
+    assert model_folder("org/name", fetch=False) == place / "snapshots" / ("a" * 40)
+    assert model_hash("org/name") == model_hash(folder)
+    assert model_folder("org/other", fetch=False) is None
+    with pytest.raises(InputError, match="org/other cannot be had from the hub"):
+        model_folder("org/other")
+    for path in ("./nothere", "a/b/c", "/nothere"):
+        with pytest.raises(InputError, match="no model folder"):
+            model_folder(path, fetch=False)
