@@ -120,6 +120,19 @@ def test_packed_padded_and_accumulated_agree(base: Path, tmp_path: Path) -> None
         assert_same(train(base, tmp_path / name, examples, replace(CONFIG, **change)), padded)
 
 
+def test_lora_agrees_too_however_its_steps_are_cut(base: Path, tmp_path: Path) -> None:
+    """Padded, packed in small pieces, and recomputed in the backward pass: the same merged model."""
+    examples = weighted(make_examples(16))
+    config = replace(CONFIG, lora_rank=2, learning_rate=5e-2)
+    padded = train(base, tmp_path / "padded", examples, config)
+    assert float((weights_of(base) - weights_of(padded.out_dir)).norm()) > 1e-2
+    for name, change in {
+        "packed-accumulated": {"packing": True, "max_tokens_per_microbatch": 30},
+        "checkpointing": {"gradient_checkpointing": True},
+    }.items():
+        assert_same(train(base, tmp_path / name, examples, replace(config, **change)), padded)
+
+
 def test_weight_two_is_the_record_twice_in_the_step(base: Path, tmp_path: Path) -> None:
     """All examples in one step, so that the repeat stands in the same step; 20 steps."""
     examples = make_examples(6)
