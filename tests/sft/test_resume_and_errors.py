@@ -68,6 +68,15 @@ def test_resume_gives_the_same_bytes(kills: list[int], base: Path, tmp_path: Pat
     assert "model.safetensors" in undisturbed and "recorded/step-000009.safetensors" in undisturbed
 
 
+def test_lora_resumes_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, lora_rank=2, packing=True, gradient_checkpointing=True, lora_dropout=0.1)
+    fine_tune(base, make_examples(10), tmp_path / "whole", config, seed=1)
+    with pytest.raises(Killed):
+        fine_tune(base, make_examples(10), tmp_path / "killed", config, seed=1, progress=killer(5))
+    fine_tune(base, make_examples(10), tmp_path / "killed", config, seed=1)
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+
+
 def test_torn_checkpoint_is_not_resumed_from(base: Path, tmp_path: Path, undisturbed: dict[str, str]) -> None:
     out = tmp_path / "model"
     with pytest.raises(Killed):
