@@ -7,6 +7,7 @@ are of one process holding the whole model; :mod:`infra.plan.duration` spreads t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from infra.plan.amounts import Amounts, Task
@@ -20,6 +21,8 @@ transformation back the rest)."""
 TANGENTS = 8
 SUM_BYTES = 4
 HEAD_BYTES = 64 << 20
+QUERY_BYTES, QUERY_RANK = 1 << 29, 32
+"""As in the stage `queries`: bytes of a handful of full directions, and the rank of the others."""
 STEPS_PER_EXAMPLE = 6.0
 """Steps of a response that are cut out and scored again, on average."""
 
@@ -137,6 +140,17 @@ class Costs:
             gradients = m.size * (self.rotation(m.out) / m.out + self.rotation(m.inputs) / m.inputs) / s
             total += formed + min(rows, gradients)
         return self.shape.layers * total
+
+    @property
+    def sides(self) -> float:
+        """Sum of o + i over the tracked matrices."""
+        return float(self.shape.layers * sum(m.out + m.inputs for m in self.matrices))
+
+    @property
+    def preconditioning(self) -> float:
+        """Operations of one direction: into the eigenbasis and back."""
+        each = sum(m.size * (self.rotation(m.out) / m.out + self.rotation(m.inputs) / m.inputs) for m in self.matrices)
+        return 2.0 * self.shape.layers * each
 
     # memory
 
@@ -273,12 +287,7 @@ class Costs:
         a, k = self.amounts, self.folds()
         tokens = a.queries * (a.prompt + a.answer)
         form = tokens * 2.0 * self.tracked_size + 2.0 * k * a.queries * self.tracked_size
-        rotate = (
-            k
-            * 2.0
-            * self.shape.layers
-            * sum(m.size * (self.rotation(m.out) / m.out + self.rotation(m.inputs) / m.inputs) for m in self.matrices)
-        )
+        rotate = k * self.preconditioning
         return Work(
             "directions",
             {"visit": tokens * self.visit_token(a.prompt + a.answer, 0.8), "product": form, "eigh": rotate},
@@ -331,30 +340,31 @@ class Costs:
         )  # fmt: skip
 
     def queries(self) -> Work:
-        """Every query by itself: its gradient, and every training example with directions of low rank r."""
+        """Every query by itself. While handfuls of full directions fit, a visit for each handful; else one visit with
+        directions of low rank. Then a visit to the examples that are among some query's strongest, for their tokens."""
         a, s = self.amounts, self.amounts.length
         q = min(self.recipe.scores.queries or a.queries, a.queries)
-        rank = 16.0
-        per_token = 2.0 * q * rank * self.shape.layers * sum(m.out + m.inputs for m in self.matrices)
-        top = min(2.0 * self.recipe.scores.query_top, float(a.train))
-        rescored = min(q * top, a.train) * s * self.forward_token(s, a.response, 1.0)
-        gradients = q * (a.prompt + a.answer) * (self.visit_token(s, 0.8) + 2.0 * self.tracked_size)
-        rotate = (
-            q
-            * 2.0
-            * self.shape.layers
-            * sum(m.size * (self.rotation(m.out) / m.out + self.rotation(m.inputs) / m.inputs) for m in self.matrices)
-        )
+        tokens = a.train * s
+        visit, low = self.visit_token(s, a.response), 2.0 * q * QUERY_RANK * self.sides
+        handful = QUERY_BYTES // (SUM_BYTES * self.tracked_size)
+        if handful < min(8, q):
+            scored, products = tokens * visit, tokens * low
+        else:
+            scored = math.ceil(q / handful) * tokens * visit
+            products = math.ceil(q / handful) * tokens * 2.0 * self.tracked_size + 2.0 * q * a.train * self.tracked_size
+        chosen = min(2.0 * q * self.recipe.scores.query_top, float(a.train)) * s
+        own = q * (a.prompt + a.answer)
         return Work(
             "queries",
             {
-                "visit": gradients + a.train * s * self.visit_token(s, a.response),
-                "product": a.train * s * per_token,
-                "eigh": rotate,
-                "forward": rescored,
+                "visit": own * self.visit_token(a.prompt + a.answer, 0.8) + scored + chosen * visit,
+                "product": own * 2.0 * self.tracked_size + products + chosen * low,
+                "eigh": q * self.preconditioning,
             },
-            self.visit_memory(q * rank * self.shape.layers * sum(m.out + m.inputs for m in self.matrices) * SUM_BYTES),
-            q * top * s * 4.0,
+            self.visit_memory(
+                q * QUERY_RANK * self.sides * SUM_BYTES + min(handful, q) * self.tracked_size * SUM_BYTES
+            ),
+            q * min(2.0 * self.recipe.scores.query_top, float(a.train)) * s * 4.0,
             python=FIXED["stage"] + a.train * PER_RECORD["encode"],
         )
 
