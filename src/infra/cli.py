@@ -211,6 +211,10 @@ def evaluate_model(
     system: Annotated[str | None, typer.Option(help="System prompt.", show_default=False)] = None,
     thinking_prefix: Annotated[str, typer.Option(help="Text every response is made to begin with.")] = "",
     mode: Annotated[str, typer.Option(help="Code grader: strict, or compatible with LiveCodeBench's.")] = "strict",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a task's loader: release=v4_v6, start=2024-08-01, part=test.", show_default=False),
+    ] = None,
     server: Annotated[
         str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)
     ] = None,
@@ -222,7 +226,7 @@ def evaluate_model(
     """Accuracy of a model on benchmarks: pass@k, avg@k and intervals; killed, it goes on from its cache."""
     from infra.evals import EvalSettings
     from infra.generate import Sampling
-    from infra.stages.standalone import evaluate_tasks, print_accuracy, split_paths
+    from infra.stages.standalone import evaluate_tasks, print_accuracy, split_options, split_paths
 
     if mode not in ("strict", "compatible"):
         raise InputError(f"--mode is {mode!r}; use strict or compatible")
@@ -237,6 +241,7 @@ def evaluate_model(
         thinking_prefix=thinking_prefix,
         unsafe_execution=unsafe_execution,
         paths={name: path for name, path in paths.items() if path},
+        options=split_options(option or [], list(paths)),
     )
     with interruptible():
         summary = evaluate_tasks(model, out, settings, server=server, device=device)

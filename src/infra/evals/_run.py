@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from infra.errors import InputError
 from infra.evals._evaluate import evaluate
 from infra.evals._metrics import accuracy_by, accuracy_interval, avg_at_k, majority_vote, pass_at_k
 from infra.evals._types import EvalRow
@@ -51,7 +52,10 @@ def run_eval(
     generator and verifier raise.
     """
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: results cannot be written there ({error.strerror}); give a folder") from error
     summary: dict[str, Any] = {"model": model_hash or generator.identity, "settings": asdict(settings), "tasks": {}}
     for name in settings.tasks:
         task = get_task(name, settings.paths.get(name))

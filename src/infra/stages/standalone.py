@@ -24,6 +24,18 @@ def split_paths(names: Sequence[str]) -> dict[str, str]:
     return {name: path for name, _, path in pairs}
 
 
+def split_options(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+    """``name=value`` -> name and value. Raises ``InputError`` for a name that none of the tasks' loaders has."""
+    known = sorted({name for task in tasks for name in get_task(task).options})
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise InputError(f"--option {text!r}: write name=value with one of {', '.join(known) or 'none'}")
+        found[name] = value
+    return found
+
+
 def named_tasks(names: Sequence[str]) -> dict[str, list[Record]]:
     """The problems of each ``name`` or ``name=FILE``."""
     return {name: get_task(name, path=path or None).load() for name, path in split_paths(names).items()}

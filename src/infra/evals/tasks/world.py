@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from infra.errors import InputError
 from infra.evals.tasks._task import Task
 from infra.records.schema import Record
 
@@ -33,7 +34,9 @@ def _problems(seed: int) -> dict[str, tuple[Record, ...]]:
 
 def _world_task(name: str, domain: str) -> Task:
     def load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
-        records = _problems(options["seed"])[name]
+        if not str(options["seed"]).isdigit():
+            raise InputError(f"task {name}: seed is {options['seed']!r}; use a whole number")
+        records = _problems(int(options["seed"]))[name]
         return [replace(r, tests={**r.tests, "timeout_s": TIMEOUT_S}) if r.tests else r for r in records]
 
     return Task(name, domain, load, "infra.world", "v1", options={"seed": 0})

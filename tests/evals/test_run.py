@@ -1,0 +1,112 @@
+"""`infra eval` as a whole: options of loaders, groups in the summary, going on after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence, Set
+from pathlib import Path
+
+import pytest
+
+from infra.errors import InputError
+from infra.evals import EvalSettings, run_eval
+from infra.generate import Generation, Prompt, Sampling
+from infra.stages.standalone import split_options
+
+
+class Knows:
+    """A generator that answers from a table and counts what it is asked; it dies after ``life`` answers."""
+
+    identity = "knows"
+
+    def __init__(self, answers: dict[str, str], life: int = 10**9) -> None:
+        self.answers, self.life, self.asked = answers, life, 0
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int,
+        on_result: Callable[[Generation], None] | None = None, skip: Set[tuple[str, int]] = frozenset(),
+    ) -> list[Generation]:  # fmt: skip
+        out = []
+        for prompt in prompts:
+            question = prompt.messages[-1].content
+            text = next(a for q, a in self.answers.items() if q in question)
+            for index in range(sampling.n):
+                if (prompt.id, index) in skip:
+                    continue
+                if self.asked == self.life:
+                    raise KeyboardInterrupt
+                self.asked += 1
+                said = text if index == 0 else "```python\nprint(0)\n```"
+                out.append(Generation(prompt.id, index, said, 3, "stop"))
+                if on_result is not None:
+                    on_result(out[-1])
+        return out
+
+
+def livecodebench(folder: Path) -> None:
+    cases = json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])
+    rows = [
+        {
+            "question_title": "t", "question_content": f"Problem number {i}.",
+            "platform": ("atcoder", "leetcode")[i % 2], "question_id": str(i), "contest_id": "c",
+            "contest_date": f"2024-0{1 + i}-01T00:00:00", "starter_code": "",
+            "difficulty": ("easy", "hard")[i % 2], "public_test_cases": cases, "private_test_cases": cases,
+            "metadata": "{}",
+        }
+        for i in range(4)
+    ]  # fmt: skip
+    (folder / "lcb.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+
+
+RIGHT = "```python\nprint(int(input()) + 1)\n```"
+ANSWERS = {f"Problem number {i}.": RIGHT if i != 3 else "no idea" for i in range(4)}
+
+
+def settings(folder: Path, **options: str) -> EvalSettings:
+    return EvalSettings(
+        ("livecodebench",), Sampling(temperature=1.0, n=2), paths={"livecodebench": str(folder / "lcb.jsonl")},
+        options=options,
+    )
+
+
+def test_the_summary_has_groups_and_all_that_a_number_needs(tmp_path: Path) -> None:
+    livecodebench(tmp_path)
+    summary = run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "out")
+    found = summary["tasks"]["livecodebench"]
+    assert (found["n"], found["k"], found["mode"], found["revision"]) == (4, 2, "strict", "lite")
+    assert found["avg_at_k"] == 3 / 8 and found["pass_at_k"] == {1: 3 / 8, 2: 3 / 4}
+    assert found["outcomes"] == {"correct": 3, "no_answer": 1, "wrong": 4}
+    assert {k: v["value"] for k, v in found["by_platform"].items()} == {"atcoder": 0.5, "leetcode": 0.25}
+    assert {k: v["n"] for k, v in found["by_month"].items()} == {f"2024-0{i}": 1 for i in range(1, 5)}
+    assert {k: v["value"] for k, v in found["by_difficulty"].items()} == {"1": 0.5, "3": 0.25}
+    assert sum(v["n"] for v in found["by_split"].values()) == 4 and set(found["by_split"]) <= {"target", "held-out"}
+    assert summary["settings"]["sampling"]["temperature"] == 1.0
+
+
+def test_options_reach_the_loader(tmp_path: Path) -> None:
+    livecodebench(tmp_path)
+    options = split_options(["platform=atcoder", "start=2024-02-01"], ["livecodebench"])
+    assert run_eval(Knows(ANSWERS), settings(tmp_path, **options), tmp_path / "out")["tasks"]["livecodebench"]["n"] == 1
+    for bad in ("color=red", "platform"):
+        with pytest.raises(InputError, match="write name=value with one of difficulty, end, platform, release, start"):
+            split_options([bad], ["livecodebench"])
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
+    livecodebench(tmp_path)
+    with pytest.raises(InputError, match="give a folder"):
+        run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "lcb.jsonl")
+
+
+def test_a_killed_evaluation_asks_for_nothing_twice(tmp_path: Path) -> None:
+    livecodebench(tmp_path)
+    first, second = Knows(ANSWERS, life=5), Knows(ANSWERS)
+    with pytest.raises(KeyboardInterrupt):
+        run_eval(first, settings(tmp_path), tmp_path / "out")
+    cache = tmp_path / "out/generations.jsonl"
+    assert len(cache.read_text().splitlines()) == 5
+    cache.write_text(cache.read_text() + '{"key": "half a li')  # killed in the middle of a line
+    resumed = run_eval(second, settings(tmp_path), tmp_path / "out")
+    assert second.asked == 3
+    whole = run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "other")
+    assert resumed == whole
