@@ -55,15 +55,23 @@ def compress(matrices: dict[str, Tensor], energy: float = 0.95, max_rank: int = 
     left, right = {}, {}
     kept = total = torch.zeros(())
     for key, stacked in matrices.items():
-        u, s, vh = _leading(stacked, max_rank)
-        squares = s.double().square()
-        whole = stacked.double().square().sum((1, 2))
-        share = (squares.cumsum(1) / whole.clamp_min(torch.finfo(torch.float64).tiny)[:, None]).mean(0)
-        rank = min(int((share < energy - 1e-12).sum()) + 1, max_rank, s.shape[1])
-        left[key] = (u[:, :, :rank] * s[:, None, :rank]).contiguous()
-        right[key] = vh[:, :rank].transpose(1, 2).contiguous()
-        kept, total = kept + squares[:, :rank].sum(1), total + whole
+        left[key], right[key], squares, whole = truncate(stacked, energy, max_rank)
+        kept, total = kept + squares, total + whole
     return LowRank(left, right, kept / total.clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def truncate(stacked: Tensor, energy: float, max_rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One block of :func:`compress`: left ``[Q, o, r]``, right ``[Q, i, r]``, and float64 ``[Q]`` the squared norm that
+    is kept and the whole one.
+    """
+    u, s, vh = _leading(stacked, max_rank)
+    squares = s.double().square()
+    whole = stacked.double().square().sum((1, 2))
+    share = (squares.cumsum(1) / whole.clamp_min(torch.finfo(torch.float64).tiny)[:, None]).mean(0)
+    needed = (share < energy - 1e-12) if energy < 1 else (s > torch.finfo(s.dtype).eps * s[:, :1]).any(0)[1:]
+    rank = min(int(needed.sum()) + 1, max_rank, s.shape[1])
+    left, right = (u[:, :, :rank] * s[:, None, :rank]).contiguous(), vh[:, :rank].transpose(1, 2).contiguous()
+    return left, right, squares[:, :rank].sum(1), whole
 
 
 def _leading(stacked: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,19 +88,19 @@ def _leading(stacked: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return basis @ u, s, vh
 
 
+def stack_padded(pieces: Sequence[Tensor]) -> Tensor:
+    """``[d, r_q]`` of Q directions as ``[Q, d, r]``, padded with zeros to the largest rank."""
+    rank = max(piece.shape[1] for piece in pieces)
+    return torch.stack([torch.nn.functional.pad(piece, (0, rank - piece.shape[1])) for piece in pieces])
+
+
 def concatenate(parts: Sequence[LowRank]) -> LowRank:
     """Directions of several parts behind one another; blocks are padded with zeros to their largest rank."""
-    keys = parts[0].left
-
-    def joined(sides: list[Tensor]) -> Tensor:
-        rank = max(side.shape[2] for side in sides)
-        return torch.cat([torch.nn.functional.pad(side, (0, rank - side.shape[2])) for side in sides])
-
-    return LowRank(
-        {key: joined([p.left[key] for p in parts]) for key in keys},
-        {key: joined([p.right[key] for p in parts]) for key in keys},
-        torch.cat([p.kept for p in parts]),
+    left, right = (
+        {key: stack_padded([piece for side in sides for piece in side[key]]) for key in sides[0]}
+        for sides in ([p.left for p in parts], [p.right for p in parts])
     )
+    return LowRank(left, right, torch.cat([p.kept for p in parts]))
 
 
 def position_scores(block: Block, uses: Sequence[Use], directions: LowRank, batch: Batch) -> Tensor:

@@ -14,16 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
 from infra.influence.capture import Use
 from infra.influence.contract import example_gradients
 from infra.influence.curvature import Curvature, ekfac_direction
 from infra.influence.functional import accumulator
 from infra.influence.gradient import gradients
-from infra.influence.lowrank import LowRank, compress, concatenate, position_scores
+from infra.influence.lowrank import LowRank, position_scores, stack_padded, truncate
+from infra.influence.rotation import rotate, rotate_back
 from infra.influence.scores import TokenScores, example_influence
-from infra.influence.target import Form
-from infra.influence.visit import device_of, visit
+from infra.influence.squares import Rotated, rotated_gradients
+from infra.influence.target import Form, weights_of
+from infra.influence.visit import device_of, run_through, visit
 from infra.models.tracked import Block, TrackedWeights
 from infra.records.tokenized import TokenizedExample
 
@@ -52,14 +55,54 @@ def query_directions(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     absolute: bool = False,
 ) -> LowRank:
-    """One low-rank direction per query: its preconditioned gradient, compressed a few queries at a time."""
-    parts = []
-    for first in range(0, len(queries), QUERIES_AT_ONCE):
-        chosen = queries[first : first + QUERIES_AT_ONCE]
-        full = _full_directions(model, chosen, tracked, curvature, damping, absolute, form, max_tokens)
-        matrices = {b.key: torch.stack([b.matrix(d.tensors) for d in full]) for b in tracked.blocks}
-        parts.append(compress(matrices, energy, max_rank))
-    return concatenate(parts)
+    """One low-rank direction per query, ``(H + lambda)^-1 grad log p(query)``, one block and few queries at a time.
+
+    All in the eigenbasis: a query's gradient is formed from rotated rows, divided by the damped eigenvalues and
+    truncated there, where its singular values are the same; only the thin factors are rotated back. Full directions
+    never exist. Sums in float32 (float64 for a float64 model).
+    Raises :class:`InputError` for an energy outside (0, 1].
+    """
+    if not 0.0 < energy <= 1.0:
+        raise InputError(f"energy is {energy}; it must lie above 0 and not above 1")
+    weights = torch.from_numpy(weights_of(queries, form))
+    dampings = curvature.dampings(damping, absolute)
+    dtype, device = accumulator(next(model.parameters()).dtype), device_of(model)
+    left, right = ({b.key: [torch.zeros(0)] * len(queries) for b in tracked.blocks} for _ in range(2))
+    energies = torch.zeros(2, len(queries), dtype=torch.float64)
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        factor = curvature.factors[block.key]
+        basis = None
+        if factor.outputs is not None and factor.inputs is not None:
+            inputs = factor.inputs.to(device, dtype)
+            basis = Rotated(
+                factor.outputs.to(device, dtype), inputs, lambda use: rotate(use.widened(block).to(dtype), inputs)
+            )
+        damped = factor.eigenvalues.to(device, dtype) + dampings[block.key]
+        inverse = torch.where(damped > 0, damped.reciprocal(), 0.0)
+        swapped, groups = rotated_gradients(block, uses, batch, basis, dtype)
+        done = 0
+        for group in groups:
+            indices = batch.indices[done : done + len(group)]
+            done += len(group)
+            solved = (group.mT if swapped else group) * inverse * weights[indices].to(device, dtype)[:, None, None]
+            u, v, kept, whole = truncate(solved, energy, max_rank)
+            if basis is not None:
+                u, v = rotate_back(u.mT, basis.outputs).mT, rotate_back(v.mT, basis.inputs).mT
+            for i, index in enumerate(indices):
+                left[block.key][index], right[block.key][index] = u[i], v[i]
+            energies[:, indices] += torch.stack([kept, whole]).cpu()
+
+    run_through(visit(model, queries, tracked, consume, max_tokens=max_tokens))
+    for block in tracked.blocks:  # an expert that no token of some query chose
+        for side, width in ((left, block.shape[0]), (right, block.columns)):
+            missing = torch.zeros(width, 1, dtype=dtype, device=device)
+            side[block.key] = [piece if piece.ndim == 2 else missing for piece in side[block.key]]
+    return LowRank(
+        {key: stack_padded(pieces) for key, pieces in left.items()},
+        {key: stack_padded(pieces) for key, pieces in right.items()},
+        energies[0] / energies[1].clamp_min(torch.finfo(torch.float64).tiny),
+    )
 
 
 def pairwise_tokens(

@@ -1,4 +1,4 @@
-"""Squared gradients in a rotated basis, summed over sequences or over tokens: the corrected eigenvalues of EK-FAC.
+"""Sequence gradients in a rotated basis, and their squares, the corrected eigenvalues of EK-FAC.
 
 For one block and one batch, with inputs a_t, output gradients g_t and bases Q_S, Q_A:
 
@@ -57,6 +57,21 @@ def sequence_squares(
     block: Block, uses: Sequence[Use], batch: Batch, basis: Rotated | None, dtype: torch.dtype
 ) -> Tensor:
     """The per-sequence sum, ``[o, i (+ 1)]`` in ``dtype``, without a basis in the standard one."""
+    swapped, formed = rotated_gradients(block, uses, batch, basis, dtype)
+    shape = (block.columns, block.shape[0]) if swapped else (block.shape[0], block.columns)
+    total = torch.zeros(shape, dtype=dtype, device=uses[0].gradients.device)
+    for group in formed:
+        for one in group:
+            total.addcmul_(one, one)
+    return total.T if swapped else total
+
+
+def rotated_gradients(
+    block: Block, uses: Sequence[Use], batch: Batch, basis: Rotated | None, dtype: torch.dtype
+) -> tuple[bool, Iterator[Tensor]]:
+    """``Q_S^T (sum_t g_t a_t^T) Q_A`` of each of the batch's examples, in order, some at a time: ``[m, o, i (+ 1)]``,
+    or, where the first result is true, transposed: ``[m, i (+ 1), o]``.
+    """
     out, columns = block.shape[0], block.columns
     rows, n = sum(len(use.inputs) for use in uses), len(batch.examples)
     outputs_first = basis is None or rotate_rows(rows, n * columns)
@@ -65,18 +80,18 @@ def sequence_squares(
     swapped = not outputs_first  # the side that is rotated last lies last, so that it is one product
     if swapped:
         pairs = [(right, left, where) for left, right, where in pairs]
-    shape = (columns, out) if swapped else (out, columns)
-    total = torch.zeros(shape, dtype=dtype, device=pairs[0][0].device)
-    for formed in _groups(pairs, batch, max(1, GROUP_ELEMENTS // total.numel())):
-        if basis is not None and swapped:
-            if not inputs_first:
-                formed = rotate(formed.mT, basis.inputs).mT.contiguous()
-            formed = rotate(formed, basis.outputs)
-        elif basis is not None and not inputs_first:
-            formed = rotate(formed, basis.inputs)
-        for one in formed:
-            total.addcmul_(one, one)
-    return total.T if swapped else total
+
+    def turned() -> Iterator[Tensor]:
+        for formed in _groups(pairs, batch, max(1, GROUP_ELEMENTS // (out * columns))):
+            if basis is not None and swapped:
+                if not inputs_first:
+                    formed = rotate(formed.mT, basis.inputs).mT.contiguous()
+                formed = rotate(formed, basis.outputs)
+            elif basis is not None and not inputs_first:
+                formed = rotate(formed, basis.inputs)
+            yield formed
+
+    return swapped, turned()
 
 
 def rotate_rows(rows: int, formed_rows: int) -> bool:
