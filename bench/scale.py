@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import signal
 import socket
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 
 from infra.distributed.attribution import FitSettings, directions, example_scores, fit, token_scores
@@ -93,12 +93,13 @@ def prepare(folder: Path, model: Path, examples: Callable[[], Iterator[Tokenized
 def attribute(
     folder: Path, out: Path, settings: ModelSettings, examples: Callable[[], Iterator[TokenizedExample]], shard: int
 ) -> None:
-    """What is timed. Rank 0 writes seconds and peak memory (bytes, of its process) to ``out/measured.json``."""
+    """What is timed. Each process writes its seconds, processor seconds and peak memory (bytes) to ``out``."""
     crew = Crew(runtime=Runtime(threads=1))
     with together() as here:
         model_of(settings, out, crew.runtime)
         warm_up(folder, out / "warm", settings, crew)
         start, processor = time.perf_counter(), time.process_time()
+        (out / f"began-{here.rank}.json").write_text(json.dumps({"time": time.time(), "cpu": processor}))
         if here.first and not (out / "train.parquet").exists():
             cut(examples(), out / "train.parquet", shard)
         barrier()
@@ -106,12 +107,10 @@ def attribute(
         fit(out / "fit", data, settings, FitSettings(), crew)
         example_scores(out / "examples", data, settings, folder / "directions", crew)
         token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, crew=crew)
-        seconds = time.perf_counter() - start
-        if here.first:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            processor = time.process_time() - processor
-            told = {"seconds": seconds, "cpu": processor, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
-            (out / "measured.json").write_text(json.dumps(told))
+        seconds, processor = time.perf_counter() - start, time.process_time() - processor
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        told = {"seconds": seconds, "cpu": processor, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
+        (out / f"measured-{here.rank}.json").write_text(json.dumps(told))
 
 
 def warm_up(folder: Path, out: Path, settings: ModelSettings, crew: Crew) -> None:
@@ -126,8 +125,17 @@ def warm_up(folder: Path, out: Path, settings: ModelSettings, crew: Crew) -> Non
     barrier()
 
 
-def in_processes(size: int, job: Callable[..., None], *arguments: Any, kill_after: float | None = None) -> bool:
-    """``job`` in ``size`` processes as torchrun starts them, killed after so many seconds when asked."""
+def in_processes(size: int, job: Callable[..., None], *arguments: Any) -> None:
+    """``job`` in ``size`` processes as torchrun starts them."""
+    processes = started(size, job, *arguments)
+    for process in processes:
+        process.join()
+    if any(p.exitcode for p in processes):
+        raise SystemExit("a process failed; see above")
+
+
+def started(size: int, job: Callable[..., None], *arguments: Any) -> list[Any]:
+    """The same, without waiting for their end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -142,21 +150,11 @@ def in_processes(size: int, job: Callable[..., None], *arguments: Any, kill_afte
     processes = [FORK.Process(target=child, args=(rank,)) for rank in range(size)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(kill_after)
-    if kill_after is not None:
-        for process in processes:
-            if process.is_alive():
-                os.kill(process.pid or 0, signal.SIGKILL)
-                process.join()
-        return False
-    if any(p.exitcode for p in processes):
-        raise SystemExit("a process failed; see above")
-    return True
+    return processes
 
 
-def measured(out: Path) -> dict[str, float]:
-    found: dict[str, float] = json.loads((out / "measured.json").read_text())
+def measured(out: Path, rank: int = 0) -> dict[str, float]:
+    found: dict[str, float] = json.loads((out / f"measured-{rank}.json").read_text())
     return found
 
 
@@ -175,18 +173,22 @@ def bytes_per_token(out: Path, tokens: float) -> dict[str, float]:
 
 
 def speedup(folder: Path, n: int, repeats: int) -> dict[str, float]:
-    """Two processes against one, alternating, medians; and the idle time that is left with one core each."""
+    """Two processes against one, alternating, medians."""
     examples = lambda: worldly(n)  # noqa: E731
     settings = prepare(folder, BASE_MODEL, examples)
     seconds: dict[int, list[float]] = {1: [], 2: []}
+    busiest: dict[int, list[float]] = {1: [], 2: []}
     for repeat in range(repeats):
         for size in (1, 2):
             out = folder / f"{size}-{repeat}"
             in_processes(size, attribute, folder, out, settings, examples, 4096)
             seconds[size].append(measured(out)["seconds"])
+            busiest[size].append(max(measured(out, rank)["cpu"] for rank in range(size)))
     one, two = median(seconds[1]), median(seconds[2])
     return {
         "speedup_2_processes": one / two,
+        # what two free cores could give at most: processor time of one process over that of the busier of two
+        "processor_speedup_2_processes": median(busiest[1]) / median(busiest[2]),
         "seconds_1_process": one,
         "seconds_2_processes": two,
         "speedup_tokens": measured(folder / "1-0")["tokens"],
@@ -232,35 +234,34 @@ def growth(folder: Path, small: int, large: int, repeats: int) -> dict[str, floa
 
 
 def restart(folder: Path, n: int, repeats: int) -> dict[str, float]:
-    """What a kill half-way costs: time until the kill and of the second run, over the undisturbed time, less one.
-
-    The first run's clock starts when its model is there, as everywhere here; its time is what the kill leaves it.
+    """What a kill half-way costs: what was spent until the kill and in the second run, over the undisturbed run, less
+    one; in wall-clock and in processor time. Clocks start where those of every run here do.
     """
     settings = prepare(folder, tiny(folder), lambda: synthetic(64))
     examples = lambda: synthetic(n)  # noqa: E731
-    losses, whole, lost = [], [], []
+    losses: dict[str, list[float]] = {"seconds": [], "cpu": []}
     for repeat in range(repeats):
-        out = folder / f"whole-{repeat}"
+        whole, out = folder / f"whole-{repeat}", folder / f"killed-{repeat}"
+        in_processes(1, attribute, folder, whole, settings, examples, 16_384)
+        [process] = started(1, attribute, folder, out, settings, examples, 16_384)
+        note = out / "began-0.json"
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.01)
+        time.sleep(measured(whole)["seconds"] * (0.3 + 0.4 * (repeat + 0.5) / repeats))
+        began, used = json.loads(note.read_text()), psutil.Process(process.pid).cpu_times()
+        spent = {"seconds": time.time() - began["time"], "cpu": used.user + used.system - began["cpu"]}
+        process.kill()
+        process.join()
         in_processes(1, attribute, folder, out, settings, examples, 16_384)
-        whole.append(measured(out)["seconds"])
-        out = folder / f"killed-{repeat}"
-        began = folder / f"began-{repeat}"
-
-        def noted(out: Path = out, began: Path = began) -> None:
-            model_of(settings, out, Runtime(threads=1))
-            began.write_text(str(time.time()))
-            attribute(folder, out, settings, examples, 16_384)
-
-        in_processes(1, noted, kill_after=whole[-1] * (0.35 + 0.3 * repeat / max(1, repeats - 1)) + 0.5)
-        first = time.time() - float(began.read_text())
-        in_processes(1, attribute, folder, out, settings, examples, 16_384)
-        lost.append(first + measured(out)["seconds"] - whole[-1])
-        losses.append(lost[-1] / whole[-1])
+        for unit, found in losses.items():
+            once = measured(whole)[unit]
+            found.append((spent[unit] + measured(out)[unit] - once) / once)
     return {
-        "restart_overhead": median(losses),
-        "restart_overhead_worst": max(losses),
-        "restart_seconds_lost": median(lost),
-        "restart_run_seconds": median(whole),
+        "restart_overhead": median(losses["seconds"]),
+        "restart_overhead_worst": max(losses["seconds"]),
+        "restart_overhead_processor": median(losses["cpu"]),
+        "restart_run_seconds": measured(folder / "whole-0")["seconds"],
+        "restart_run_processor_seconds": measured(folder / "whole-0")["cpu"],
     }
 
 
