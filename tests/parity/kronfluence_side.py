@@ -11,26 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from float64 import Float64
 from kronfluence.analyzer import Analyzer, prepare_model
 from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task
-from torch.overrides import TorchFunctionMode
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM
-
-
-class Float64(TorchFunctionMode):
-    """Model code asks for float32 by name; here it gets float64."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func is torch.Tensor.float:
-            return args[0].to(torch.float64)
-        if func is torch.Tensor.to:
-            args = tuple(torch.float64 if a is torch.float32 else a for a in args)
-        if kwargs.get("dtype") is torch.float32:
-            kwargs["dtype"] = torch.float64
-        return func(*args, **kwargs)
 
 
 class Rows(Dataset):
