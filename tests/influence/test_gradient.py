@@ -12,6 +12,7 @@ from infra.influence import (
     FunctionTarget,
     MeanLogLikelihood,
     combine,
+    each_gradient,
     gradient,
     gradients,
     load_directions,
@@ -62,6 +63,11 @@ def test_groups_in_one_pass_are_the_gradients_of_their_targets():
         expected = gradient(model, MeanLogLikelihood("x", members), tracked)
         assert distance(one, expected.tensors) < 1e-10
     assert [d.name for d in found] == ["a", "b", "c"]
+    seen = []
+    lots = list(each_gradient(model, items, groups, 3, tracked, progress=lambda *n: seen.append(n), at_once=2))
+    for one, expected in zip(lots, found):
+        assert distance(one, expected.tensors) < 1e-12
+    assert seen[-1] == (11, 11) and len(lots) == 3  # six examples in groups 0 and 1, five in group 2
     with pytest.raises(InputError, match="group 1 of 2 has no examples"):
         gradients(model, items, np.zeros(7, int), 2, tracked)
 

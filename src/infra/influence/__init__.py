@@ -33,7 +33,7 @@ from infra.influence.fit import (
     fit_until_agreement,
     subsample,
 )
-from infra.influence.gradient import gradient, gradients
+from infra.influence.gradient import each_gradient, gradient, gradients
 from infra.influence.lowrank import LowRank
 from infra.influence.pairwise import (
     Pairwise,
@@ -80,6 +80,7 @@ __all__ = [
     "chosen_tokens",
     "combine",
     "directions_at_once",
+    "each_gradient",
     "ekfac_direction",
     "estimate",
     "example_influence",

@@ -61,7 +61,7 @@ def chosen_tokens(
                 position = (rows if use.where is None else use.where[rows]) - (row * batch.input_ids.shape[1] + start)
                 running[index].index_add_(1, position, (a * g).sum(2, dtype=wide).T)
 
-    some = [examples[i] for i in wanted]
+    some = [examples[int(i)] for i in wanted]
     for batch, _ in visit(model, some, tracked, consume, max_tokens=max_tokens, progress=progress):
         for place in batch.indices:
             index = int(wanted[place])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress
 from infra.influence.capture import Use
 from infra.influence.contract import example_gradients, summed_gradient
 from infra.influence.direction import Direction, combine
+from infra.influence.estimate import directions_at_once
 from infra.influence.functional import accumulator, engine_mode
 from infra.influence.target import Contrast, Form, FunctionTarget, Target, weights_of
 from infra.influence.visit import device_of, run_through, visit
@@ -63,19 +65,49 @@ def gradients(
     the folds of an interval and for bins of difficulty. Memory: n_groups times the tracked weights.
     Raises :class:`InputError` naming a group without examples.
     """
+    return list(each_gradient(model, examples, groups, n_groups, tracked, form, names, max_tokens, progress, n_groups))
+
+
+def each_gradient(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    groups: NDArray[np.integer[Any]],
+    n_groups: int,
+    tracked: TrackedWeights,
+    form: Form = "per_token",
+    names: Sequence[str] | None = None,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    progress: Progress | None = None,
+    at_once: int | None = None,
+) -> Iterator[Direction]:
+    """:func:`gradients` one after the other, ``at_once`` of them in memory together (default: as many as the free
+    memory holds, planned before the first batch). Each further lot is a visit to the examples of its own groups.
+    """
     factors = torch.from_numpy(_memberships(groups, n_groups, len(examples)) * weights_of(examples, form))
-    total = zero_blocks(model, tracked, n_groups)
+    size = at_once or directions_at_once("gradients", model, examples, tracked, n_groups, max_tokens)
+    lots = [slice(first, min(first + size, n_groups)) for first in range(0, n_groups, size)]
+    members = [torch.nonzero(factors[lot].any(0))[:, 0] for lot in lots]
+    done, work = 0, sum(len(m) for m in members)
+    for lot, member in zip(lots, members):
+        share, total = factors[lot][:, member], zero_blocks(model, tracked, lot.stop - lot.start)
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        into = total[block.key].flatten(1)
-        formed = example_gradients(block, uses, batch).flatten(1)
-        into.addmm_(factors[:, batch.indices].to(into), formed.to(into))
+        def consume(
+            batch: Batch, block: Block, uses: list[Use], share: Tensor = share, total: dict[str, Tensor] = total
+        ) -> None:
+            into = total[block.key].flatten(1)
+            formed = example_gradients(block, uses, batch).flatten(1)
+            into.addmm_(share[:, batch.indices].to(into), formed.to(into))
 
-    run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress))
-    return [
-        from_blocks({key: t[group] for key, t in total.items()}, tracked, names[group] if names else str(group))
-        for group in range(n_groups)
-    ]
+        told = None if progress is None else partial(_told, progress, done, work)
+        own = [examples[int(i)] for i in member]
+        run_through(visit(model, own, tracked, consume, max_tokens=max_tokens, progress=told))
+        done += len(own)
+        for k, group in enumerate(range(lot.start, lot.stop)):
+            yield from_blocks({key: t[k] for key, t in total.items()}, tracked, names[group] if names else str(group))
+
+
+def _told(progress: Progress, before: int, work: int, done: int, _: int) -> None:
+    progress(before + done, work)
 
 
 def spread(factors: Tensor, batch: Batch) -> Tensor:
