@@ -237,7 +237,9 @@ def beside(name: str, shape: Shape, options: Options, with_query: bool) -> Found
             warm_up=False,
         )
         scored = alternate(
-            {"token scores": token_scores, f"{name} token scores": lambda: other.run("token_scores")}, options.repeats
+            {"token scores": token_scores, f"{name} token scores": lambda: other.run("token_scores")},
+            options.repeats,
+            warm_up=False,
         )
         lost = list(dict.fromkeys(other.lost))
     theirs = fits[f"{name} fit"]
@@ -246,7 +248,7 @@ def beside(name: str, shape: Shape, options: Options, with_query: bool) -> Found
     others = max(filter(None, (fits.others, scored.others)), default=None)
     seconds = Times({**fits.seconds, **scored.seconds}, {**fits.cpu, **scored.cpu}, others)
     agreement = {
-        kind: agreement_of(model, train, queries[:4], tracked, fitted["fit"], fitted[kind])
+        kind: agreement_of(model, train, queries[:2], tracked, fitted["fit"], fitted[kind])
         for kind in ("fit fast", "fit blocks")
     }
     return {**report(keys, seconds, tokens=sum(map(len, train))), "rank_agreement": agreement, "lost": lost}
@@ -439,7 +441,7 @@ def parse() -> Options:
     parser.add_argument("--results", help="a JSON file that the groups are merged into")
     parser.add_argument("--lengths", default="1024,2048,8192", help="short, middle and long T")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch, and of data in own groups")
-    parser.add_argument("--examples", type=int, default=8, help="N against the opponents, rows of the short length")
+    parser.add_argument("--examples", type=int, default=6, help="N against the opponents, rows of the short length")
     parser.add_argument("--queries", type=int, default=100, help="of a quarter of the short length")
     parser.add_argument("--peer-layers", type=int, default=1, help="layers in the groups against opponents")
     parser.add_argument("--block-size", type=int, default=1216, help="of the block-diagonal fit")

@@ -34,17 +34,14 @@ class Times:
         return statistics.median(self.seconds[job])
 
 
-def alternate(jobs: dict[str, Callable[[], Any]], repeats: int, warm_up: bool = True, tolerance: float = 0.1) -> Times:
+def alternate(jobs: dict[str, Callable[[], Any]], repeats: int, warm_up: bool = True) -> Times:
     """Time ``repeats`` rounds of the jobs, in turns, so that a slow minute hits all of them alike; an unmeasured round
-    comes first. A turn in which others took more than ``tolerance`` of the machine is run again, twice at most.
+    comes first.
     """
     times = Times({name: [] for name in jobs}, {name: [] for name in jobs})
     for turn in range(-1 if warm_up else 0, repeats):
         for name, job in jobs.items():
-            for _ in range(3):
-                taken, cpu, others = once(job)
-                if turn < 0 or others is None or others <= tolerance:
-                    break
+            taken, cpu, others = once(job)
             if turn >= 0:
                 times.seconds[name].append(taken)
                 times.cpu[name].append(cpu)
