@@ -28,7 +28,7 @@ SETTINGS = {
     "model": {"base": str(BASE_MODEL)},
     "targets": {"folds": 2, "minimum": 4},
     "effects": {"bootstrap": 20},
-    "scores": {"span_examples": 5, "delete_examples": 2, "query_top": 0, "shard_tokens": 256},
+    "scores": {"span_examples": 5, "delete_examples": 2, "query_top": 0, "shard_tokens": 192},
     "report": {"examples": 2},
     "threads": 1,
 }
@@ -36,7 +36,7 @@ SETTINGS = {
 
 def files(folder: Path) -> tuple[str, str]:
     train = [r for r in build_world().train if r.domain == "math"]
-    for name, part in (("train", train[:12]), ("queries", train[12:20])):
+    for name, part in (("train", train[:6]), ("queries", train[12:20])):
         rows = [{"prompt": r.question, "response": r.response} for r in part]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder / "train.jsonl"), str(folder / "queries.jsonl")
