@@ -101,7 +101,7 @@ def start(arguments: Sequence[str], log: Path, fault: Fault | None = None) -> Ba
 def run(arguments: Sequence[str], log: Path, fault: Fault | None = None) -> int:
     """The same, to its end. Returns the exit code; minus the signal's number for a killed one."""
     process = start(arguments, log, fault)
-    process.join(300)
+    process.join(1500)
     assert process.exitcode is not None, "the command hangs"
     return process.exitcode
 
