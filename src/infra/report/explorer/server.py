@@ -5,7 +5,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import duckdb
 
 from infra.errors import InputError, ResourceError
 
@@ -51,7 +54,8 @@ def serve(run_dir: Path, host: str = "127.0.0.1", port: int = 7860, compare: Pat
         uvicorn.run(build_app(run, other, hosts), host=host, port=port, log_level="warning", access_log=False)
     finally:
         for opened in (run, *(() if other is None else (other,))):
-            opened.database.close()
+            with suppress(duckdb.Error):  # still indexing words: the thread ends with the process
+                opened.database.close()
 
 
 def _check_port(host: str, port: int) -> None:
