@@ -188,7 +188,7 @@ class CurvatureSettings(_Settings):
     tracked: str = Field("mlp", description="mlp, attention, all, or a regular expression over parameter names")
     fisher: Literal["true", "empirical"] = "true"
     eigenvalues: Literal["auto", "per_sequence", "per_token"] = Field(
-        "auto", description="'auto': the cheaper per_token where a check on 64 sequences of this model allows it"
+        "per_sequence", description="'auto': the cheaper per_token where a check on 64 sequences of this model allows it"
     )
     include_prompt: bool = Field(True, description="count prompt positions through which a response loss flows")
     block_size: int | None = Field(
@@ -197,7 +197,7 @@ class CurvatureSettings(_Settings):
     damping: float = Field(0.1, gt=0, description="times the mean corrected eigenvalue")
     damping_scale: Literal["relative", "absolute"] = Field("relative", description="'absolute': damping as it is")
     fraction: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
-        "auto",
+        1.0,
         description="share of the training data the factors see; 'auto': until the scores of split halves agree to "
         "0.999, everything where that would not pay",
     )

@@ -68,6 +68,8 @@ def test_killed_workers_lose_nothing_and_another_number_of_them_goes_on(tmp_path
         for process in processes:
             os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
+        if len(list(tmp_path.glob("results/*/*.txt"))) > 30:  # a quick machine: leave something to go on with
+            break
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("results/*/*.txt")}
     assert 0 < len(before) < 60
     together(2, work)

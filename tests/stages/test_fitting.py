@@ -1,4 +1,4 @@
-"""How much data the curvature sees, decided before the fit: the same answer always, everything where there is little."""
+"""How much data the curvature sees, decided before the fit: one answer always, everything where there is little."""
 
 from pathlib import Path
 
@@ -25,6 +25,7 @@ def model(monkeypatch):
 
 def decide(**curvature):
     runtime = Runtime(fsdp=curvature.pop("fsdp", False))
+    curvature = {"fraction": "auto", "eigenvalues": "auto", **curvature}
     return fitting.decide(mini(curvature=curvature), ITEMS, SETTINGS, Path("."), runtime)
 
 

@@ -35,10 +35,12 @@ class RunIndex:
     rows: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
     searchable: threading.Event = field(default_factory=threading.Event)
     search_problem: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one request or thread."""
-        return self.database.cursor()
+        with self.lock:  # a connection refuses a second call while one is under way
+            return self.database.cursor()
 
     def place(self, kind: str, id_: str) -> tuple[Path, int] | None:
         """File and row of an id among the ``records`` or ``tokens`` files."""
