@@ -492,7 +492,7 @@ def _expressions(gold: str, answer: str) -> bool:
     a, b = _quiet(_symbols.read, theirs), _quiet(_symbols.read, mine)
     if a is not None and b is not None:
         settled = _quiet(_symbols.same_value, a, b)
-        if settled or (_quiet(_symbols.plain_number, a) and _quiet(_symbols.plain_number, b)):
+        if settled is not None:
             return bool(settled)
     return bool(_quiet(_by_math_verify, theirs, mine))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import lru_cache
 from typing import Any
 
 from . import _notation
@@ -27,6 +28,7 @@ def spaced(text: str) -> str:
     return _COMMAND.sub(apart, text)
 
 
+@lru_cache(maxsize=4096)  # a reference is read once for all answers to it
 def read(text: str) -> Any:
     """A sympy expression from LaTeX, with decimals as exact fractions, or None."""
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
@@ -55,14 +57,15 @@ def exact(expression: Any) -> Any:
     return expression.xreplace(new) if new else expression
 
 
-def same_value(gold: Any, answer: Any) -> bool:
-    """Whether two scalar expressions are equal for all values of their symbols (as far as random points can tell)."""
+def same_value(gold: Any, answer: Any) -> bool | None:
+    """Whether two scalar expressions are equal for all values of their symbols: True as far as random points can tell,
+    False where a point tells them apart, None where they have no value to compare."""
     import sympy
 
     if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr):
-        return False
+        return None
     if isinstance(gold, sympy.MatrixExpr) or isinstance(answer, sympy.MatrixExpr):
-        return False
+        return None
     if gold == answer:
         return True
     difference = gold - answer
@@ -72,28 +75,21 @@ def same_value(gold: Any, answer: Any) -> bool:
         return bool(difference == 0)
     names = sorted(difference.free_symbols, key=str)
     if len(names) > 12:
-        return False
+        return None
     rng = random.Random(20250519)
     for _ in range(POINTS if names else 1):
         point = {name: sympy.Rational(rng.randint(101, 997), rng.randint(101, 499)) for name in names}
         scale = _number(gold.subs(point))
         if scale is None:
-            return False
+            return None
         size = float(sympy.log(abs(scale) + 1, 10).evalf(5))
         here = _number(difference.subs(point), 400 + int(size))
         # the difference itself is known to many digits, so the bound does not grow with large values
-        if here is None or abs(here) > 10**-25 * (min(1, abs(scale)) or 1):
+        if here is None:
+            return None
+        if abs(here) > 10**-25 * (min(1, abs(scale)) or 1):
             return False
     return True
-
-
-def plain_number(expression: Any) -> bool:
-    """Whether it is a finite number without symbols, so that its value settles everything."""
-    import sympy
-
-    if isinstance(expression, sympy.MatrixBase | sympy.MatrixExpr) or not isinstance(expression, sympy.Expr):
-        return False
-    return not expression.free_symbols and _number(expression) is not None
 
 
 def degrees_in_trig(text: str) -> str:
@@ -114,7 +110,7 @@ def proportional(gold: Any, answer: Any) -> bool:
     if below is None or above is None or below == 0 or above == 0:
         return False
     ratio = sympy.nsimplify(gold.subs(point) / answer.subs(point))
-    return same_value(gold, ratio * answer)
+    return bool(same_value(gold, ratio * answer))
 
 
 def _number(expression: Any, most: int = 400) -> Any:
