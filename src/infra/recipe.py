@@ -188,7 +188,7 @@ class CurvatureSettings(_Settings):
     tracked: str = Field("mlp", description="mlp, attention, all, or a regular expression over parameter names")
     fisher: Literal["true", "empirical"] = "true"
     eigenvalues: Literal["auto", "per_sequence", "per_token"] = Field(
-        "per_sequence", description="'auto': the cheaper per_token where a check on 64 sequences of this model allows it"
+        "per_sequence", description="'auto': the cheaper per_token where a check on 64 of this model's sequences allows"
     )
     include_prompt: bool = Field(True, description="count prompt positions through which a response loss flows")
     block_size: int | None = Field(

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ def layers_of(model: Any) -> list[nn.Module]:
     lists = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m)]
     if not lists:
         raise ModelError(f"{type(base).__name__} has no list of layers to shard")
-    return list(max(lists, key=len))
+    return max((list(layers) for layers in lists), key=len)
 
 
 def is_sharded(model: Any) -> bool:
@@ -157,12 +157,13 @@ def gathering(model: Any, group: Group = None) -> Iterator[None]:
             sizes: dict[tuple[nn.Module, str], int] = {}
             for module in layer.modules():
                 for name, parameter in module._parameters.items():
-                    if _is_dtensor(parameter):
+                    if parameter is not None and _is_dtensor(parameter):
                         sizes[module, name] = parameter.shape[0]
-                        module._parameters[name] = nn.Parameter(parameter.to_local(), requires_grad=False)
+                        local = cast(Any, parameter).to_local()
+                        module._parameters[name] = nn.Parameter(local, requires_grad=False)
                         undo.append(partial(module._parameters.__setitem__, name, parameter))
             own = layer.forward
-            layer.forward = partial(_gathered_forward, own, sizes, group)  # type: ignore[method-assign]
+            layer.forward = partial(_gathered_forward, own, sizes, group)
             undo.append(partial(layer.__dict__.pop, "forward"))
         yield
     finally:
@@ -177,7 +178,8 @@ def _gathered_forward(
     shards = {(module, name): module._parameters[name] for module, name in sizes}
     try:
         for (module, name), shard in shards.items():
-            module._parameters[name] = gather(shard, sizes[module, name], group)  # type: ignore[arg-type]
+            whole = gather(cast(torch.Tensor, shard), sizes[module, name], group)
+            module._parameters[name] = cast(nn.Parameter, whole)
         return own(*args, **kwargs)
     finally:
         for (module, name), shard in shards.items():

@@ -135,7 +135,7 @@ def _ray(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float],
     if started:
         ray.init(address=None if crew.workers else "auto", num_cpus=crew.workers or None, log_to_driver=False)
     try:
-        remote = ray.remote(**{"max_retries": 3, **crew.options})(do_task)
+        remote: Any = ray.remote(**{"max_retries": 3, **crew.options})(do_task)
         waiting = {
             remote.remote(str(folder.root.resolve()), t.name, crew.runtime): t
             for t in sorted(folder.missing(), key=lambda t: -t.cost)

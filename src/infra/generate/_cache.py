@@ -2,7 +2,7 @@
 
 Example line::
 
-    {"key": "5f0c...", "prompt_id": "r12", "index": 0, "text": "...", "n_tokens": 41, "finish": "stop", "check": "9a..."}
+    {"key": "5f0c...", "prompt_id": "r12", "index": 0, "text": "..", "n_tokens": 41, "finish": "stop", "check": "9a..."}
 
 ``check`` is the hash of the rest of the line, so that a damaged one is never used.
 """

@@ -147,7 +147,8 @@ def _trims(after: Any) -> bool:
 @cache
 def _classes() -> tuple[str, str, str, Callable[[str], Any]]:
     """Letters, numbers and white space as the insides of character sets, and a search for unstable characters."""
-    old, kinds = unicodedata.ucd_3_2_0, {"L": [], "N": [], "S": [], "stable": []}  # type: dict[str, list[int]]
+    old = unicodedata.ucd_3_2_0
+    kinds: dict[str, list[int]] = {"L": [], "N": [], "S": [], "stable": []}
     white = {9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000, *range(0x2000, 0x200B)}
     for point in range(0x10000):  # beyond, a set is slow to search
         now, then = unicodedata.category(chr(point)), old.category(chr(point))

@@ -157,7 +157,7 @@ def _effects(effects: pd.DataFrame) -> Iterable[Sentence]:
                 "open",
             )
             continue
-        best = found.loc[found["effect"].idxmax()]
+        best = found.iloc[int(found["effect"].to_numpy(dtype=float).argmax())]
         same = rows[(rows["domain"] == best["domain"]) & (rows["value"] == best["value"])]
         others = same[same["form"] != form]
         against = [str(r["form"]).replace("_", " ") for _, r in others.iterrows() if r["effect"] * best["effect"] < 0]

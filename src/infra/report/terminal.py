@@ -76,7 +76,7 @@ def _contrasts(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Tabl
     if not _has(tables, "contrasts"):
         return None
     made = _table("Contrasts of accuracy, points (* primary)", "contrast", "task", "difference", "interval", "MDE")
-    for _, row in tables["contrasts"].iterrows():
+    for _index, row in tables["contrasts"].iterrows():
         name = short_contrast(str(row["contrast"])) + (" *" if row["role"] == "primary" else "")
         reach = interval(row["low"], row["high"]) if is_number(row["low"]) else "–"
         made.add_row(

@@ -99,7 +99,7 @@ class SummedLossTrainer(Trainer):
         if "loss" not in logs or not self.losses:
             return
         now = time.monotonic()
-        told = {
+        told: dict[str, Any] = {
             "step": self.state.global_step,
             "loss": self.losses[-1],
             **{name: float(logs[name]) for name in ("learning_rate", "grad_norm") if name in logs},

@@ -122,7 +122,8 @@ def _problems(recipe: Recipe, name: str) -> list[Record]:
     """A task's problems with their split, limited per split when the recipe says so."""
     settings = next(t for t in recipe.tasks if t.name == name)
     task = get_task(name, path=settings.path)
-    problems = task.load(**settings.options)
+    options: dict[str, Any] = dict(settings.options)
+    problems = task.load(**options)
     out: list[Record] = []
     kept: Counter[str] = Counter()
     for problem in problems:

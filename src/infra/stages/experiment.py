@@ -121,10 +121,10 @@ def weight_changes(context: Context, recipe: Recipe) -> dict[str, dict[str, floa
         manifest = read_json(context.dep("arms") / f"{arm}.json")
         changes[arm] = {**dict.fromkeys(manifest["out"], -1.0), **dict.fromkeys(manifest["in"], 1.0)}
     for strategy in recipe.strategies.names:
-        for arm in (strategy, CONTROLS[strategy]):
-            found = read_json(context.dep("strategies") / f"{arm}.json")["weight_changes"]
+        for name in (strategy, CONTROLS[strategy]):
+            found = read_json(context.dep("strategies") / f"{name}.json")["weight_changes"]
             if found:
-                changes[arm] = found
+                changes[name] = found
     return changes
 
 

@@ -52,7 +52,7 @@ def run_strategies(context: Context, recipe: Recipe) -> None:
     cut by `truncate` have none, for their text changes.
     """
     scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
-    targets = [c.removeprefix("score_") for c in scores if c.startswith("score_") and ":" not in c]
+    targets = [c.removeprefix("score_") for c in map(str, scores.columns) if c.startswith("score_") and ":" not in c]
     balanced = utility(scores[[f"score_{t}" for t in targets]].to_numpy(), targets)
     influence = dict(zip(scores.id, balanced.tolist()))
     sets = {w: load_records(context.dep("records") / f"{w}.parquet") for w in ("train", "pool")}
@@ -119,8 +119,8 @@ def _truncate(context: Context, recipe: Recipe, train: Sequence[Record], targets
             )
         behaviours = [str(candidates.sort_values("per_token").behaviour.iloc[0])]
     spans: dict[str, list[Span]] = {}
-    for row in steps.itertuples():
-        spans.setdefault(str(row.id), []).append(Span(int(row.start), int(row.end), tuple(row.behaviours)))
+    for id_, start, end, labels in zip(steps.id, steps.start, steps.end, steps.behaviours):
+        spans.setdefault(str(id_), []).append(Span(int(start), int(end), tuple(labels)))
     tokenizer = load_tokenizer(base_path(recipe, context.folder))
     made = truncate(
         [replace(r, spans=tuple(spans.get(r.id, ()))) for r in train],
@@ -150,7 +150,5 @@ def behaviour_influence(steps: pd.DataFrame, targets: Sequence[str]) -> pd.DataF
     sums = flat.groupby("behaviour", sort=True).agg(
         n_steps=("tokens", "size"), tokens=("tokens", "sum"), influence=("influence", "sum")
     )
-    per_token = sums.influence / np.maximum(sums.tokens, 1)
-    return pd.DataFrame(
-        {"behaviour": sums.index, "n_steps": sums.n_steps.to_numpy(), "per_token": per_token.to_numpy()}
-    )
+    per_token = sums["influence"].to_numpy(dtype=np.float64) / np.maximum(sums["tokens"].to_numpy(dtype=np.float64), 1)
+    return pd.DataFrame({"behaviour": sums.index, "n_steps": sums["n_steps"].to_numpy(), "per_token": per_token})
