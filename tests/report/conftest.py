@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Download, Locator, Page, TimeoutError, sync_playwright
 
 from infra.report import render_report
 
@@ -45,6 +45,21 @@ def until(page: Page, expression: str, arg: Any = None, seconds: float = 15) -> 
     while not page.evaluate(expression, arg):
         assert time.monotonic() < deadline, f"{expression} ({arg}) did not come true in {seconds} s"
         page.wait_for_timeout(40)
+
+
+def downloaded(page: Page, button: Locator) -> Download:
+    """What a click on ``button`` downloads. Chromium drops one of two downloads that follow each other at
+    once (it takes the second for an automatic one when the news of the click comes late), so each is waited
+    for and a lost one is asked for again."""
+    for _ in range(3):
+        try:
+            with page.expect_download(timeout=5_000) as caught:
+                button.click()
+            caught.value.path()
+            return caught.value
+        except TimeoutError:
+            page.wait_for_timeout(1_000)
+    raise AssertionError(f"three clicks on {button} downloaded nothing")
 
 
 @dataclass
@@ -88,7 +103,7 @@ def watch(browser: Browser) -> Iterator[Any]:
         contexts.append(context)
         if axe:
             context.add_init_script(axe_source())
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(20_000)
         page = context.new_page()
         watched = Watched(page)
         page.on(

@@ -12,7 +12,7 @@ import uvicorn
 from infra.report.explorer import open_run
 from infra.report.explorer.app import build_app
 
-from .conftest import serious, until
+from .conftest import downloaded, serious, until
 from .run_folder import write_run
 
 
@@ -143,9 +143,8 @@ def test_tables_compare_theme_and_report(opened, site):
     page.wait_for_selector("#panel-examples:not([hidden])")
     page.get_by_role("tab", name="Tables").click()
     page.wait_for_selector("#panel-tables [role=region]")
-    with page.expect_download() as caught:
-        page.locator("#panel-tables").get_by_role("button", name="Download CSV").click()
-    assert caught.value.suggested_filename == "effects.csv"
+    file = downloaded(page, page.locator("#panel-tables").get_by_role("button", name="Download CSV"))
+    assert file.suggested_filename == "effects.csv"
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light

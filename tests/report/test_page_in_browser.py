@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from . import synthetic
-from .conftest import serious, until
+from .conftest import downloaded, serious, until
 
 TOKENS = "#browser .tokens"
 
@@ -231,10 +231,9 @@ def test_every_table_downloads_exact_values(opened):
         name = root.get_attribute("data-table")
         if name not in tables:
             continue
-        with page.expect_download() as caught:
-            root.get_by_role("button", name="Download CSV").click()
-        rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
-        assert caught.value.suggested_filename == name + ".csv"
+        file = downloaded(page, root.get_by_role("button", name="Download CSV"))
+        rows = list(csv.DictReader(io.StringIO(Path(file.path()).read_text(encoding="utf-8"))))
+        assert file.suggested_filename == name + ".csv"
         assert len(rows) == len(tables[name])
         numeric = [
             c for c in tables[name].columns if tables[name][c].dtype.kind == "f" and tables[name][c].notna().all()
@@ -246,9 +245,8 @@ def test_every_table_downloads_exact_values(opened):
 def test_token_csv_holds_every_token_and_guards_formulas(opened):
     page = opened().page
     view = synthetic.report().examples[0]
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="Tokens as CSV").click()
-    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_bytes().decode("utf-8"), newline="")))
+    file = downloaded(page, page.get_by_role("button", name="Tokens as CSV"))
+    rows = list(csv.DictReader(io.StringIO(Path(file.path()).read_bytes().decode("utf-8"), newline="")))
     pieces = [view.text[a:b] for a, b in view.token_offsets]
     assert [r["text"].removeprefix("'") for r in rows] == pieces
     np.testing.assert_array_equal(np.float32([r["loss_math"] for r in rows]), view.scores["loss"][0])
