@@ -153,9 +153,11 @@ class _CausalAttention(torch.autograd.Function):
                 for s, e in layout.documents
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        chunks = layout.chunks(q.shape[0] * q.shape[1])
-        rows = [_probabilities(q, k, sinks, scale, softcap, layout, *c)[0] @ _keys(v, c[2], c[1]) for c in chunks]
-        return torch.cat(rows, dim=3).flatten(1, 2)
+        parts, scaled = [], q * scale
+        for start, stop, first in layout.chunks(q.shape[0] * q.shape[1]):
+            probabilities, _ = _probabilities(scaled, k, sinks, softcap, layout, start, stop, first)
+            parts.append(_heads(probabilities @ v[:, :, first:stop], q.shape[1]))
+        return torch.cat(parts, dim=2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -168,27 +170,24 @@ class _CausalAttention(torch.autograd.Function):
         q, k, v, sinks, output = ctx.saved_tensors  # sinks are one-dimensional, so never tracked: no tangent
         if dq is None and dk is None and dv is None:
             return None
-        grouped = output.unflatten(1, (k.shape[1], -1))
+        scaled = q * ctx.scale
+        # dS = [scale dQ, scale Q] [K, dK]^T: one product, nothing as large as S to add up
+        left = [t for t in (None if dq is None else dq * ctx.scale, None if dk is None else scaled) if t is not None]
+        right = [t for t in (None if dq is None else k, dk) if t is not None]
+        queries, keys = (torch.cat(left, -1), torch.cat(right, -1)) if left else (None, None)
         parts = []
         for start, stop, first in ctx.layout.chunks(q.shape[0] * q.shape[1]):
-            probabilities, rows, slope = _probabilities(
-                q, k, sinks, ctx.scale, ctx.softcap, ctx.layout, start, stop, first
-            )
-            total: Tensor | None = None
-            if dq is not None or dk is not None:
-                change: Any = 0
-                if dq is not None:
-                    change = _queries(dq, k, start, stop) @ _keys(k, first, stop).transpose(-1, -2)
-                if dk is not None:
-                    change = change + rows @ _keys(dk, first, stop).transpose(-1, -2)
-                weighted = probabilities * (change * ctx.scale if slope is None else change * slope * ctx.scale)
-                total = weighted @ _keys(v, first, stop)
-                total = total - weighted.sum(-1, keepdim=True) * grouped[:, :, :, start:stop]
-            if dv is not None:
-                spread = probabilities @ _keys(dv, first, stop)
-                total = spread if total is None else total + spread
-            parts.append(total)
-        return torch.cat(parts, dim=3).flatten(1, 2)  # type: ignore[arg-type]
+            probabilities, slope = _probabilities(scaled, k, sinks, ctx.softcap, ctx.layout, start, stop, first)
+            total = None if dv is None else probabilities @ dv[:, :, first:stop]
+            if queries is not None and keys is not None:
+                weighted = _queries(queries, k, start, stop) @ keys[:, :, first:stop].mT
+                weighted = weighted.mul_(probabilities if slope is None else probabilities.mul_(slope))
+                own = weighted @ v[:, :, first:stop]
+                own = own - weighted.sum(-1, keepdim=True) * _queries(output, k, start, stop)
+                total = own if total is None else total + own
+            assert total is not None
+            parts.append(_heads(total, q.shape[1]))
+        return torch.cat(parts, dim=2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -199,40 +198,43 @@ class _CausalAttention(torch.autograd.Function):
 
 
 def _queries(q: Tensor, k: Tensor, start: int, stop: int) -> Tensor:
-    """``[B, H_kv, group, rows, D]``: query heads beside the key head they share."""
-    return q[:, :, start:stop].unflatten(1, (k.shape[1], -1))
+    """``[B, H_kv, group * rows, D]``: the rows of all query heads that share a key head, so that no key is copied."""
+    return q[:, :, start:stop].unflatten(1, (k.shape[1], -1)).flatten(2, 3)
 
 
-def _keys(k: Tensor, first: int, stop: int) -> Tensor:
-    """``[B, H_kv, 1, keys, D]``."""
-    return k[:, :, first:stop].unsqueeze(2)
+def _heads(rows: Tensor, heads: int) -> Tensor:
+    """``[B, H, rows, D]`` from what :func:`_queries` made."""
+    return rows.unflatten(2, (heads // rows.shape[1], -1)).flatten(1, 2)
 
 
 def _probabilities(
-    q: Tensor,
+    scaled: Tensor,
     k: Tensor,
     sinks: Tensor | None,
-    scale: float,
     softcap: float | None,
     layout: Layout,
     start: int,
     stop: int,
     first: int,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Attention probabilities of query rows ``start..stop``, ``[B, H_kv, group, rows, keys]``, those rows, and the
-    slope of the softcap at each score (None without one).
+) -> tuple[Tensor, Tensor | None]:
+    """Attention probabilities of query rows ``start..stop``, ``[B, H_kv, group * rows, keys]``, of ``scaled`` queries,
+    and the slope of the softcap at each score (None without one).
     """
-    rows = _queries(q, k, start, stop)
-    scores = (rows * scale) @ _keys(k, first, stop).transpose(-1, -2)
+    scores = _queries(scaled, k, start, stop) @ k[:, :, first:stop].mT
     slope = None
     if softcap is not None:
         bounded = torch.tanh(scores / softcap)
         scores, slope = bounded * softcap, 1 - bounded.square()
-    scores = scores.masked_fill(~layout.visible(start, stop, first, q.device), float("-inf"))
+    by_head = scores.unflatten(2, (-1, stop - start))
+    hidden = ~layout.visible(start, stop, first, scaled.device)
+    if layout.window is None:  # all rows see what lies before the first of them
+        by_head, hidden = by_head[..., start - first :], hidden[:, start - first :]
+    by_head.masked_fill_(hidden, float("-inf"))
     if sinks is None:
-        return scores.softmax(-1), rows, slope
-    extra = sinks.view(1, k.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
-    return torch.cat([scores, extra.to(scores.dtype)], dim=-1).softmax(-1)[..., :-1], rows, slope
+        return scores.softmax(-1), slope
+    extra = sinks.view(k.shape[1], -1, 1).expand(-1, -1, stop - start).flatten(1, 2)[None, :, :, None]
+    joined = torch.cat([scores, extra.expand(len(scores), -1, -1, 1).to(scores.dtype)], dim=-1)
+    return joined.softmax(-1)[..., :-1], slope
 
 
 def register() -> None:

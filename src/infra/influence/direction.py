@@ -76,6 +76,8 @@ def stack(directions: Sequence[Direction]) -> dict[str, Tensor]:
     if isinstance(directions, SavedDirections):
         return directions.stacked()
     _same_space(directions)
+    if len(directions) == 1:  # no copy of what may be as large as the weights
+        return {key: tensor[None] for key, tensor in directions[0].tensors.items()}
     return {key: torch.stack([d.tensors[key] for d in directions]) for key in directions[0].tensors}
 
 
