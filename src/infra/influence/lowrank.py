@@ -66,7 +66,7 @@ def truncate(stacked: Tensor, energy: float, max_rank: int) -> tuple[Tensor, Ten
     """
     u, s, vh = _leading(stacked, max_rank)
     squares = s.double().square()
-    whole = stacked.double().square().sum((1, 2))
+    whole = torch.linalg.vector_norm(stacked, dim=(1, 2), dtype=torch.float64).square()
     share = (squares.cumsum(1) / whole.clamp_min(torch.finfo(torch.float64).tiny)[:, None]).mean(0)
     needed = (share < energy - 1e-12) if energy < 1 else (s > torch.finfo(s.dtype).eps * s[:, :1]).any(0)[1:]
     rank = min(int(needed.sum()) + 1, max_rank, s.shape[1])

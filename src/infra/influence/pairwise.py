@@ -85,7 +85,9 @@ def query_directions(
         for group in groups:
             indices = batch.indices[done : done + len(group)]
             done += len(group)
-            solved = (group.mT if swapped else group) * inverse * weights[indices].to(device, dtype)[:, None, None]
+            solved = (group.mT if swapped else group).mul_(inverse)  # a gradient of its own: nobody else reads it
+            if any(w != 1.0 for w in weights[indices].tolist()):
+                solved.mul_(weights[indices].to(device, dtype)[:, None, None])
             u, v, kept, whole = truncate(solved, energy, max_rank)
             if basis is not None:
                 u, v = rotate_back(u.mT, basis.outputs).mT, rotate_back(v.mT, basis.inputs).mT
