@@ -49,10 +49,13 @@ class Layout:
     window: int | None
 
     def chunks(self, elements_a_row: int) -> Iterator[tuple[int, int, int]]:
-        """(first query row, end, first key that any of these rows sees), a bounded number of elements each."""
-        for first, end in self.documents:
+        """(first query row, end, first key that any of these rows sees), a bounded number of elements each.
+
+        The last rows come first: they see most keys, and what is freed after them has room for all that follow.
+        """
+        for first, end in reversed(self.documents):
             step = max(16, CHUNK_ELEMENTS // max(1, elements_a_row * (end - first)))
-            for start in range(first, end, step):
+            for start in reversed(range(first, end, step)):
                 seen = first if self.window is None else max(first, start - self.window + 1)
                 yield start, min(start + step, end), seen
 
@@ -157,7 +160,7 @@ class _CausalAttention(torch.autograd.Function):
         for start, stop, first in layout.chunks(q.shape[0] * q.shape[1]):
             probabilities, _ = _probabilities(scaled, k, sinks, softcap, layout, start, stop, first)
             parts.append(_heads(probabilities @ v[:, :, first:stop], q.shape[1]))
-        return torch.cat(parts, dim=2)
+        return torch.cat(parts[::-1], dim=2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -187,7 +190,7 @@ class _CausalAttention(torch.autograd.Function):
                 total = own if total is None else total + own
             assert total is not None
             parts.append(_heads(total, q.shape[1]))
-        return torch.cat(parts, dim=2)
+        return torch.cat(parts[::-1], dim=2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
