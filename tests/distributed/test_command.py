@@ -34,9 +34,9 @@ SETTINGS = {
 }
 
 
-def files(folder: Path) -> tuple[str, str]:
+def files(folder: Path, n: int = 6) -> tuple[str, str]:
     train = [r for r in build_world().train if r.domain == "math"]
-    for name, part in (("train", train[:6]), ("queries", train[12:20])):
+    for name, part in (("train", train[:n]), ("queries", train[n + 6 : n + 14])):
         rows = [{"prompt": r.question, "response": r.response} for r in part]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder / "train.jsonl"), str(folder / "queries.jsonl")
@@ -111,7 +111,7 @@ def help_out(run: Path) -> None:
 @pytest.mark.slow
 def test_helpers_come_and_are_killed_without_a_trace_in_the_bytes(tmp_path: Path) -> None:
     """One helper stays to the end, another is killed as soon as it has worked for a while."""
-    data = files(tmp_path)
+    data = files(tmp_path, 36)  # enough that work is left for helpers when they see it
     together(1, score, *data, tmp_path / "one")
     run = tmp_path / "two"
     helpers = [start(1, help_out, run)[0] for _ in range(2)]

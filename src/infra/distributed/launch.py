@@ -7,6 +7,7 @@ names. submitit and Ray are optional extras and only imported when asked for.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -65,6 +66,10 @@ def attend(root: str, runtime: Runtime = Runtime()) -> int:  # noqa: B008 (froze
     return work_through(folder, work_of(folder.plan, folder.root, runtime))
 
 
+VANISHED = 20
+"""How often a task folder may fail to be read by a helper before that is an error and not its being cleared away."""
+
+
 def work_beside(run: Path, runtime: Runtime, poll: float = 1.0) -> int:
     """Help the command that is writing to the run folder ``run``, from this or another machine, until it ends.
 
@@ -74,17 +79,28 @@ def work_beside(run: Path, runtime: Runtime, poll: float = 1.0) -> int:
     if not run.is_dir():
         raise ArtifactError(f"{run} is no run folder; start the run first, then its helpers")
     done = 0
+    vanished: Counter[Path] = Counter()
     while not RunFolder(run).is_idle():
-        for plan in sorted(run.glob("**/.work/**/plan.json")):
+        for plan in _open_plans(run):
             if (plan.parent / "manifest.json").exists():
                 continue
             try:
                 done += attend(str(plan.parent), runtime)
             except (ArtifactError, OSError):
-                if plan.exists():  # else the step was finished and cleared away meanwhile
+                # a finished step is renamed or cleared away file by file, its plan perhaps last: look again
+                vanished[plan] += 1
+                if plan.exists() and vanished[plan] > VANISHED:
                     raise
         time.sleep(poll)
     return done
+
+
+def _open_plans(run: Path) -> list[Path]:
+    """Plans of task folders under ``run``; none this time where a folder goes while they are looked for."""
+    try:
+        return sorted(run.glob("**/.work/**/plan.json"))
+    except FileNotFoundError:
+        return []
 
 
 def do_task(root: str, name: str, runtime: Runtime = Runtime()) -> str:  # noqa: B008 (frozen)

@@ -85,7 +85,7 @@ def _counted(folder: Path, amounts: Amounts) -> Amounts:
 
     try:
         known = read_json(folder / "records" / "counts.json")
-        counts = {use: int(c["n"]) for use, c in known.items()}
+        counts = {use: int(c["n"]) for use, c in known.items() if use != "judge"}
         queries, folds, answers = (
             table("targets/folds.parquet"),
             table("directions/folds.parquet"),

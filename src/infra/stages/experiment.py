@@ -228,6 +228,7 @@ def write_results(
 ) -> None:
     """tables/<name>.parquet and results.json, which holds them as rows too."""
     counts = read_json(context.dep("records") / "counts.json")
+    agreement = counts.pop("judge", {})  # of the votes on difficulty, where a judge rated it
     coverage = read_json(context.dep("directions") / "coverage.json")
     made_for = read_json(context.dep("directions") / "directions.json").get("model_hash")
     folder = context.out / "tables"
@@ -243,6 +244,7 @@ def write_results(
             "seeds": recipe.seeds,
             "counts": {name: c["n"] for name, c in counts.items() if c["n"]},
             "levels": {name: c["by_level"] for name, c in counts.items() if c["n"]},
+            "judge": agreement,
             "dropped": {k: len(v) for k, v in read_json(context.dep("records") / "dropped.json").items()},
             "model": {"name": recipe.model.base, "hash": made_for, "parameters": coverage.get("parameters")},
             "versions": versions(),
