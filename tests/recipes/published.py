@@ -53,7 +53,9 @@ def stratos(n: int, seed: int) -> list[dict[str, Any]]:
         if i % 2 == 0:
             asked, steps, answer = sum_text(rng, terms)
             question = f"Return your final response within \\boxed{{}}. {asked}"
-            reply = trace(f"{steps}. Wait, check it again. It is {answer}.", f"\\boxed{{{answer}}}")
+            # about as long whatever the terms: where length follows difficulty, no flip is token-matched
+            checks = " Check it." * (4 * (6 - terms) + rng.randint(0, 3))
+            reply = trace(f"{steps}. Wait, check it again.{checks} It is {answer}.", f"\\boxed{{{answer}}}")
         else:
             question = (
                 "Generate an executable Python function generated from the given prompt. The function should take "

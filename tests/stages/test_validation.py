@@ -41,7 +41,9 @@ def test_too_few_subsets_validate_nothing(run: Path) -> None:
 
 @pytest.mark.slow
 def test_at_the_protocols_size_validity_stands_beside_every_effect(run: Path) -> None:
-    settings = validation_settings(minutes=60, kinds=["half", "step_mask"], methods=["random", "unrolled"])
+    settings = validation_settings(
+        minutes=240, kinds=["half", "step_mask"], methods=["random", "unrolled"], required=True
+    )
     validate_finished(run, settings)
     tables = read_json(run / "summary.json")["results"]["tables"]
     for name, words in (("effects", "half subsets, 3 seeds"), ("behaviours", "subsets of half the steps, 3 seeds")):
