@@ -194,7 +194,7 @@ def test_setup_b_runs_on_a_small_qwen2(tmp_path: Path) -> None:
             f"data.sources.1.path={tmp_path / 'openthoughts.jsonl'}", "data.sources.1.shares={pool: 1.0}",
             *(f"tasks.{i}.path={tmp_path / name}.jsonl" for i, name in enumerate(tasks)),
             "tasks.1.samples=2", "tasks.2.samples=1", "arms.names=[flip,same-difficulty-swap,reverse-flip]",
-            "eval.temperature=0", "eval.top_p=1", "eval.max_new_tokens=160",
+            "eval.temperature=0", "eval.top_p=1", "eval.max_new_tokens=160", "sft.epochs=9",
         ],
     )  # fmt: skip
     assert len(read_records(run / "records" / "pool.parquet").records) == 200  # the training problems were taken out
