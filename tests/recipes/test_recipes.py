@@ -205,7 +205,7 @@ def test_setup_b_runs_on_a_small_qwen2(tmp_path: Path) -> None:
     assert rows.task.value_counts()["aime24"] == 60 and rows.task.value_counts()["aime25"] == 30
     targets = {t["target"]: t for t in read_json(run / "targets" / "targets.json")}
     assert targets["math"]["kept"] >= 5 and targets["code"]["source"] == "verified"
-    assert targets["code"]["solved"] >= 5, "the small model echoes: code problems are solved"
+    assert targets["code"]["solved"] >= 1, "no answer to a LiveCodeBench problem was verified"
     for arm, direction in (("flip", 1), ("reverse-flip", -1)):
         manifest = read_json(run / "arms" / f"{arm}.json")
         for domain, sign in (("math", 1), ("code", -1)):
