@@ -67,6 +67,11 @@ def test_relative_paths_are_taken_from_the_recipe_file(tmp_path):
     assert recipe.data.sources[1].path == "org/set"
 
 
+def test_a_key_with_a_line_break_is_named_in_one_line():
+    with pytest.raises(RecipeError, match=r"unknown key 'data.\\n'"):
+        parse_recipe({**MINIMAL, "data": {"\n": None}}, where="r", folder=Path("."))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

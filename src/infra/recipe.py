@@ -411,7 +411,7 @@ def _sentence(error: ValidationError) -> str:
     """The first problem of a validation error as one sentence, with the nearest known key for a typo."""
     problems = error.errors()
     first = problems[0]
-    path = [str(p) for p in first["loc"]]
+    path = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in str(p)) for p in first["loc"]]
     key = ".".join(path)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
@@ -419,7 +419,7 @@ def _sentence(error: ValidationError) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(known))}"
         return f"unknown key '{key}'; {hint}{more}"
-    return f"'{key or 'recipe'}': {first['msg']}{more}"
+    return " ".join(f"'{key or 'recipe'}': {first['msg']}{more}".split())
 
 
 def _known_keys(path: list[str]) -> list[str]:
