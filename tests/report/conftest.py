@@ -48,9 +48,9 @@ def until(page: Page, expression: str, arg: Any = None, seconds: float = 15) -> 
 
 
 def downloaded(page: Page, button: Locator) -> Download:
-    """What a click on ``button`` downloads. Chromium drops one of two downloads that follow each other at
-    once (it takes the second for an automatic one when the news of the click comes late), so each is waited
-    for and a lost one is asked for again."""
+    """What a click on ``button`` downloads. On a busy machine headless Chromium now and then drops one
+    of several downloads that follow each other at once (why is not known), so each is waited for and a lost one is
+    asked for again."""
     for _ in range(3):
         try:
             with page.expect_download(timeout=5_000) as caught:
