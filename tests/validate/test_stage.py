@@ -52,6 +52,8 @@ def test_a_refusal_is_said_in_the_report_and_ends_only_what_requires_it(
     validity.run_validation(context, recipe(minutes=5))
     assert "refused: the subset plan would take about 90.0 minutes" in validity.validation_note(tmp_path)["validation"]
     assert validity.validation_tables(tmp_path) == {}
+    with pytest.raises(PlanTooLong, match=r"about 90\.0 minutes"):
+        validity.measured_table(tmp_path)
     with pytest.raises(PlanTooLong):
         validity.run_validation(context, recipe(minutes=5, required=True))
 

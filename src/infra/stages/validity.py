@@ -66,7 +66,15 @@ def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFram
         say(f"stage {stale[0]} would run again, so the report stays as it is; writing {folder / STAGE} only")
         (folder / STAGE).mkdir(exist_ok=True)
         run_validation(Context(folder / STAGE, {}, STAGE, folder), recipe)
-    return pd.read_parquet(folder / STAGE / "lds.parquet")
+    return measured_table(folder / STAGE)
+
+
+def measured_table(folder: Path) -> pd.DataFrame:
+    """The LDS table of a finished stage ``folder``. Raises PlanTooLong when its plan was refused."""
+    told = read_json(folder / "validation.json")
+    if "refused" in told:
+        raise PlanTooLong(told["refused"])
+    return pd.read_parquet(folder / "lds.parquet")
 
 
 def with_recorded(recipe: Recipe, folder: Path) -> Recipe:
