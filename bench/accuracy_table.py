@@ -1,6 +1,6 @@
 """Markdown of a result of bench.accuracy, for docs/results.
 
-    python -m bench.accuracy_table OUT/accuracy.json
+python -m bench.accuracy_table OUT/accuracy.json
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ def lds(result: Mapping[str, Any]) -> Iterator[str]:
         head = ["method", *(f"{p} ({e['n_subsets']} subsets, {e['n_seeds']} seeds)" for p, e in mine)]
         shares = [p for p, _ in mine if p == "seed_mean"]
         rows = [
-            [m, *(cell(e[m]) for _, e in mine), *(cell(e["ratio"][m]) for p, e in mine if p in shares)]
-            for m in methods
+            [m, *(cell(e[m]) for _, e in mine), *(cell(e["ratio"][m]) for p, e in mine if p in shares)] for m in methods
         ]
         rows.append(["ceiling", *(cell(e["ceiling"]) for _, e in mine), *("" for _ in shares)])
         yield f"### {key}"

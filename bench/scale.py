@@ -1,6 +1,7 @@
 """How attribution scales: processes, examples, memory, restarts, disk. ``python -m bench.scale [--only GROUP ...]``
 
-Groups: ``speedup`` (two processes against one, one thread each, on the embedded model), ``growth`` (cost a token and
+Groups: ``speedup`` (two processes against one, one thread each, on the embedded model; beside it two runs that share
+nothing, side by side, which is what the machine's two cores give anybody), ``growth`` (cost a token and
 peak memory from 1,000 to 100,000 short examples, tiny model, one process), ``restart`` (killed half-way and started
 again, against undisturbed). What is timed is cutting the examples into shards, EK-FAC, example scores and token scores;
 neither starting Python nor loading the model. Every timed run is a fresh process, forked before the model is loaded.
@@ -49,6 +50,8 @@ MUST = {
     "bytes_per_token_and_target": "<= 5",
 }
 TARGETS = {"first": [1.0, 0.0], "second": [0.0, 1.0]}
+SHARD = 2048
+"""Tokens of a shard in the speed-up: some two dozen shards, so that two processes end together."""
 FORK = multiprocessing.get_context("fork")
 
 
@@ -127,7 +130,11 @@ def warm_up(folder: Path, out: Path, settings: ModelSettings, crew: Crew) -> Non
 
 def in_processes(size: int, job: Callable[..., None], *arguments: Any) -> None:
     """``job`` in ``size`` processes as torchrun starts them."""
-    processes = started(size, job, *arguments)
+    joined(started(size, job, *arguments))
+
+
+def joined(processes: list[Any]) -> None:
+    """Wait for their end. Raises SystemExit when one failed."""
     for process in processes:
         process.join()
     if any(p.exitcode for p in processes):
@@ -178,15 +185,20 @@ def speedup(folder: Path, n: int, repeats: int) -> dict[str, float]:
     settings = prepare(folder, BASE_MODEL, examples)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     busiest: dict[int, list[float]] = {1: [], 2: []}
+    beside: list[float] = []
     for repeat in range(repeats):
         for size in (1, 2):
             out = folder / f"{size}-{repeat}"
-            in_processes(size, attribute, folder, out, settings, examples, 4096)
+            in_processes(size, attribute, folder, out, settings, examples, SHARD)
             seconds[size].append(measured(out)["seconds"])
             busiest[size].append(max(measured(out, rank)["cpu"] for rank in range(size)))
+        alone = [folder / f"alone-{side}-{repeat}" for side in "ab"]
+        joined([p for out in alone for p in started(1, attribute, folder, out, settings, examples, SHARD)])
+        beside.append(max(measured(out)["seconds"] for out in alone))
     one, two = median(seconds[1]), median(seconds[2])
     return {
         "speedup_2_processes": one / two,
+        "speedup_of_2_runs_that_share_nothing": 2 * one / median(beside),
         # what two free cores could give at most: processor time of one process over that of the busier of two
         "processor_speedup_2_processes": median(busiest[1]) / median(busiest[2]),
         "seconds_1_process": one,
@@ -270,7 +282,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", choices=("speedup", "growth", "restart"))
     parser.add_argument("--examples", type=int, default=400, help="of the speed-up")
-    parser.add_argument("--large", type=int, default=100_000, help="the large end of growth, and the restarted run")
+    parser.add_argument("--large", type=int, default=100_000, help="the large end of growth")
+    parser.add_argument("--restarted", type=int, default=400_000, help="examples of the run that is killed: minutes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     chosen = parser.parse_args()
@@ -278,7 +291,7 @@ def main() -> None:
     groups: dict[str, Callable[[Path], dict[str, float]]] = {
         "speedup": lambda f: speedup(f, chosen.examples, chosen.repeats),
         "growth": lambda f: growth(f, 1000, chosen.large, chosen.repeats),
-        "restart": lambda f: restart(f, chosen.large, chosen.repeats),
+        "restart": lambda f: restart(f, chosen.restarted, chosen.repeats),
     }
     assert world().size == 1
     found: dict[str, Any] = {}
