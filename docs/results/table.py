@@ -35,6 +35,15 @@ def main(path: str) -> None:
             f"| {r['contrast']} | {r['task']} | {r['role']} | {points(r['difference'])} | [{points(r['low'])}, "
             f"{points(r['high'])}] | {p} | {points(r['mde'])} |"
         )
+    if tables.get("strategies"):
+        print("\n| strategy and control | task | points | 95% interval | p (Holm) | smallest detectable |")
+        print("|---|---|---|---|---|---|")
+        for r in tables["strategies"]:
+            p = "–" if r["p_holm"] is None else f"{r['p_holm']:.3g}"
+            print(
+                f"| {r['contrast']} | {r['task']} | {points(r['difference'])} | [{points(r['low'])}, "
+                f"{points(r['high'])}] | {p} | {points(r['mde'])} |"
+            )
     print("\n| arm | target | predicted change of f | measured | 95% interval | accuracy, points |")
     print("|---|---|---|---|---|---|")
     for r in tables["arms"]:
