@@ -228,6 +228,9 @@ class ScaleSettings(_Settings):
     options: dict[str, Any] = Field(default={}, description="for submitit's update_parameters or ray.remote")
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="where SFT's metrics go as well")
     fsdp: bool = Field(False, description="under torchrun: layers sharded over the processes (a model too large)")
+    recompute: bool = Field(
+        False, description="activations made again in backward passes: less memory, half as many operations again"
+    )
 
 
 class EffectSettings(_Settings):

@@ -30,10 +30,12 @@ class Case:
     hash: str
     dtype: str = "float64"
     tracked: str = "mlp"
+    recompute: bool = False
 
     @property
     def model(self) -> ModelSettings:
-        return ModelSettings(str(self.folder / "model"), self.hash, self.tracked, self.dtype, max_tokens=60)
+        where = str(self.folder / "model")
+        return ModelSettings(where, self.hash, self.tracked, self.dtype, max_tokens=60, recompute=self.recompute)
 
 
 def make(folder: Path, n: int = 23, shard_tokens: int = 40, **changes: object) -> Case:

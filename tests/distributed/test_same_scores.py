@@ -77,6 +77,12 @@ def test_a_sharded_model_gives_the_same_scores(case: Case, tmp_path: Path, size:
     assert max(errors(tmp_path / "fsdp", reference(case))) < 1e-10
 
 
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_recomputed_activations_give_the_same_scores(case: Case, tmp_path: Path, fsdp: bool) -> None:
+    together(2, attribute, replace(case, tracked="all", recompute=True), tmp_path / "out", fsdp)
+    assert max(errors(tmp_path / "out", reference(replace(case, tracked="all")))) < 1e-10
+
+
 def test_more_processes_than_rows_of_a_weight(tmp_path: Path) -> None:
     """On three processes most weights' rows divide unevenly, and the four rows of the key head as two, two and none."""
     case = replace(make(tmp_path, num_key_value_heads=1), tracked="attention")

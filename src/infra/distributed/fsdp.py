@@ -16,7 +16,7 @@ batches runs fillers whose results are thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -35,6 +35,7 @@ from infra.influence.capture import Capture, Use
 from infra.influence.contract import example_scores
 from infra.influence.derivative import TANGENTS_PER_PASS, forward_scores
 from infra.influence.functional import Backbone, accumulator, causal_model, engine_mode
+from infra.influence.layers import layers_of, layers_run_by
 from infra.influence.scores import split_scores
 from infra.influence.visit import Consume, device_of, run_through, visit
 from infra.models.tracked import Block, TrackedWeights, tracked_by_names
@@ -71,15 +72,6 @@ def shard_model(model: Any, device: str = "cpu") -> Any:
             buffer.data = buffer.data.to(mesh.device_type)
     fully_shard(base, mesh=mesh, ignored_params=outside)
     return model
-
-
-def layers_of(model: Any) -> list[nn.Module]:
-    """The decoder layers: the longest ``ModuleList`` of the backbone. Raises :class:`ModelError` without one."""
-    base = causal_model(model).base_model
-    lists = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m)]
-    if not lists:
-        raise ModelError(f"{type(base).__name__} has no list of layers to shard")
-    return max((list(layers) for layers in lists), key=len)
 
 
 def is_sharded(model: Any) -> bool:
@@ -150,35 +142,39 @@ def gathering(model: Any, group: Group = None) -> Iterator[None]:
     ``functional_call`` with shards in place of weights, under ``jvp`` and ``vmap``, then works as on a whole model.
     """
     undo: list[Callable[[], None]] = []
+    layers = layers_of(model)
+    sizes: dict[nn.Module, dict[tuple[nn.Module, str], int]] = {layer: {} for layer in layers}
     try:
         for module in list(model.modules()):
             _set_hooks_aside(module, undo)
-        for layer in layers_of(model):
-            sizes: dict[tuple[nn.Module, str], int] = {}
+        for layer in layers:
             for module in layer.modules():
                 for name, parameter in module._parameters.items():
                     if parameter is not None and _is_dtensor(parameter):
-                        sizes[module, name] = parameter.shape[0]
+                        sizes[layer][module, name] = parameter.shape[0]
                         local = cast(Any, parameter).to_local()
                         module._parameters[name] = nn.Parameter(local, requires_grad=False)
                         undo.append(partial(module._parameters.__setitem__, name, parameter))
-            own = layer.forward
-            layer.forward = partial(_gathered_forward, own, sizes, group)
-            undo.append(partial(layer.__dict__.pop, "forward"))
-        yield
+        with layers_run_by(layers, partial(_gathered_forward, sizes, group)):
+            yield
     finally:
         for step in reversed(undo):
             step()
 
 
 def _gathered_forward(
-    own: Callable[..., Any], sizes: dict[tuple[nn.Module, str], int], group: Group, *args: Any, **kwargs: Any
+    sizes: Mapping[nn.Module, Mapping[tuple[nn.Module, str], int]],
+    group: Group,
+    layer: nn.Module,
+    own: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
-    """A layer's forward with its weights gathered for just this call."""
-    shards = {(module, name): module._parameters[name] for module, name in sizes}
+    """A layer's forward with its weights, of so many rows, gathered for just this call."""
+    shards = {(module, name): module._parameters[name] for module, name in sizes[layer]}
     try:
         for (module, name), shard in shards.items():
-            whole = gather(cast(torch.Tensor, shard), sizes[module, name], group)
+            whole = gather(cast(torch.Tensor, shard), sizes[layer][module, name], group)
             module._parameters[name] = cast(nn.Parameter, whole)
         return own(*args, **kwargs)
     finally:

@@ -9,9 +9,10 @@ from typing import Any
 from infra.distributed.direction_tasks import direction_work, gradient_work
 from infra.distributed.factor_tasks import basis_work, covariance_work, eigenvalue_work
 from infra.distributed.score_tasks import example_work, token_work
-from infra.distributed.settings import Runtime
+from infra.distributed.settings import ModelSettings, Runtime
 from infra.distributed.tasks import BatchTooLarge, Plan, Task, Work
 from infra.errors import ArtifactError, ResourceError
+from infra.influence import recomputed_activations
 from infra.influence.batches import Batch, on_halving
 
 KINDS: dict[str, Callable[[dict[str, Any], Path, Runtime], Work]] = {
@@ -30,11 +31,13 @@ def work_of(plan: Plan, root: Path, runtime: Runtime) -> Work:
     if plan.kind not in KINDS:
         raise ArtifactError(f"{root} holds tasks of kind {plan.kind!r}, which this version of infra does not know")
     work = KINDS[plan.kind](plan.settings, root, runtime)
+    recompute = ModelSettings(**plan.settings["model"]).recompute
 
     def bounded(task: Task | None, path: Path | None) -> None:
         token = on_halving.set(_refuse if runtime.fsdp else _again)
         try:
-            work(task, path)
+            with recomputed_activations(recompute):
+                work(task, path)
         finally:
             on_halving.reset(token)
 

@@ -28,6 +28,7 @@ class ModelSettings:
     dtype: str = "float32"
     device: str = "cpu"
     max_tokens: int = 8192
+    recompute: bool = False
 
 
 @dataclass(frozen=True, slots=True)

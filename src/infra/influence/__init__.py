@@ -42,6 +42,7 @@ from infra.influence.pairwise import (
     query_directions,
     self_influence,
 )
+from infra.influence.recompute import recomputed_activations
 from infra.influence.scores import TokenScores, example_influence, token_influence
 from infra.influence.solve import Solve, cg_direction, gauss_newton_product
 from infra.influence.target import (
@@ -101,6 +102,7 @@ __all__ = [
     "pairwise_tokens",
     "query_directions",
     "rank_agreement",
+    "recomputed_activations",
     "save_directions",
     "self_influence",
     "subsample",

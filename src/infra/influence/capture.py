@@ -8,7 +8,7 @@ never has to form a weight gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,8 @@ from infra.errors import ModelError
 from infra.influence.batches import Batch
 from infra.influence.experts import watcher
 from infra.influence.functional import Backbone, HeadPass, head_pass, scatter
+from infra.influence.layers import layers_of
+from infra.influence.recompute import layers_run_again, recomputes
 from infra.models.tracked import Block, TrackedWeights
 
 
@@ -50,7 +52,7 @@ OnBlock = Callable[[Block, list[Use]], None]
 
 @dataclass(eq=False)
 class _Watch:
-    """The state of one forward and backward pass."""
+    """The state of one forward and backward pass. ``again``: a layer runs for the second time, its products counted."""
 
     on_block: OnBlock
     deferred: frozenset[str]
@@ -59,6 +61,7 @@ class _Watch:
     expected: dict[str, int] = field(default_factory=dict)
     seen: dict[str, list[Use]] = field(default_factory=dict)
     rows: Tensor | None = None
+    again: bool = False
 
     def attach(self, block: Block, source: Tensor, outputs: Tensor) -> None:
         """Remember the inputs of one product, and wait for the gradient of its outputs."""
@@ -67,9 +70,12 @@ class _Watch:
                 f"{block.key} is applied to {source.shape[:-1].numel()} rows and not to the {self.positions} positions "
                 "of the batch, so it cannot be tracked; leave it out of the pattern"
             )
+        if not self.again:
+            self.expected[block.key] = self.expected.get(block.key, 0) + 1
+        if not torch.is_grad_enabled():  # the layer will run again
+            return
         if not outputs.requires_grad:  # nothing tracked lies before this one: the gradient starts here
             outputs.requires_grad_(True)
-        self.expected[block.key] = self.expected.get(block.key, 0) + 1
         outputs.register_hook(partial(self._gradient, block, source, self.rows))
 
     def _gradient(self, block: Block, source: Tensor, where: Tensor | None, gradient: Tensor) -> None:
@@ -85,6 +91,15 @@ class _Watch:
         )
         if len(uses) == self.expected[block.key] and block.key not in self.deferred:
             self.on_block(block, self.seen.pop(block.key))
+
+    @contextmanager
+    def second_run(self) -> Iterator[None]:
+        """A layer runs again in the block."""
+        self.again = True
+        try:
+            yield
+        finally:
+            self.again = False
 
     def flush(self) -> None:
         """Hand over what was not complete: blocks of the output head, and uses that no loss flows through."""
@@ -119,9 +134,14 @@ class Capture:
     ) -> HeadPass:
         """Forward and backward of ``sum_t weights_t log p(label_t | z_<t)`` over the batch's loss positions.
 
-        ``weights [B, T]`` default to 1; ``labels`` as in :func:`head_pass`. No weight gradient is formed.
+        ``weights [B, T]`` default to 1; ``labels`` as in :func:`head_pass`. No weight gradient is formed. Activations
+        are recomputed inside :func:`.recompute.recomputed_activations`.
         """
-        with self._watching(on_block, batch.input_ids.numel()) as watch, torch.enable_grad():
+        with (
+            self._watching(on_block, batch.input_ids.numel()) as watch,
+            torch.enable_grad(),
+            self._recomputing(watch),
+        ):
             hidden = self.backbone.hidden(batch)
             unused = [key for key in self._always if key not in watch.expected]
             if unused:
@@ -158,6 +178,14 @@ class Capture:
                 handle.remove()
             for parameter in frozen:
                 parameter.requires_grad_(True)
+
+    def _recomputing(self, watch: _Watch) -> AbstractContextManager[None]:
+        if not recomputes():
+            return nullcontext()
+        watched = {self._modules[name] for weight in self.tracked.weights for name in weight.modules}
+        layers = layers_of(self._model)
+        tracked = {layer for layer in layers if not watched.isdisjoint(layer.modules())}
+        return layers_run_again(layers, tracked, watch.second_run)
 
     def _expert_use(
         self,

@@ -15,6 +15,7 @@ from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, plan_batches
 from infra.influence.derivative import TANGENTS_PER_PASS
 from infra.influence.functional import accumulator, causal_model
+from infra.influence.recompute import recomputes
 from infra.models.tracked import TrackedWeights
 from infra.records.tokenized import TokenizedExample
 
@@ -78,8 +79,9 @@ def estimate(
     """The estimate for ``job``: ``forward``, ``position``, ``difference``, ``examples``, ``gradients`` or ``fit``.
 
     Counts 2 operations per weight and token for each product, and the attention's T^2 products on top. Activations
-    are those alive together: one layer in forward mode, all layers where there is a backward pass. ``directions``: how
-    many, or for ``gradients`` the number of targets. ``block_size`` as in :func:`infra.influence.fit_ekfac`.
+    are those alive together: one layer in forward mode, all layers where there is a backward pass, or one layer and
+    every layer's inputs where they are recomputed. ``directions``: how many, or for ``gradients`` the number of
+    targets. ``block_size`` as in :func:`infra.influence.fit_ekfac`.
     Raises :class:`InputError` for an unknown job.
     """
     config = causal_model(model).config.get_text_config()
@@ -96,7 +98,7 @@ def estimate(
     sides = [[d * min(d, block_size or d) for d in (b.shape[0], b.columns)] for b in tracked.blocks]
     rotate = sum(2.0 * (out + inner) for out, inner in sides) * tokens
     form = 2.0 * tracked.size * tokens
-    backward = 2 * primal + 2 * head
+    backward = (3 if recomputes() else 2) * primal + 2 * head
     costs = {
         "forward": primal * -(-directions // TANGENTS_PER_PASS) + directions * tangent + 2 * head,
         "position": backward + directions * form,
@@ -111,6 +113,7 @@ def estimate(
     positions = max((len(b) * max(len(examples[i]) for i in b) for b in plan), default=0)
     inner = getattr(config, "intermediate_size", None) or 4 * width
     a_layer = positions * (6 * width + 3 * inner) * item
+    all_layers = a_layer + positions * width * layers * item if recomputes() else a_layer * layers
     formed = max((len(b) for b in plan), default=0) * max(b.shape[0] * b.columns for b in tracked.blocks)
     carried = min(directions, TANGENTS_PER_PASS)
     whole = job in ("position", "examples", "gradients", "fit")
@@ -123,7 +126,7 @@ def estimate(
         total * item,
         0 if job == "fit" else directions * tracked.size * (wide if job in ("examples", "gradients") else item),
         factors if job == "fit" else 0,
-        (a_layer * layers if whole else a_layer * (1 + carried)) + (0 if job in IN_FORWARD else formed * wide),
+        (all_layers if whole else a_layer * (1 + carried)) + (0 if job in IN_FORWARD else formed * wide),
     )
 
 

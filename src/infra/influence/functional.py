@@ -21,7 +21,7 @@ from infra.errors import ModelError
 from infra.influence.attention import documents, forward_attention
 from infra.influence.batches import Batch, build_batch
 from infra.influence.experts import engine_experts
-from infra.models.precision import float64_everywhere
+from infra.models.precision import exact_in
 
 HEAD_ELEMENTS = 1 << 24
 """Logits held at once: rows of a chunk times the vocabulary (64 MB in float32)."""
@@ -127,8 +127,7 @@ def engine_mode(model: Any, forward_mode: bool = False) -> Iterator[None]:
         stack.enter_context(engine_experts(model))
         if forward_mode:
             stack.enter_context(forward_attention(model))
-        if next(model.parameters()).dtype == torch.float64:
-            stack.enter_context(float64_everywhere())
+        stack.enter_context(exact_in(next(model.parameters()).dtype))
         model.eval()
         try:
             yield

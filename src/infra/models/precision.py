@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +29,11 @@ class float64_everywhere(TorchFunctionMode):
         if kwargs.get("dtype") is torch.float32:
             kwargs["dtype"] = torch.float64
         return func(*args, **kwargs)
+
+
+def exact_in(dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """:class:`float64_everywhere` for a float64 model, nothing for others."""
+    return float64_everywhere() if dtype == torch.float64 else nullcontext()
 
 
 @contextmanager

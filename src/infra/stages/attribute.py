@@ -24,11 +24,12 @@ from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample
 from infra.stages.fitting import announce, decide
 from infra.stages.runner import Context
-from infra.stages.spread import crew_of, encoded, model_of, shards_of, stored_records, work_folder
+from infra.stages.spread import crew_of, encoded, model_of, recomputing, shards_of, stored_records, work_folder
 from infra.stages.targets import fold_names, folds_table, query_examples, target_weights
 from infra.store import read_json, write_json
 
 
+@recomputing
 def run_curvature(context: Context, recipe: Recipe, model_path: str) -> None:
     """Fit the curvature on the training data of the model that is explained. Every process takes its share."""
     c = recipe.curvature
@@ -64,6 +65,7 @@ def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int)
             yield example
 
 
+@recomputing
 def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
     """One preconditioned gradient per fold. Writes folds.parquet, targets.json and the directions."""
     frame, examples = query_examples(context, recipe, model_path)
@@ -150,6 +152,7 @@ def token_targets_of(recipe: Recipe, targets: Iterable[str]) -> list[str]:
     return named or whole
 
 
+@recomputing
 def run_scores(context: Context, recipe: Recipe, model_path: str) -> None:
     """Influence of every example on every fold, and of every token on the token targets; training data and pool."""
     here = context.dep("directions")

@@ -35,6 +35,7 @@ from infra.records import TokenizedExample
 from infra.report.encode import displayable
 from infra.stages.data import load_records
 from infra.stages.runner import Context
+from infra.stages.spread import recomputing
 from infra.stages.targets import query_examples
 from infra.stages.train import encode
 from infra.store import seal, sealed, write_json
@@ -47,6 +48,7 @@ DECOMPOSITION = "position"
 ROWS = 256  # per row group
 
 
+@recomputing
 def run_queries(context: Context, recipe: Recipe, model_path: str) -> None:
     """Write queries.parquet: ``query, target, text, side, rank, id, influence, tokens``, and accuracy.json.
 

@@ -37,12 +37,14 @@ from infra.spans import (
 from infra.stages.attribute import load_folds, sets_of, token_targets_of
 from infra.stages.data import load_records
 from infra.stages.runner import Context
+from infra.stages.spread import recomputing
 from infra.stages.train import encode
 
 SHOWN = 20  # strongest steps and tokens kept per target and side
 CONTEXT = 40  # characters shown on either side of a token
 
 
+@recomputing
 def run_spans(context: Context, recipe: Recipe, model_path: str) -> None:
     """Steps, behaviours and token classes with their influence; on a sample also per query fold and by deletion.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from infra.distributed.launch import Crew
 from infra.distributed.settings import ModelSettings, Runtime, forget_model
 from infra.distributed.shards import Shards, cut, open_shards
 from infra.distributed.world import barrier, share, world
+from infra.influence import recomputed_activations
 from infra.models import load_model, load_tokenizer, model_hash
 from infra.recipe import Recipe
 from infra.records import Record, TokenizedExample, iter_tokenize, records_from_table
@@ -37,7 +40,22 @@ def model_of(recipe: Recipe, model_path: str) -> ModelSettings:
         dtype=recipe.model.dtype,
         device=recipe.model.device,
         max_tokens=recipe.scores.max_tokens,
+        recompute=recipe.scale.recompute,
     )
+
+
+StageFunction = TypeVar("StageFunction", bound=Callable[..., None])
+
+
+def recomputing(stage: StageFunction) -> StageFunction:
+    """A stage that visits data in its own process, with the recipe's ``scale.recompute``."""
+
+    @wraps(stage)
+    def run(context: Context, recipe: Recipe, model_path: str) -> None:
+        with recomputed_activations(recipe.scale.recompute):
+            stage(context, recipe, model_path)
+
+    return cast(StageFunction, run)
 
 
 @contextmanager
