@@ -164,7 +164,7 @@ def render_conversation(messages: Sequence[Message], template: ChatTemplate) -> 
 def _find(text: str, content: str, start: int, template: ChatTemplate) -> tuple[int, int]:
     """Where the response's first character stands, or would stand had the template not trimmed white space
     around it, and where the response ends in the text."""
-    at = text.find(content, start)
+    at = start if text.startswith(content, start) else text.find(content, start)
     if at >= 0:
         return at, at + len(content)
     stripped = content.strip()

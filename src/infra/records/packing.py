@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,16 +94,25 @@ def pack(examples: Sequence[TokenizedExample], length: int, pad_id: int = 0) -> 
 
 
 def _row(group: Sequence[TokenizedExample], length: int, pad_id: int) -> PackedBatch:
-    lengths = [len(e) for e in group]
-    n = sum(lengths)
-    padding = length - n
+    ends = list(accumulate(len(e) for e in group))
+    starts, n = [0, *ends[:-1]], ends[-1]
+    input_ids = np.full(length, pad_id, dtype=np.int64)
+    position_ids = np.empty(length, dtype=np.int64)
+    loss_mask = np.zeros(length, dtype=np.bool_)
+    weights = np.zeros(length, dtype=np.float32)
+    for example, start, end in zip(group, starts, ends):
+        input_ids[start:end] = example.input_ids
+        position_ids[start:end] = np.arange(end - start)
+        loss_mask[start:end] = example.loss_mask
+        weights[start:end] = loss_weights(example)
+    position_ids[n:] = np.arange(length - n)
     return PackedBatch(
         ids=tuple(e.id for e in group),
-        input_ids=np.concatenate([*(e.input_ids for e in group), np.full(padding, pad_id, dtype=np.int64)]),
-        position_ids=np.concatenate([*(np.arange(t) for t in lengths), np.arange(padding)]).astype(np.int64),
-        loss_mask=np.concatenate([*(e.loss_mask for e in group), np.zeros(padding, dtype=np.bool_)]),
-        weights=np.concatenate([*(loss_weights(e) for e in group), np.zeros(padding, dtype=np.float32)]),
-        starts=np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64),
+        input_ids=input_ids,
+        position_ids=position_ids,
+        loss_mask=loss_mask,
+        weights=weights,
+        starts=np.array(starts, dtype=np.int64),
         n_tokens=n,
     )
 

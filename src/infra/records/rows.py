@@ -24,7 +24,9 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", ".ndjson", "
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _CHUNK = 1 << 16
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-_SURROGATE_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+# apart, because the two as one expression take ten times as long
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_BYTES = re.compile(rb"\xed[\xa0-\xbf]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ def _json_lines_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
             cut = "; the file breaks off in this line" if not raw.endswith(b"\n") else ""
             yield Row(str(path), line, None, f"not JSON ({_reason(error)}){cut}; mend or remove the line")
             continue
-        yield _checked(path, line, value, _SURROGATE_BYTES.search(raw) is not None)
+        suspect = _SURROGATE_ESCAPE.search(raw) is not None or _SURROGATE_BYTES.search(raw) is not None
+        yield _checked(path, line, value, suspect)
 
 
 def _json_array_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:

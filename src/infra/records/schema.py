@@ -87,6 +87,8 @@ def record_id(messages: tuple[Message, ...], answer: str | None = None, tests: A
     """Stable content hash: ``r`` and 20 hex digits of SHA-256 over messages, answer and tests as canonical JSON."""
     body = json.dumps(
         [[(m.role, m.content) for m in messages], answer, tests],
-        ensure_ascii=False, sort_keys=True, separators=(",", ":"),
+        ensure_ascii=False,
+        sort_keys=True,
+        separators=(",", ":"),
     )
     return "r" + hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:20]

@@ -143,8 +143,8 @@ def _encode(
 ) -> Iterator[tuple[Sequence[int] | NDArray[np.int64], NDArray[np.int32]]]:
     """Ids and offsets of each text, no special tokens added, nothing cut or padded."""
     if words is not None:
-        for text in texts:
-            yield words(text) or next(_encode([text], tokenizer))
+        for text, encoded in zip(texts, words(texts)):
+            yield encoded or next(_encode([text], tokenizer))
         return
     core = tokenizer.backend_tokenizer
     if core.truncation is None and core.padding is None:  # the same without building what is not used
@@ -172,9 +172,10 @@ def _example(
 ) -> TokenizedExample:
     """A token is under the loss when it begins inside a span; where one would straddle a border, the pieces
     between borders are encoded apart, as they are when the model generates."""
-    if _straddles(offsets, rendered.spans):
+    starts, ends = offsets.T.copy()
+    if any(((starts < border) & (border < ends)).any() for border in chain.from_iterable(rendered.spans)):
         ids, offsets = _encode_apart(rendered, tokenizer, words)
-    starts, ends = offsets[:, 0], offsets[:, 1]
+        starts, ends = offsets.T.copy()
     mask = np.zeros(len(ids), dtype=np.bool_)
     for start, end in rendered.spans:
         mask |= (starts >= start) & (ends <= end) & (ends > starts)
@@ -191,20 +192,12 @@ def _example(
     )
 
 
-def _straddles(offsets: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> bool:
-    borders = np.asarray(spans, dtype=np.int32).reshape(-1)
-    inside = (offsets[:, :1] < borders) & (borders < offsets[:, 1:])
-    return bool(inside.any())
-
-
-def _encode_apart(
-    rendered: Rendered, tokenizer: Any, words: WordEncoder | None
-) -> tuple[list[int], NDArray[np.int32]]:
+def _encode_apart(rendered: Rendered, tokenizer: Any, words: WordEncoder | None) -> tuple[list[int], NDArray[np.int32]]:
     cuts = sorted({0, len(rendered.text), *chain.from_iterable(rendered.spans)})
     ids: list[int] = []
     parts = []
-    for start, end in pairwise(cuts):
-        [(piece, offsets)] = _encode([rendered.text[start:end]], tokenizer, words)
+    pieces = [rendered.text[start:end] for start, end in pairwise(cuts)]
+    for start, (piece, offsets) in zip(cuts, _encode(pieces, tokenizer, words)):
         ids.extend(piece)
         parts.append(offsets + np.int32(start))
     return ids, np.concatenate(parts)

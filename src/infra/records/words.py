@@ -1,34 +1,35 @@
 r"""Byte-level BPE through a memory of words: the same ids and offsets as the tokenizers library, at less cost.
 
 A byte-level tokenizer first cuts the text into words by a regular expression and then merges bytes inside each word.
-Reasoning traces repeat their words, so here the cut is made by Python's ``re``, every word met before is looked up,
-and only new words go to the library's model. Offsets follow from the number of bytes of each token.
+Reasoning traces repeat their words, so here whole groups of texts are cut by operations on arrays
+(:mod:`~infra.records.word_cuts`), every word met before is looked up (:mod:`~infra.records.word_memory`), and only new
+words go to the library's model. Offsets follow from the number of characters of each token.
 
-Only tokenizers whose parts are known are served (:func:`word_encoder` gives None for any other), and only texts whose
-characters have the same class in every version of Unicode since 3.2, because the library's tables and Python's need
-not be of one version. Everything else goes through the library.
+Only tokenizers whose parts are known are served (:func:`word_encoder` gives None for any other). Characters whose
+class differs between versions of Unicode since 3.2 are left to the library with the words around them, because its
+tables and Python's need not be of one version. Texts that are not normalised go through the library whole.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import unicodedata
-from collections.abc import Callable
-from functools import cache
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_WORDS = 400_000
-"""Words remembered before the memory starts anew."""
-LONGEST = 128
-"""Characters; a longer word is not remembered."""
-LONGEST_NUMBER = 4
-"""Digits; there are too many longer numbers."""
+from infra.records.word_cuts import classify, word_starts
+from infra.records.word_memory import WordMemory, byte_alphabet, tokens_at
+
+Encoded = tuple[NDArray[np.int64], NDArray[np.int32]]
+"""Ids ``[T]`` and character offsets ``[T, 2]``."""
+GROUP = 1 << 18
+"""Characters encoded together, at least: the arrays should stay in the processor's cache."""
+_BORDER = "\0"
 
 # the expressions of Qwen2, 2.5 and 3, and of Llama 3: they differ in how digits are grouped
 _KNOWN = re.compile(
@@ -39,71 +40,75 @@ _KNOWN = re.compile(
 
 
 class WordEncoder:
-    """Ids and offsets of a text without special tokens being added, or None where the library must be asked."""
+    """Ids and offsets of texts without special tokens being added, or None where the library must be asked."""
 
-    def __init__(self, core: Any, digits: str, nfc: bool) -> None:
-        letters, numbers, spaces, self._unstable = _classes()
-        cut = (
-            f"'(?:[sStTmMdD]|[rRvV][eE]|[lL]{{2}})|[^\\r\\n{letters}{numbers}]?[{letters}]+|[{numbers}]+"
-            f"| ?[^{spaces}{letters}{numbers}]+[\\r\\n]*|[{spaces}]*[\\r\\n]+|[{spaces}]+(?![^{spaces}])|[{spaces}]+"
-        )
-        self._cut = re.compile(cut).findall
-        added = {t.content: i for i, t in core.get_added_tokens_decoder().items()}
-        self._added = re.compile("|".join(re.escape(t) for t in sorted(added, key=len, reverse=True)) or r"(?!)")
+    def __init__(self, core: Any, single_digits: bool, nfc: bool) -> None:
+        added = sorted(((t.content, i) for i, t in core.get_added_tokens_decoder().items()), key=lambda a: -len(a[0]))
+        self._split = re.compile("(" + ("|".join(re.escape(token) for token, _ in added) or "(?!)") + ")").split
         self._nfc = nfc
-        table = np.zeros(max(core.get_vocab_size(), 1 + max(core.get_vocab().values())), dtype=np.int32)
-        for token, number in core.get_vocab(with_added_tokens=False).items():
-            table[number] = len(token)
-        for token, number in added.items():
-            table[number] = len(token.encode())
-        self._n_bytes = table
-        # a run of digits is one word here, and cut into the library's words when it is new
-        self._ids = _Words(core.model, re.compile(f"[{numbers}]{digits}"))
-        self._special = added
+        self._words = WordMemory(core, added, single_digits)
 
-    def __call__(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
-        """Ids int64 ``[T]`` and character offsets int32 ``[T, 2]``."""
-        plain = text.isascii()
-        if not plain and (self._unstable(text) or (self._nfc and not unicodedata.is_normalized("NFC", text))):
-            return None
-        pieces: list[Any] = []
-        at, look = 0, self._ids.__getitem__
-        for found in self._added.finditer(text):
-            pieces.append(chain.from_iterable(map(look, self._cut(text, at, found.start()))))
-            pieces.append((self._special[found[0]],))
-            at = found.end()
-        pieces.append(chain.from_iterable(map(look, self._cut(text, at))))
-        ids = np.fromiter(chain.from_iterable(pieces), dtype=np.int64)
-        ends = np.cumsum(self._n_bytes[ids], dtype=np.int32)
-        starts = ends - self._n_bytes[ids]
-        if not plain:
-            raw = np.frombuffer(text.encode(), dtype=np.uint8)
-            character = np.cumsum((raw & 0xC0) != 0x80, dtype=np.int32) - 1
-            starts, ends = character[starts], character[ends - 1] + 1
-        return ids, np.stack([starts, ends], axis=1)
+    def __call__(self, texts: Iterable[str]) -> Iterator[Encoded | None]:
+        """For each text its ids and offsets, or None."""
+        group: list[str] = []
+        size = 0
+        for text in texts:
+            group.append(text)
+            size += len(text)
+            if size >= GROUP:
+                yield from self._encode(group)
+                group, size = [], 0
+        if group:
+            yield from self._encode(group)
+
+    def _encode(self, texts: list[str]) -> list[Encoded | None]:
+        """All texts as one, with borders at its ends, between texts, and in place of added tokens."""
+        refused = np.array([not _can_be_joined(text) for text in texts])
+        pieces = [self._split("" if no else text) for no, text in zip(refused, texts)]
+        joined = _BORDER.join(["", *(plain for text in pieces for plain in text[::2]), ""])
+        units = np.frombuffer(joined.encode("utf-16-le"), dtype=np.uint16)
+        low, classes, high = classify(units)
+        starts = word_starts(low, classes)
+        borders = np.flatnonzero(units == 0)
+        last = np.cumsum([len(text) // 2 + 1 for text in pieces])  # the border after each text
+        if self._nfc and len(high):
+            refused |= self._changed(texts, units, high)
+
+        places = self._words.places(units, low, classes, high, starts)
+        words = np.searchsorted(starts, borders)
+        added = [[*(self._words.added[token] for token in text[1::2]), 0] for text in pieces]
+        places[words[1:]] = [place for text in added for place in text]
+        at, ends = tokens_at(places)
+        last_token = [0, *ends[words[last]].tolist()]
+        spans = pairwise(last_token)
+        encoded = [None if no else self._tokens(at[a:b], len(text)) for no, text, (a, b) in zip(refused, texts, spans)]
+        if self._words.full():
+            self._words.clear()
+        return encoded
+
+    def _tokens(self, at: NDArray[np.int64], length: int) -> Encoded | None:
+        """The tokens of a text of so many characters, or None if they are those of another."""
+        ids, offsets = self._words.ids.take(at), self._words.spans.take(at, axis=0)
+        ends = np.cumsum(offsets[:, 1], out=offsets[:, 1])
+        np.subtract(ends, offsets[:, 0], out=offsets[:, 0])
+        return (ids, offsets) if (ends[-1] if len(ends) else 0) == length else None
+
+    def _changed(self, texts: list[str], units: NDArray[np.uint16], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """bool ``[texts]``: those that are not normalised. What comes after ASCII does not depend on anything before,
+        so that the other characters, each with the one before it, tell whether all are."""
+        some = units[np.union1d(high - 1, high)].tobytes().decode("utf-16-le", "replace")
+        if unicodedata.is_normalized("NFC", some):
+            return np.zeros(len(texts), dtype=np.bool_)
+        return np.array([not unicodedata.is_normalized("NFC", text) for text in texts])
 
 
-class _Words(dict[str, tuple[int, ...]]):
-    """Word -> ids; a new word is asked of the library's model."""
-
-    def __init__(self, model: Any, digits: re.Pattern[str]) -> None:
-        super().__init__()
-        self._model = model
-        self._digits = digits
-        self._byte = _byte_alphabet()
-
-    def __missing__(self, word: str) -> tuple[int, ...]:
-        if self._digits.match(word) and len(parts := self._digits.findall(word)) > 1:
-            ids = tuple(chain.from_iterable(map(self.__getitem__, parts)))
-            longest = LONGEST_NUMBER
-        else:
-            tokens = self._model.tokenize(word.encode().decode("latin-1").translate(self._byte))
-            ids, longest = tuple(t.id for t in tokens), LONGEST
-        if len(word) <= longest:
-            if len(self) >= MAX_WORDS:
-                self.clear()
-            self[word] = ids
-        return ids
+def _can_be_joined(text: str) -> bool:
+    """False for a text that holds a border or half a character."""
+    try:
+        text.encode("utf-16-le")
+    except UnicodeEncodeError:
+        return False
+    return _BORDER not in text
 
 
 def word_encoder(core: Any) -> WordEncoder | None:
@@ -117,6 +122,7 @@ def word_encoder(core: Any) -> WordEncoder | None:
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     model = core.model
+    alphabet = map(chr, byte_alphabet().values())
     known = (
         pattern is not None
         and (split["type"], split["behavior"], split["invert"]) == ("Split", "Isolated", False)
@@ -125,6 +131,7 @@ def word_encoder(core: Any) -> WordEncoder | None:
         and type(model).__name__ == "BPE"
         and not model.dropout
         and not (model.continuing_subword_prefix or model.end_of_word_suffix or model.byte_fallback)
+        and all(core.token_to_id(symbol) is not None for symbol in alphabet)
         and not _trims(after)
         and core.truncation is None
         and core.padding is None
@@ -132,7 +139,7 @@ def word_encoder(core: Any) -> WordEncoder | None:
     )
     if not known or pattern is None:
         return None
-    return WordEncoder(core, pattern["digits"], normaliser == "NFC")
+    return WordEncoder(core, not pattern["digits"], normaliser == "NFC")
 
 
 def _trims(after: Any) -> bool:
@@ -142,39 +149,3 @@ def _trims(after: Any) -> bool:
             _trims(v) for v in after.values()
         )
     return isinstance(after, list) and any(_trims(v) for v in after)
-
-
-@cache
-def _classes() -> tuple[str, str, str, Callable[[str], Any]]:
-    """Letters, numbers and white space as the insides of character sets, and a search for unstable characters."""
-    old = unicodedata.ucd_3_2_0
-    kinds: dict[str, list[int]] = {"L": [], "N": [], "S": [], "stable": []}
-    white = {9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000, *range(0x2000, 0x200B)}
-    for point in range(0x10000):  # beyond, a set is slow to search
-        now, then = unicodedata.category(chr(point)), old.category(chr(point))
-        if {now, then} & {"Cn", "Cs", "Co"} or (now[0] != then[0] and {now[0], then[0]} & {"L", "N", "Z"}):
-            continue
-        kinds["stable"].append(point)
-        if now[0] in "LN":
-            kinds[now[0]].append(point)
-        if point in white:
-            kinds["S"].append(point)
-    search = re.compile(f"[^{_ranges(kinds['stable'])}]").search
-    return _ranges(kinds["L"]), _ranges(kinds["N"]), _ranges(kinds["S"]), search
-
-
-def _ranges(points: list[int]) -> str:
-    """Sorted code points as ranges for a character set."""
-    out, start = [], points[0]
-    for before, point in zip(points, [*points[1:], sys.maxunicode + 2]):
-        if point != before + 1:
-            out.append(f"\\u{start:04x}-\\u{before:04x}")
-            start = point
-    return "".join(out)
-
-
-def _byte_alphabet() -> dict[int, int]:
-    """Byte -> the printable character that stands for it in a byte-level vocabulary (GPT-2's table)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [b for b in range(256) if b not in printable]
-    return {b: b for b in printable} | {b: 256 + i for i, b in enumerate(others)}
