@@ -107,6 +107,17 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} cannot be read as JSON ({error}); delete it and run again") from error
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a finished file a second name, ``target``: a hard link where the file system has them, else a copy."""
+    if target.exists() and target.samefile(source):
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def out_of_space(error: BaseException, path: Path) -> ResourceError | None:
     """What to tell the user when ``error``, of whatever library, means that ``path`` could not grow; else None."""
     said = isinstance(error, OSError) and error.errno in _FULL

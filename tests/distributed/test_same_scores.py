@@ -34,12 +34,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make(tmp_path_factory.mktemp("case"))
 
 
-def reference(case: Case, kind: str = "ekfac") -> tuple[np.ndarray, list[np.ndarray]]:
+def reference(case: Case, kind: str = "ekfac", **settings: object) -> tuple[np.ndarray, list[np.ndarray]]:
     """Scores by the plain functions, in this process and without shards: ``[n, 2]`` and one ``[2, T]`` an example."""
     model, _ = load_model(case.model.path, dtype=case.dtype)
     train, queries = toys.examples(23), [toys.example(f"q{i}", 9, 4, 900 + i) for i in range(5)]
     tracked = tracked_weights(model, case.tracked)
-    curvature = {"ekfac": fit_ekfac, "kfac": fit_kfac, "diagonal": fit_diagonal}[kind](model, train, tracked)
+    fit = {"ekfac": fit_ekfac, "kfac": fit_kfac, "diagonal": fit_diagonal}[kind]
+    curvature = fit(model, train, tracked, **settings)
     v = [ekfac_direction(curvature, g, 0.1) for g in gradients(model, queries, GROUPS, 2, tracked)]
     tokens: dict[int, np.ndarray] = {}
     for chunk in token_influence(model, train, [combine(v, w, n) for n, w in TARGETS.items()]):

@@ -2,6 +2,9 @@
 
 Every process of a command calls these functions with the same arguments; results come back on rank 0, None elsewhere.
 ``work`` is a folder that all of them see. It holds the tasks of each step and is the caller's to delete at the end.
+
+With a model sharded over the processes, sums are in parts, one of each process, and what comes back is on disk, in
+``work``, and read block by block: no process holds a whole set of factors, gradients or directions.
 """
 
 from __future__ import annotations
@@ -11,19 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from infra.distributed.direction_tasks import direction_tasks
-from infra.distributed.factor_tasks import basis_tasks, load_bases
+from infra.distributed.factor_tasks import basis_readers, basis_tasks, factor_tasks, factor_values, load_bases
 from infra.distributed.launch import Crew, carry_out
-from infra.distributed.settings import ModelSettings, as_settings, model_of
+from infra.distributed.settings import ModelSettings, as_settings, model_of, sum_suffix
 from infra.distributed.shards import SUM_SHARDS, Shards
 from infra.distributed.tasks import Plan, TaskFolder
-from infra.distributed.tensors import Reader, total
+from infra.distributed.tensors import Reader, key_of
 from infra.distributed.world import world
 from infra.errors import InputError
-from infra.influence import Curvature, Direction, Factor, FitInfo
+from infra.influence import Curvature, Direction, Factor, FitInfo, SavedDirections, StoredFactor
 from infra.influence.target import Form
 from infra.models.tracked import TrackedWeights
 
@@ -62,12 +64,12 @@ def fit(
     if not len(data):
         raise InputError("there are no examples to fit the curvature on")
     tracked = model_of(model, work / "covariances", crew.runtime)[1]
-    facts = Facts({}, {}, ())
     bases: list[Path] = []
+    kept = sum_suffix(crew.runtime)
     if settings.kind != "diagonal":
         first, second = work / "covariances", work / "bases"
         told = as_settings(first, model, data, fit=asdict(settings))
-        sums = carry_out(first, lambda: Plan("covariances", "safetensors", told, data.sum_tasks(most)), crew, advance)
+        sums = carry_out(first, lambda: Plan("covariances", kept, told, data.sum_tasks(most)), crew, advance)
 
         def plan_bases() -> Plan:
             files = sums.results()
@@ -77,63 +79,66 @@ def fit(
         folder = carry_out(second, plan_bases, crew)
         if world().first:
             bases = folder.results()
-            facts = _facts(bases)
     corrected: TaskFolder | None = None
     if settings.kind != "kfac":
         third = work / "eigenvalues"
 
         def plan_values() -> Plan:
             told = as_settings(third, model, data, fit=asdict(settings), bases=bases)
-            return Plan("eigenvalues", "safetensors", told, data.sum_tasks(most))
+            return Plan("eigenvalues", kept, told, data.sum_tasks(most))
 
         corrected = carry_out(third, plan_values, crew, advance)
-    if not world().first:
-        return None
-    return _assembled(tracked, bases, facts, corrected, settings, sum(data.examples), model)
+    values = corrected.results() if corrected is not None and world().first else []
+    factors: dict[str, Factor] = {}
+    if crew.runtime.fsdp:
+        fourth = work / "factors"
+
+        def plan_factors() -> Plan:
+            told = as_settings(fourth, model, eigenvalues=values, bases=bases, n=sum(data.examples))
+            return Plan("factors", "safetensors", told, factor_tasks(tracked))
+
+        put_together = carry_out(fourth, plan_factors, crew)
+        if world().first:
+            factors = _stored(tracked, put_together.results(), bases)
+    elif world().first:
+        factors = _assembled(tracked, values, bases, sum(data.examples))
+    return _curvature(tracked, factors, bases, settings, sum(data.examples), model) if world().first else None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the eigenvectors' tasks say of their factors."""
-
-    leader: Mapping[str, str]
-    positions: Mapping[str, int]
-    warnings: tuple[str, ...]
-
-
-def _facts(files: Sequence[Path]) -> Facts:
-    leader: dict[str, str] = {}
-    positions: dict[str, int] = {}
-    warnings: list[str] = []
-    for file in files:
-        facts = Reader(file).facts
-        leader |= facts["leader"]
-        positions |= facts["positions"]
-        warnings += facts["warnings"]
-    return Facts(leader, positions, tuple(warnings))
+def _assembled(tracked: TrackedWeights, values: Sequence[Path], bases: Sequence[Path], n: int) -> dict[str, Factor]:
+    """Every block's factor in memory."""
+    whole, readers, corrected = load_bases(bases), basis_readers(bases), [Reader(f) for f in values]
+    factors = {}
+    for block in tracked.blocks:
+        basis = whole.get(block.key)
+        sides = (basis.outputs, basis.inputs) if basis is not None else ()
+        factors[block.key] = Factor(factor_values(block.key, corrected, readers.get(block.key), n), *sides)
+    return factors
 
 
-def _assembled(
+def _stored(tracked: TrackedWeights, values: Sequence[Path], bases: Sequence[Path]) -> dict[str, Factor]:
+    """Every block's factor on disk: its own file of eigenvalues, and its basis."""
+    factors: dict[str, Factor] = {}
+    sides: dict[str, dict[str, tuple[Path, str]]] = {}
+    for file in bases:
+        for key, leader in Reader(file).facts["leader"].items():
+            sides[key] = {"outputs": (file, key_of("outputs", key)), "inputs": (file, key_of("inputs", leader))}
+    for block, file in zip(tracked.blocks, values):
+        places = {"eigenvalues": (file, key_of("eigenvalues", block.key)), **sides.get(block.key, {})}
+        factors[block.key] = StoredFactor(places)
+    return factors
+
+
+def _curvature(
     tracked: TrackedWeights,
-    basis_files: Sequence[Path],
-    facts: Facts,
-    corrected: TaskFolder | None,
+    factors: dict[str, Factor],
+    bases: Sequence[Path],
     settings: FitSettings,
     n: int,
     model: ModelSettings,
 ) -> Curvature:
-    bases = load_bases(basis_files)
-    readers = [Reader(f) for f in corrected.results()] if corrected is not None else []
-    factors = {}
-    for block in tracked.blocks:
-        basis = bases.get(block.key)
-        if readers:
-            values = total(readers, "eigenvalues", block.key) / n
-        else:
-            assert basis is not None
-            scale = 1.0 / (n * max(1, facts.positions[facts.leader[block.key]]))
-            values = (torch.outer(basis.output_values, basis.input_values) * scale).to(basis.outputs.dtype)
-        factors[block.key] = Factor(values, *((basis.outputs, basis.inputs) if basis is not None else ()))
+    """The factors with the record of their fit."""
+    facts = [Reader(file).facts for file in bases]
     info = FitInfo(
         kind=settings.kind,
         fisher=settings.fisher,
@@ -141,10 +146,10 @@ def _assembled(
         include_prompt=settings.include_prompt,
         seed=settings.seed,
         n_examples=n,
-        positions=max(facts.positions.values(), default=0),
+        positions=max((count for f in facts for count in f["positions"].values()), default=0),
         model_hash=model.model_hash,
         coverage=tracked.coverage,
-        warnings=facts.warnings,
+        warnings=tuple(warning for f in facts for warning in f["warnings"]),
         block_size=settings.block_size,
     )
     return Curvature(factors, tracked.blocks, info)
@@ -163,7 +168,7 @@ def directions(
     advance: Advance | None = None,
     most: int = SUM_SHARDS,
     absolute: bool = False,
-) -> list[Direction] | None:
+) -> Sequence[Direction] | None:
     """One preconditioned gradient per group of queries. ``groups`` int ``[n]``: the group of each query, -1 for none.
 
     ``damping`` is times each block's mean eigenvalue, or as it is when ``absolute``.
@@ -179,26 +184,24 @@ def directions(
         root.mkdir(parents=True, exist_ok=True)
         np.save(root / "groups.npy", groups)
         told = as_settings(root, model, queries, groups="groups.npy", n_groups=len(names), form=form)
-        return Plan("gradients", "safetensors", told, queries.sum_tasks(most))
+        return Plan("gradients", sum_suffix(crew.runtime), told, queries.sum_tasks(most))
 
     sums = carry_out(root, plan_gradients, crew, advance)
     ahead = work / "directions"
 
     def plan_directions() -> Plan:
-        loaded = Curvature.load(curvature, model_hash=model.model_hash)
+        opened = Curvature.open(curvature, model_hash=model.model_hash)
         files = sums.results()
         told = as_settings(ahead, model, gradients=files, curvature=curvature, n_groups=len(names))
-        return Plan("directions", "safetensors", told, direction_tasks(loaded, len(names), damping, absolute))
+        return Plan("directions", "safetensors", told, direction_tasks(opened, len(names), damping, absolute))
 
     folder = carry_out(ahead, plan_directions, crew)
     if not world().first:
         return None
-    found: dict[str, torch.Tensor] = {}
-    for file in folder.results():
-        reader = Reader(file)
-        found |= {name: reader.get("directions", name) for name in reader.names("directions")}
+    files = tuple((str(file.resolve()), len(names), tuple(Reader(file).names(""))) for file in folder.results())
     tracked = model_of(model, root, crew.runtime)[1]
-    return [Direction({n: found[n][k] for n in tracked.names}, name) for k, name in enumerate(names)]
+    saved = SavedDirections(ahead, files, tuple(names), tracked.names, tuple(range(len(names))))
+    return saved if crew.runtime.fsdp else saved.loaded()
 
 
 def example_scores(

@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from infra.distributed.settings import Data, ModelSettings, Runtime, limit, model_of, rounds, visiting
+from infra.distributed.settings import Data, ModelSettings, Runtime, limit, lots, model_of, totals_of
 from infra.distributed.tasks import Task, Work
 from infra.distributed.tensors import Reader, save, total
 from infra.influence import Curvature, Direction, ekfac_direction
-from infra.influence.batches import Batch
-from infra.influence.capture import Use
-from infra.influence.contract import example_gradients
-from infra.influence.gradient import from_blocks, zero_blocks
+from infra.influence.gradient import add_gradients, from_blocks
 from infra.influence.target import weights_of
-from infra.influence.visit import run_through, visit
 from infra.models.tracked import Block
 
 
@@ -31,27 +27,17 @@ def gradient_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Wor
     model, tracked = model_of(model_settings, root, runtime)
 
     def work(task: Task | None, path: Path | None) -> None:
-        into = zero_blocks(model, tracked, settings["n_groups"])
-        place = task.about["first"] if task is not None else 0
-        for examples in rounds(data, task, runtime.fsdp):
-            own = groups[place : place + len(examples)]
+        assert task is not None and path is not None
+        totals = totals_of(runtime)()
+        for places, examples in lots(data, task, runtime.fsdp):
+            own = groups[places]
             factors = np.zeros((settings["n_groups"], len(examples)))
-            if examples:
-                chosen = np.flatnonzero(own >= 0)
+            chosen = np.flatnonzero(own >= 0)
+            if len(chosen):
                 factors[own[chosen], chosen] = weights_of(examples, settings["form"])[chosen] / sizes[own[chosen]]
             share = torch.from_numpy(factors)
-
-            def consume(batch: Batch, block: Block, uses: list[Use], share: torch.Tensor = share) -> None:
-                rows = into[block.key].flatten(1)
-                formed = example_gradients(block, uses, batch).flatten(1)
-                rows.addmm_(share[:, batch.indices].to(rows), formed.to(rows))
-
-            with visiting(model, examples, tracked, limit(model_settings, task), runtime.fsdp):
-                if examples:
-                    run_through(visit(model, examples, tracked, consume, max_tokens=limit(model_settings, task)))
-            place += len(examples)
-        if path is not None:
-            save(path, {"gradients": into})
+            add_gradients(model, examples, tracked, share, totals, limit(model_settings, task))
+        save(path, {"gradients": totals.tensors})
 
     return work
 
@@ -75,7 +61,7 @@ def direction_tasks(curvature: Curvature, n_groups: int, damping: float, absolut
 def direction_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work:
     """``(H + lambda)^-1 g`` of one weight for every group, from the shards' gradients added in order."""
     _, tracked = model_of(ModelSettings(**settings["model"]), root, runtime)
-    curvature = Curvature.load(root / settings["curvature"], model_hash=settings["model"]["model_hash"])
+    curvature = Curvature.open(root / settings["curvature"], model_hash=settings["model"]["model_hash"])
     blocks = {b.key: b for b in curvature.blocks}
     files = [root / f for f in settings["gradients"]]
 
@@ -98,6 +84,6 @@ def direction_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Wo
                 part = ekfac_direction(one, gradient, damping=keys[block.key], absolute=True)
                 block.store(block.matrix(part.tensors), whole)
             solved.append(Direction(whole, str(group)))
-        save(path, {"directions": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})
+        save(path, {"": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})
 
     return work

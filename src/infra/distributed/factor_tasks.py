@@ -1,19 +1,21 @@
 """EK-FAC in tasks: covariances by shard, eigenvectors by weight, corrected eigenvalues by shard.
 
 Sums are kept per shard and added in the shards' order, so the number of processes does not enter the result. A shard
-of a sum is as large as the sum; there are few of them.
+of a sum is as large as the sum; there are few of them. On a model sharded over processes all of them add to one sum
+after the other, each holds its rows, and eigenvalues are put together block by block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from infra.distributed.settings import Data, ModelSettings, Runtime, limit, model_of, rounds, visiting
+from infra.distributed.settings import Data, ModelSettings, Runtime, limit, lots, model_of, totals_of
 from infra.distributed.tasks import Task, Work
 from infra.distributed.tensors import Reader, save, total
 from infra.influence.factors import Basis, Covariances, Setting, corrected_eigenvalues, covariances, eigenbases
@@ -27,15 +29,14 @@ def covariance_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> W
     model, tracked = model_of(model_settings, root, runtime)
 
     def work(task: Task | None, path: Path | None) -> None:
+        assert task is not None and path is not None
         sums: Covariances | None = None
-        for examples in rounds(data, task, runtime.fsdp):
-            with visiting(model, examples, tracked, limit(model_settings, task), runtime.fsdp):
-                if examples:
-                    part = covariances(_setting(model, examples, tracked, limit(model_settings, task), fit))
-                    sums = part if sums is None else _added(sums, part)
-        if path is not None and sums is not None:
-            facts = {"leader": sums.leader, "positions": sums.positions}
-            save(path, {"inputs": sums.inputs, "outputs": sums.outputs}, facts)
+        for _, examples in lots(data, task, runtime.fsdp):
+            part = covariances(_setting(model, examples, tracked, limit(model_settings, task), fit, runtime))
+            sums = part if sums is None else _added(sums, part)
+        assert sums is not None
+        facts = {"leader": sums.leader, "positions": sums.positions}
+        save(path, {"inputs": sums.inputs, "outputs": sums.outputs}, facts)
 
     return work
 
@@ -93,33 +94,40 @@ def eigenvalue_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> W
     data = Data(**settings["data"]).open(root)
     model, tracked = model_of(model_settings, root, runtime)
     device = next(model.parameters()).device
-    bases = load_bases([root / f for f in settings["bases"]], device)
+    bases: Mapping[str, Basis]
+    files = [root / f for f in settings["bases"]]
+    if runtime.fsdp:
+        from infra.distributed.fsdp import GatheredBases, own_rows
+
+        bases = GatheredBases(load_bases(files, device, own_rows))
+    else:
+        bases = load_bases(files, device)
 
     def work(task: Task | None, path: Path | None) -> None:
+        assert task is not None and path is not None
         sums: dict[str, Tensor] = {}
-        for examples in rounds(data, task, runtime.fsdp):
-            with visiting(model, examples, tracked, limit(model_settings, task), runtime.fsdp):
-                if not examples:
-                    continue
-                setting = _setting(model, examples, tracked, limit(model_settings, task), fit)
-                part = corrected_eigenvalues(setting, bases, fit["eigenvalues"])
-                sums = {k: sums[k] + t if k in sums else t for k, t in part.items()}
-        if path is not None:
-            save(path, {"eigenvalues": sums})
+        for _, examples in lots(data, task, runtime.fsdp):
+            setting = _setting(model, examples, tracked, limit(model_settings, task), fit, runtime)
+            part = corrected_eigenvalues(setting, bases, fit["eigenvalues"])
+            sums = {k: sums[k] + t if k in sums else t for k, t in part.items()}
+        save(path, {"eigenvalues": sums})
 
     return work
 
 
-def load_bases(files: Sequence[Path], device: Any = "cpu") -> dict[str, Basis]:
-    """Every block's basis out of the results of :func:`basis_work`; blocks with the same inputs share the tensor."""
+def load_bases(files: Sequence[Path], device: Any = "cpu", cut: Callable[[int], slice] = slice) -> dict[str, Basis]:
+    """Every block's basis out of the results of :func:`basis_work`; blocks with the same inputs share the tensor.
+
+    ``cut(n)``: which of its n rows are read, all by default.
+    """
     bases = {}
     for file in files:
         reader = Reader(file)
-        shared = {k: reader.get("inputs", k).to(device) for k in reader.names("inputs")}
+        shared = {k: reader.rows("inputs", k, cut).to(device) for k in reader.names("inputs")}
         for key in reader.names("outputs"):
             first = reader.facts["leader"][key]
             bases[key] = Basis(
-                outputs=reader.get("outputs", key).to(device),
+                outputs=reader.rows("outputs", key, cut).to(device),
                 inputs=shared[first],
                 output_values=reader.get("output_values", key),
                 input_values=reader.get("input_values", first),
@@ -127,8 +135,50 @@ def load_bases(files: Sequence[Path], device: Any = "cpu") -> dict[str, Basis]:
     return bases
 
 
+def factor_values(key: str, corrected: Sequence[Reader], basis: Reader | None, n: int) -> Tensor:
+    """Eigenvalues of one block from ``n`` examples: the mean of the corrected ones, or, where there are none, the
+    products of its factors' own.
+    """
+    if corrected:
+        return total(corrected, "eigenvalues", key) / n
+    assert basis is not None
+    leader = basis.facts["leader"][key]
+    scale = 1.0 / (n * max(1, basis.facts["positions"][leader]))
+    values = torch.outer(basis.get("output_values", key), basis.get("input_values", leader)) * scale
+    return values.to(basis.dtype("outputs", key))
+
+
+def factor_tasks(tracked: TrackedWeights) -> tuple[Task, ...]:
+    """One task a block; its cost is the number of its eigenvalues."""
+    return tuple(Task(f"{i:05d}", float(b.shape[0] * b.columns), {"key": b.key}) for i, b in enumerate(tracked.blocks))
+
+
+def factor_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Work:
+    """The eigenvalues of one block, out of the shards' sums or its basis."""
+    corrected = [Reader(root / f) for f in settings["eigenvalues"]]
+    bases = basis_readers([root / f for f in settings["bases"]])
+
+    def work(task: Task | None, path: Path | None) -> None:
+        if task is None or path is None:  # no collective inside
+            return
+        key = task.about["key"]
+        save(path, {"eigenvalues": {key: factor_values(key, corrected, bases.get(key), settings["n"])}})
+
+    return work
+
+
+def basis_readers(files: Sequence[Path]) -> dict[str, Reader]:
+    """For every block, the result of :func:`basis_work` that it is in."""
+    return {key: reader for reader in map(Reader, files) for key in reader.facts["leader"]}
+
+
 def _setting(
-    model: Any, examples: Sequence[Any], tracked: TrackedWeights, max_tokens: int, fit: dict[str, Any]
+    model: Any,
+    examples: Sequence[Any],
+    tracked: TrackedWeights,
+    max_tokens: int,
+    fit: dict[str, Any],
+    runtime: Runtime,
 ) -> Setting:
     return Setting(
         model=model,
@@ -140,6 +190,7 @@ def _setting(
         max_tokens=max_tokens,
         packed=False,
         block_size=fit["block_size"],
+        totals=totals_of(runtime),
     )
 
 

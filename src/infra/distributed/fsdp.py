@@ -11,34 +11,41 @@ layer by :func:`gather`, a function with a derivative (the gather of the tangent
 weights and tangents are whole.
 
 All processes of a group run the same number of passes, since every pass is a collective: a process that has fewer
-batches runs fillers whose results are thrown away.
+batches runs empty ones.
+
+Sums (covariances, corrected eigenvalues, gradients of folds) lie as weights do: as the backward pass hands over a
+block, its share of the batch is summed over the processes and each keeps its rows (:class:`RowTotals`). Eigenvectors
+are read row by row and gathered for the block that is rotated (:class:`GatheredBases`). A process holds one n-th of
+each set and one whole block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infra.distributed.world import on_cpu
+from infra.distributed.world import everyone, on_cpu
 from infra.errors import InputError, ModelError
-from infra.influence import Direction, TokenScores
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, build_batch, check_finite, plan_batches
-from infra.influence.capture import Capture, Use
+from infra.influence import Direction, SavedDirections, TokenScores
+from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, empty_batch
+from infra.influence.capture import Use
 from infra.influence.contract import example_scores
 from infra.influence.derivative import TANGENTS_PER_PASS, forward_scores
+from infra.influence.factors import Basis
 from infra.influence.functional import Backbone, accumulator, causal_model, engine_mode
 from infra.influence.layers import layers_of, layers_run_by
 from infra.influence.scores import split_scores
-from infra.influence.visit import Consume, device_of, run_through, visit
-from infra.models.tracked import Block, TrackedWeights, tracked_by_names
+from infra.influence.totals import Totals
+from infra.influence.visit import device_of, run_through, visit
+from infra.models.tracked import Block, tracked_by_names
 from infra.records.tokenized import TokenizedExample
 
 Group = dist.ProcessGroup | None
@@ -116,23 +123,103 @@ def gather(shard: Tensor, rows: int, group: Group = None) -> Tensor:
     return _Gather.apply(shard, rows, group)
 
 
+def scatter_sum(own: Tensor, group: Group = None) -> Tensor:
+    """This process's rows (:func:`rows_of`, of the last dimension but one) of the sum of every process's ``own``.
+
+    A collective of ``group``.
+    """
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    rows, each = own.shape[-2], -(-own.shape[-2] // world)
+    moved = own.movedim(-2, 0)
+    if each * world > rows:
+        moved = torch.cat([moved, moved.new_zeros(each * world - rows, *moved.shape[1:])])
+    mine = moved.new_empty(each, *moved.shape[1:])
+    dist.reduce_scatter_tensor(mine, moved.contiguous(), group=group)
+    kept = rows_of(rows, rank, world)
+    return mine[: kept.stop - kept.start].movedim(0, -2)
+
+
+def own_rows(rows: int) -> slice:
+    """:func:`rows_of` this process, of all."""
+    return rows_of(rows, dist.get_rank(), dist.get_world_size())
+
+
+class RowTotals(Totals):
+    """Sums over the data of all processes, of which each holds its rows of every matrix ``[..., rows, columns]``.
+
+    Adding to one is a collective: every process adds to the same ones in the same order. While it does, one is whole.
+    """
+
+    @contextmanager
+    def into(self, name: str, empty: Callable[[], Tensor]) -> Iterator[Tensor]:
+        own = empty()
+        yield own
+        rows = scatter_sum(own)
+        self.tensors[name] = self.tensors[name].add_(rows) if name in self.tensors else rows.contiguous()
+
+    @staticmethod
+    def passes(batches: int) -> int:
+        return most(batches)
+
+    @staticmethod
+    def counts(own: Mapping[str, int]) -> dict[str, int]:
+        found = everyone(dict(own))
+        return {name: sum(counts[name] for counts in found) for name in own}
+
+
+class GatheredBases(Mapping[str, Basis]):
+    """Eigenvectors of which this process holds ``rows``, whole for the block that is asked for.
+
+    Asking is a collective. Blocks that share inputs and follow one another share the gathered tensor too.
+    """
+
+    def __init__(self, rows: Mapping[str, Basis]) -> None:
+        self._rows = rows
+        self._last: tuple[Tensor | None, Tensor | None] = (None, None)
+
+    def __getitem__(self, key: str) -> Basis:
+        own = self._rows[key]
+        if self._last[0] is not own.inputs:
+            self._last = (None, None)  # let go of before another is there
+            self._last = (own.inputs, _gathered_basis(own.inputs))
+        inputs = self._last[1]
+        assert inputs is not None
+        return replace(own, outputs=_gathered_basis(own.outputs), inputs=inputs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _gathered_basis(rows: Tensor) -> Tensor:
+    """``[..., d, d]`` from each process's rows of it."""
+    return gather(rows.movedim(-2, 0), rows.shape[-1]).movedim(0, -2)
+
+
 def rows_of(rows: int, rank: int, world: int) -> slice:
     """The rows of a tensor of ``rows`` rows that a process holds; empty when there are more processes than rows."""
     each = -(-rows // world)
     return slice(min(rank * each, rows), min((rank + 1) * each, rows))
 
 
+def shard_rows(model: Any, group: Group = None) -> dict[str, slice]:
+    """The rows of each parameter that this process holds; what lies outside the layers is whole and left out."""
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    return {name: rows_of(p.shape[0], rank, world) for name, p in model.named_parameters() if _is_dtensor(p)}
+
+
 def shard_direction(direction: Direction, model: Any, group: Group = None) -> Direction:
     """This process's rows of a direction, row for row as its weights lie; weights outside the layers stay whole."""
-    rank, world = dist.get_rank(group), dist.get_world_size(group)
-    sharded = {name for name, p in model.named_parameters() if _is_dtensor(p)}
-    return Direction(
-        {
-            name: t[rows_of(len(t), rank, world)].clone() if name in sharded else t
-            for name, t in direction.tensors.items()
-        },
-        direction.name,
-    )
+    rows = shard_rows(model, group)
+    own = {name: t[rows[name]].clone() if name in rows else t for name, t in direction.tensors.items()}
+    return Direction(own, direction.name)
+
+
+def read_shards(saved: SavedDirections, model: Any) -> list[Direction]:
+    """:func:`shard_direction` of directions on disk, of which nothing else is read."""
+    return saved.loaded(shard_rows(model))
 
 
 @contextmanager
@@ -222,7 +309,7 @@ def token_scores(
         ]
         carried = min(len(directions), TANGENTS_PER_PASS)
         planned = list(batches(examples, max(1, max_tokens // carried), device))
-        filler = build_batch([_filler()], [0], device)
+        filler = empty_batch(0, device)
         backbone.check((planned or [filler])[0])
         found = []
         for i in range(most(len(planned), group)):
@@ -248,7 +335,8 @@ def example_influence(
     tracked = tracked_by_names(model, directions[0].tensors)
     wide = accumulator(next(model.parameters()).dtype)
     device = device_of(model)
-    total = torch.zeros(len(examples) + 1, len(directions), dtype=wide, device=device)  # the last row is the fillers'
+    # the last row is the empty batches'
+    total = torch.zeros(len(examples) + 1, len(directions), dtype=wide, device=device)
     sharded = {name for name, p in model.named_parameters() if _is_dtensor(p)}
 
     def whole(name: str) -> Tensor:
@@ -262,35 +350,9 @@ def example_influence(
         matrices = torch.stack([block.matrix({n: t[k] for n, t in tensors.items()}) for k in range(len(directions))])
         total[batch.indices] += example_scores(block, uses, matrices, batch).to(total.dtype)
 
-    with in_step(model, examples, tracked, max_tokens, group, consume):
-        run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens))
+    passes = partial(most, group=group)
+    run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens, passes=passes))
     return total[:-1].cpu().numpy()
-
-
-@contextmanager
-def in_step(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    group: Group = None,
-    consume: Consume | None = None,
-) -> Iterator[None]:
-    """A block with one visit to this process's ``examples`` (maybe none), filled up to the most batches of any process.
-
-    Fillers go to ``consume``, under the index ``len(examples)``, where it has collectives of its own.
-    """
-    done = len(plan_batches(examples, max_tokens))
-    rounds = most(done, group)
-    yield
-    backbone = Backbone(model)
-    filler = build_batch([_filler()], [len(examples)], device_of(model))
-    with engine_mode(model):
-        if done == 0:
-            backbone.check(filler)
-        capture = Capture(backbone, tracked)
-        for _ in range(rounds - done):
-            capture.backward_pass(filler, partial(consume, filler) if consume else lambda block, uses: None)
 
 
 def most(count: int, group: Group = None) -> int:
@@ -298,11 +360,6 @@ def most(count: int, group: Group = None) -> int:
     found = torch.tensor([count])
     dist.all_reduce(found, op=dist.ReduceOp.MAX, group=on_cpu() if group is None else group)
     return int(found)
-
-
-def _filler() -> TokenizedExample:
-    ids = np.zeros(2, np.int64)
-    return TokenizedExample("filler", ids, np.array([False, True]), np.zeros((2, 2), np.int32), "", 0)
 
 
 def _check_shapes(own: dict[str, Tensor], stacked: dict[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.distributed.direction_tasks import direction_work, gradient_work
-from infra.distributed.factor_tasks import basis_work, covariance_work, eigenvalue_work
+from infra.distributed.factor_tasks import basis_work, covariance_work, eigenvalue_work, factor_work
 from infra.distributed.score_tasks import example_work, token_work
 from infra.distributed.settings import ModelSettings, Runtime
 from infra.distributed.tasks import BatchTooLarge, Plan, Task, Work
@@ -19,6 +19,7 @@ KINDS: dict[str, Callable[[dict[str, Any], Path, Runtime], Work]] = {
     "covariances": covariance_work,
     "bases": basis_work,
     "eigenvalues": eigenvalue_work,
+    "factors": factor_work,
     "gradients": gradient_work,
     "directions": direction_work,
     "examples": example_work,

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from infra.distributed.kinds import work_of
 from infra.distributed.settings import Runtime, forget_model
-from infra.distributed.tasks import Plan, TaskFolder, work_in_step, work_through
-from infra.distributed.world import World, barrier, world
+from infra.distributed.tasks import PARTS, Plan, TaskFolder, work_in_step, work_through
+from infra.distributed.world import World, barrier, share, world
 from infra.errors import ArtifactError, InputError, ResourceError
 from infra.store import RunFolder
 
@@ -52,7 +52,9 @@ def carry_out(
         TaskFolder.start(root, plan())
     barrier()
     folder = TaskFolder.open(root)
-    if folder.missing():
+    in_step = crew.runtime.fsdp  # then one looks and all do the same
+    missing = bool(folder.missing()) if here.first or not in_step else None
+    if share(missing) if in_step else missing:
         _LAUNCHERS[crew.launcher](folder, crew, here, advance)
     barrier()
     if here.first:
@@ -61,8 +63,12 @@ def carry_out(
 
 
 def attend(root: str, runtime: Runtime = Runtime()) -> int:  # noqa: B008 (frozen)
-    """Work on a folder, beside whoever else does, until its tasks are done. Gives how many were done here."""
+    """Work on a folder, beside whoever else does, until its tasks are done. Gives how many were done here: none where
+    processes work in step, which nobody can join.
+    """
     folder = TaskFolder.open(Path(root))
+    if folder.plan.suffix == PARTS:
+        return 0
     return work_through(folder, work_of(folder.plan, folder.root, runtime))
 
 

@@ -97,12 +97,12 @@ def _directions(
     """The folds' directions, read when they are needed, or the targets', which are weighted means of them; shards of
     them on a sharded model.
     """
-    folds = open_directions(root / settings["directions"], model_hash=settings["model"]["model_hash"])
-    chosen: Sequence[Direction] = folds
-    if targets is not None:
-        chosen = [combine(folds, weights, name=name) for name, weights in targets.items()]
+    saved = open_directions(root / settings["directions"], model_hash=settings["model"]["model_hash"])
+    folds: Sequence[Direction] = saved
     if runtime.fsdp:
-        from infra.distributed.fsdp import shard_direction
+        from infra.distributed.fsdp import read_shards
 
-        chosen = [shard_direction(d, model) for d in chosen]
-    return chosen
+        folds = read_shards(saved, model)
+    if targets is None:
+        return folds
+    return [combine(folds, weights, name=name) for name, weights in targets.items()]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from infra.distributed.shards import Shards, open_shards
-from infra.distributed.tasks import Task
+from infra.distributed.tasks import PARTS, Task
 from infra.distributed.world import world
+from infra.influence.totals import Totals
 from infra.models import load_model, tracked_weights
 from infra.models.tracked import TrackedWeights
 from infra.records.tokenized import TokenizedExample
@@ -110,15 +110,38 @@ def rounds(data: Shards, task: Task | None, fsdp: bool) -> Iterator[list[Tokeniz
         yield data.read(i) if i < last else []
 
 
-def visiting(
-    model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, max_tokens: int, fsdp: bool
-) -> AbstractContextManager[None]:
-    """The block of one visit to ``examples``, filled up where the processes work in step."""
-    if not fsdp:
-        return nullcontext()
-    from infra.distributed.fsdp import in_step
+def lots(data: Shards, task: Task, fsdp: bool) -> Iterator[tuple[list[int], list[TokenizedExample]]]:
+    """The examples of a task of a sum and their places in the data: shard by shard, or, in step with others that do the
+    same task, every so many-th of them in one lot, maybe none.
+    """
+    place = task.about["first"]
+    shards: list[tuple[list[int], list[TokenizedExample]]] = []
+    here = world()
+    for i in range(*task.about["shards"]):
+        examples = data.read(i)
+        places = list(range(place, place + len(examples)))
+        place += len(examples)
+        if not fsdp:
+            yield places, examples
+            continue
+        mine = slice((here.rank - places[0]) % here.size, None, here.size)
+        shards.append((places[mine], examples[mine]))
+    if fsdp:
+        yield [p for places, _ in shards for p in places], [e for _, examples in shards for e in examples]
 
-    return in_step(model, examples, tracked, max_tokens)
+
+def totals_of(runtime: Runtime) -> type[Totals]:
+    """How this process keeps sums: whole and of its own data, or its rows of everybody's."""
+    if not runtime.fsdp:
+        return Totals
+    from infra.distributed.fsdp import RowTotals
+
+    return RowTotals
+
+
+def sum_suffix(runtime: Runtime) -> str:
+    """What results of sums are called: whole files, or parts of all processes."""
+    return PARTS if runtime.fsdp else "safetensors"
 
 
 def as_settings(root: Path, model: ModelSettings, data: Shards | None = None, **others: Any) -> dict[str, Any]:

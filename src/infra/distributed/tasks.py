@@ -4,6 +4,7 @@
 
     plan.json                        kind, settings, and every task with what it covers; never changed
     results/<task>/<sha256>.<ext>    a finished task; its name says what its bytes must hash to
+    results/<task>/<sha256>.parts    a task that all processes did together: a list of files beside it, one of each
     halved/<task>.json               how often its batches were halved, for want of memory
     locks/<task>.lock                a claim
     manifest.json                    task -> result, when all are there
@@ -19,17 +20,20 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from infra.distributed.locks import Claims
-from infra.distributed.world import World, balance, share
+from infra.distributed.world import World, balance, everyone, share, world
 from infra.errors import ArtifactError
 from infra.progress import say
 from infra.store import read_json, sha256_file, sha256_json, write_json
 
 PLAN = "plan.json"
 MANIFEST = "manifest.json"
+PARTS = "parts"
+"""The suffix of results that are in parts. Plans with it are for processes in step; no process holds a whole result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class TaskFolder:
         if known is not None:
             return known
         for path in sorted((self.root / "results" / task.name).glob(f"[0-9a-f]*.{self.plan.suffix}")):
-            if sha256_file(path) == path.stem:
+            if _intact(path) and (self.plan.suffix != PARTS or all(map(_intact, parts_of(path)))):
                 self._verified[task.name] = path
                 return path
             say(f"{path} does not hash to its name (damaged); it is made again")
@@ -130,18 +134,30 @@ class TaskFolder:
             except BatchTooLarge:
                 write_json(note, {"halvings": halvings + 1})
 
+    def make_part(self, task: Task, work: Work) -> Path:
+        """Do this process's part of a task; every process calls it. The result is in place when all parts are."""
+        names = everyone(self._written(task, partial(work, task), "safetensors").name)
+        index = None
+        if world().first:
+            index = self._written(task, lambda path: write_json(path, names), PARTS).name
+        self._verified[task.name] = self.root / "results" / task.name / share(index)
+        return self._verified[task.name]
+
     def _made(self, task: Task, work: Work) -> Path:
+        self._verified[task.name] = self._written(task, partial(work, task), self.plan.suffix)
+        return self._verified[task.name]
+
+    def _written(self, task: Task, write: Callable[[Path], object], suffix: str) -> Path:
         draft = self.root / "results" / task.name / f".{uuid.uuid4().hex}.tmp"
         draft.parent.mkdir(exist_ok=True)
         try:
-            work(task, draft)
+            write(draft)
             with open(draft, "rb") as handle:
                 os.fsync(handle.fileno())
-            final = draft.with_name(f"{sha256_file(draft)}.{self.plan.suffix}")
+            final = draft.with_name(f"{sha256_file(draft)}.{suffix}")
             os.replace(draft, final)
         finally:
             draft.unlink(missing_ok=True)
-        self._verified[task.name] = final
         return final
 
     def missing(self, tasks: Sequence[Task] | None = None) -> list[Task]:
@@ -164,6 +180,15 @@ class TaskFolder:
             self.root / MANIFEST,
             {"key": self.plan.key, "results": {p.parent.name: p.name for p in self.results()}},
         )
+
+
+def parts_of(result: Path) -> list[Path]:
+    """The files that a result consists of: those it lists, or itself. Raises :class:`ArtifactError` for a torn list."""
+    return [result.with_name(name) for name in read_json(result)] if result.suffix == f".{PARTS}" else [result]
+
+
+def _intact(path: Path) -> bool:
+    return path.is_file() and sha256_file(path) == path.stem
 
 
 def work_through(
@@ -212,19 +237,27 @@ def work_through(
     return done
 
 
-def work_in_step(folder: TaskFolder, work: Work, world: World, advance: Callable[[float], object] | None = None) -> int:
-    """Do the folder's missing tasks in rounds of one task a process, all processes in step (collectives inside)."""
-    wanted = set(share([t.name for t in folder.missing()] if world.first else None))
+def work_in_step(folder: TaskFolder, work: Work, here: World, advance: Callable[[float], object] | None = None) -> int:
+    """Do the folder's missing tasks with all processes in step (collectives inside): one after the other where results
+    are in parts, else in rounds of one task a process.
+    """
+    wanted = set(share([t.name for t in folder.missing()] if here.first else None))
     missing = [t for t in folder.plan.tasks if t.name in wanted]
     if advance is not None:
         advance(sum(t.cost for t in folder.plan.tasks) - sum(t.cost for t in missing))
     done = 0
-    for start in range(0, len(missing), world.size):
-        if start + world.rank < len(missing):
-            folder.make(missing[start + world.rank], work)
+    together = folder.plan.suffix == PARTS
+    each = 1 if together else here.size
+    for start in range(0, len(missing), each):
+        turn = missing[start : start + each]
+        if together:
+            folder.make_part(turn[0], work)
+            done += 1
+        elif here.rank < len(turn):
+            folder.make(turn[here.rank], work)
             done += 1
         else:
             work(None, None)
         if advance is not None:
-            advance(sum(t.cost for t in missing[start : start + world.size]))
+            advance(sum(t.cost for t in turn))
     return done

@@ -103,6 +103,17 @@ def share(value: Any) -> Any:
     return box[0]
 
 
+def everyone(value: Any) -> list[Any]:
+    """Every process's ``value``, by rank, on every process."""
+    if world().size == 1:
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * world().size
+    dist.all_gather_object(found, value, group=on_cpu())
+    return found
+
+
 @lru_cache(maxsize=1)
 def on_cpu() -> Any:
     """A group of all processes that talks through the CPU; the default group where that does so already."""

@@ -14,7 +14,7 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
 from infra.influence.agreement import Probes, rank_agreement, training_probes
 from infra.influence.baselines import BASELINES, TOKEN_BASELINES, baseline_scores, baseline_tokens, gradient_norms
 from infra.influence.chosen import chosen_tokens
-from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, ekfac_direction, identity
+from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, StoredFactor, ekfac_direction, identity
 from infra.influence.direction import (
     Direction,
     SavedDirections,
@@ -71,6 +71,7 @@ __all__ = [
     "Probes",
     "SavedDirections",
     "Solve",
+    "StoredFactor",
     "Target",
     "TokenScores",
     "agreeing_sample",

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence.direction import Direction
 from infra.influence.rotation import rotate, rotate_back
 from infra.models.tracked import Block, TrackedWeights
+from infra.store import link
 
 KINDS = ("ekfac", "kfac", "diagonal", "identity")
+SIDES = ("eigenvalues", "outputs", "inputs")
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,65 @@ class Factor:
     outputs: Tensor | None = None
     inputs: Tensor | None = None
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Which of the three tensors there are."""
+        return tuple(side for side in SIDES if getattr(self, side) is not None)
+
     def rotate(self, matrix: Tensor) -> Tensor:
         """``Q_S^T G Q_A`` of ``[..., o, i]``."""
-        matrix = matrix if self.inputs is None else rotate(matrix, self.inputs.to(matrix))
-        return matrix if self.outputs is None else rotate(matrix.mT, self.outputs.to(matrix)).mT
+        outputs, inputs = self.outputs, self.inputs
+        matrix = matrix if inputs is None else rotate(matrix, inputs.to(matrix))
+        return matrix if outputs is None else rotate(matrix.mT, outputs.to(matrix)).mT
 
     def rotate_back(self, matrix: Tensor) -> Tensor:
         """``Q_S M Q_A^T``, the inverse of :meth:`rotate`."""
-        matrix = matrix if self.inputs is None else rotate_back(matrix, self.inputs.to(matrix))
-        return matrix if self.outputs is None else rotate_back(matrix.mT, self.outputs.to(matrix)).mT
+        outputs, inputs = self.outputs, self.inputs
+        matrix = matrix if inputs is None else rotate_back(matrix, inputs.to(matrix))
+        return matrix if outputs is None else rotate_back(matrix.mT, outputs.to(matrix)).mT
+
+
+class StoredFactor(Factor):
+    """A factor on disk: each tensor is read when it is asked for, and not kept.
+
+    ``places``: the file of each tensor and its name there.
+    """
+
+    places: Mapping[str, tuple[Path, str]]
+
+    def __init__(self, places: Mapping[str, tuple[Path, str]]) -> None:
+        object.__setattr__(self, "places", places)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return tuple(self.places)
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        return _read(*self.places["eigenvalues"])
+
+    @property
+    def outputs(self) -> Tensor | None:
+        return _read(*self.places["outputs"]) if "outputs" in self.places else None
+
+    @property
+    def inputs(self) -> Tensor | None:
+        return _read(*self.places["inputs"]) if "inputs" in self.places else None
+
+
+def _read(file: Path, name: str) -> Tensor:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(str(file), "pt") as handle:
+            tensor: Tensor = handle.get_tensor(name)
+            return tensor
+    except Exception as error:  # safetensors has errors of its own
+        raise _unreadable(file.parent, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{folder} holds no factors that can be read ({error})")
 
 
 @dataclass(frozen=True)
@@ -106,53 +160,79 @@ class Curvature:
         return replace(self, info=replace(self.info, **changes))
 
     def save(self, folder: str | Path) -> None:
-        """Write ``factors.safetensors`` and ``factors.json``; bases that blocks share are stored once."""
+        """Write ``factors.safetensors`` and ``factors.json``; bases that blocks share are stored once.
+
+        Factors on disk are not read: their files get a second name (:func:`infra.store.link`) in the folder.
+        """
         from safetensors.torch import save_file
 
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
         places: dict[int, str] = {}
+        linked: dict[Path, str] = {}
+
+        def place_of(factor: Factor, block: Block, side: str) -> Any:
+            if isinstance(factor, StoredFactor):
+                source, name = factor.places[side]
+                return linked.setdefault(source, f"factors-{len(linked):05d}.safetensors"), name
+            tensor = getattr(factor, side)
+            name = places.setdefault(id(tensor), f"{block.key}.{side}")
+            tensors[name] = tensor.detach().cpu().contiguous()
+            return name
+
         entries = []
         for block in self.blocks:
-            factor, names = self.factors[block.key], {}
-            for side in ("eigenvalues", "outputs", "inputs"):
-                tensor = getattr(factor, side)
-                if tensor is not None:
-                    names[side] = places.setdefault(id(tensor), f"{block.key}.{side}")
-                    tensors[names[side]] = tensor.detach().cpu().contiguous()
-            entries.append({"block": asdict(block), "tensors": names})
-        save_file(tensors, str(path / "factors.safetensors"))
+            factor = self.factors[block.key]
+            named = {side: place_of(factor, block, side) for side in factor.sides}
+            entries.append({"block": asdict(block), "tensors": named})
+        for source, file in linked.items():
+            link(source, path / file)
+        if tensors:
+            save_file(tensors, str(path / "factors.safetensors"))
         text = json.dumps({"info": asdict(self.info), "factors": entries}, indent=1, sort_keys=True)
         (path / "factors.json").write_text(text + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path, model_hash: str | None = None) -> Curvature:
-        """Read what :meth:`save` wrote.
+    def open(cls, folder: str | Path, model_hash: str | None = None) -> Curvature:
+        """What :meth:`save` wrote, with each tensor read from disk when it is asked for.
 
         Raises :class:`ArtifactError` when the files are missing or damaged, and :class:`ModelError` when
         ``model_hash`` is given and the factors were fitted on another model.
         """
-        from safetensors.torch import load_file
-
         path = Path(folder)
         try:
             manifest = json.loads((path / "factors.json").read_text())
-            tensors = load_file(str(path / "factors.safetensors"))
             info = _info(manifest["info"])
             blocks, factors = [], {}
             for entry in manifest["factors"]:
                 block = Block(**{**entry["block"], "shape": tuple(entry["block"]["shape"])})
                 blocks.append(block)
-                factors[block.key] = Factor(**{side: tensors[name] for side, name in entry["tensors"].items()})
+                places = {}
+                for side, place in entry["tensors"].items():
+                    file, name = ("factors.safetensors", place) if isinstance(place, str) else place
+                    places[side] = (path / file, name)
+                factors[block.key] = StoredFactor(places)
         except Exception as error:
-            raise ArtifactError(f"{path} holds no factors that can be read ({error})") from error
+            raise _unreadable(path, error) from error
         if model_hash is not None and info.model_hash and info.model_hash != model_hash:
             raise ModelError(
                 f"the factors in {path} were fitted on a model with hash {info.model_hash[:12]}, this one has "
                 f"{model_hash[:12]}; fit them again for this model"
             )
-        return cls(factors, tuple(blocks), info)
+        return cls(dict(factors), tuple(blocks), info)
+
+    @classmethod
+    def load(cls, folder: str | Path, model_hash: str | None = None) -> Curvature:
+        """:meth:`open` with everything read into memory; blocks that share a basis share the tensor. Raises as it."""
+        opened = cls.open(folder, model_hash)
+        read = cache(_read)
+        factors = {
+            key: Factor(**{side: read(*place) for side, place in factor.places.items()})
+            for key, factor in opened.factors.items()
+            if isinstance(factor, StoredFactor)
+        }
+        return replace(opened, factors=factors)
 
 
 def _info(stored: dict[str, Any]) -> FitInfo:

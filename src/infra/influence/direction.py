@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from infra.errors import ArtifactError, InputError
+from infra.store import link
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ def stack(directions: Sequence[Direction]) -> dict[str, Tensor]:
 class SavedDirections(Sequence[Direction]):
     """Directions on disk, read when they are asked for: as many may exist as do not fit in memory together.
 
-    ``files``: each file and how many directions are in it; ``chosen``: numbers of the directions of this view.
+    ``files``: each file, how many directions are in it and which of their parameters; ``chosen``: numbers of the
+    directions of this view.
     """
 
     folder: Path
-    files: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, int, tuple[str, ...]], ...]
     names: tuple[str, ...]
     parameters: tuple[str, ...]
     chosen: tuple[int, ...]
@@ -108,27 +110,33 @@ class SavedDirections(Sequence[Direction]):
         tensors = {key: t[0] for key, t in replace(self, chosen=(number,)).stacked().items()}
         return Direction(tensors, self.names[number])
 
-    def stacked(self) -> dict[str, Tensor]:
-        """The chosen directions as one tensor ``[K, *shape]`` per parameter, in one read."""
+    def stacked(self, rows: Mapping[str, slice] | None = None) -> dict[str, Tensor]:
+        """The chosen directions as one tensor ``[K, *shape]`` per parameter, in one read.
+
+        ``rows``: of the parameters named there only these rows are read, ``[K, rows, ...]``.
+        """
         from safetensors import safe_open
 
-        parts: dict[str, list[Tensor]] = {key: [] for key in self.parameters}
-        place: dict[int, int] = {}
-        first = 0
+        found: dict[str, dict[int, Tensor]] = {key: {} for key in self.parameters}
+        first = dict.fromkeys(self.parameters, 0)
         try:
-            for file, count in self.files:
-                wanted = [n for n in self.chosen if first <= n < first + count]
-                if wanted:
-                    with safe_open(str(self.folder / file), "pt") as handle:
-                        for key in self.parameters:
-                            rows = handle.get_slice(key)
-                            parts[key] += [rows[n - first : n - first + 1] for n in wanted]
-                place |= {n: len(place) + i for i, n in enumerate(wanted)}
-                first += count
+            for file, count, keys in self.files:
+                with safe_open(str(self.folder / file), "pt") as handle:
+                    for key in keys:
+                        before, part = first[key], handle.get_slice(key)
+                        only = (rows or {}).get(key, slice(None))
+                        for n in self.chosen:
+                            if before <= n < before + count:
+                                found[key][n] = part[n - before : n - before + 1, only]
+                        first[key] += count
         except Exception as error:
             raise _unreadable(self.folder, error) from error
-        order = [place[n] for n in self.chosen]
-        return {key: torch.cat([found[i] for i in order]) for key, found in parts.items()}
+        return {key: torch.cat([tensors[n] for n in self.chosen]) for key, tensors in found.items()}
+
+    def loaded(self, rows: Mapping[str, slice] | None = None) -> list[Direction]:
+        """The chosen directions in memory, or the ``rows`` of them."""
+        stacked = self.stacked(rows)
+        return [Direction({key: t[k] for key, t in stacked.items()}, self.names[n]) for k, n in enumerate(self.chosen)]
 
 
 def save_directions(
@@ -137,14 +145,21 @@ def save_directions(
     """Write the directions and ``directions.json`` (names, parameters, the model's hash).
 
     ``at_once``: this many are taken from the iterable, written to a file of their own and let go; None: one file.
+    All of a :class:`SavedDirections` are not read: their files get a second name (:func:`infra.store.link`).
     """
     from safetensors.torch import save_file
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
-    files: list[tuple[str, int]] = []
+    files: list[tuple[str, int] | tuple[str, int, tuple[str, ...]]] = []
     parameters: list[str] = []
+    if isinstance(directions, SavedDirections) and directions.chosen == tuple(range(len(directions.names))):
+        for number, (source, count, keys) in enumerate(directions.files):
+            file = f"directions-{number:05d}.safetensors"
+            link(directions.folder / source, path / file)
+            files.append((file, count, keys))
+        names, parameters, directions = list(directions.names), list(directions.parameters), ()
     stream = iter(directions)
     while group := list(islice(stream, at_once)):
         stacked = {key: t.detach().cpu().contiguous() for key, t in stack(group).items()}
@@ -170,8 +185,8 @@ def open_directions(folder: str | Path, model_hash: str | None = None) -> SavedD
         manifest = json.loads((path / "directions.json").read_text())
         names, keys, made_for = tuple(manifest["names"]), tuple(manifest["parameters"]), manifest["model_hash"]
         stored = manifest.get("files") or [["directions.safetensors", len(names)]]
-        files = tuple((str(file), int(count)) for file, count in stored)
-        missing = [file for file, _ in files if not (path / file).is_file()]
+        files = tuple((str(file), int(count), tuple(of[0]) if of else keys) for file, count, *of in stored)
+        missing = [file for file, _, _ in files if not (path / file).is_file()]
         if missing:
             raise FileNotFoundError(f"{missing[0]} is missing")
     except Exception as error:
@@ -186,9 +201,7 @@ def open_directions(folder: str | Path, model_hash: str | None = None) -> SavedD
 
 def load_directions(folder: str | Path, model_hash: str | None = None) -> list[Direction]:
     """All of :func:`open_directions` in memory."""
-    saved = open_directions(folder, model_hash)
-    stacked = saved.stacked()
-    return [Direction({key: t[k] for key, t in stacked.items()}, name) for k, name in enumerate(saved.names)]
+    return open_directions(folder, model_hash).loaded()
 
 
 def _unreadable(path: Path, error: Exception) -> ArtifactError:

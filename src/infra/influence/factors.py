@@ -15,8 +15,9 @@ the empirical one takes the data's.
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -26,8 +27,9 @@ from infra.influence.batches import Batch, Progress, is_memory
 from infra.influence.capture import Use
 from infra.influence.curvature import FitInfo
 from infra.influence.functional import accumulator, sampled_labels
-from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, mirror_, rotate, standard_basis
+from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, rotate, standard_basis
 from infra.influence.squares import Rotated, sequence_squares, token_squares
+from infra.influence.totals import Totals
 from infra.influence.visit import Consume, device_of, run_through, visit
 from infra.models.hashing import model_hash as hash_of
 from infra.models.tracked import Block, TrackedWeights
@@ -40,7 +42,7 @@ Eigenvalues = Literal["per_sequence", "per_token"]
 @dataclass(frozen=True)
 class Covariances:
     """Sums over positions, not yet divided: ``inputs[leader] [i, i]``, ``outputs[key] [o, o]`` (or diagonal blocks of
-    them, :mod:`.rotation`).
+    them, :mod:`.rotation`), right on and below their diagonals.
 
     ``leader[key]`` is the block whose inputs are the very same tensor (gate for up; q for k and v).
     ``positions`` counts the rows in each leader's sum.
@@ -66,7 +68,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is visited and how, the same for both visits."""
+    """What is visited and how, the same for both visits. ``totals``: where their sums are kept."""
 
     model: Any
     examples: Sequence[TokenizedExample]
@@ -77,6 +79,7 @@ class Setting:
     max_tokens: int
     packed: bool
     block_size: int | None = None
+    totals: type[Totals] = Totals
 
     def visit(self, consume: Consume, progress: Progress | None) -> None:
         """Backward through the loss with the data's or sampled labels."""
@@ -91,6 +94,7 @@ class Setting:
                 max_tokens=self.max_tokens,
                 packed=self.packed,
                 progress=progress,
+                passes=self.totals.passes,
             )
         )
 
@@ -150,37 +154,35 @@ class _Shared:
 def covariances(setting: Setting, progress: Progress | None = None) -> Covariances:
     """The first visit: sums of a a^T and g g^T over the counted positions."""
     shared = _Shared()
-    inputs: dict[str, Tensor] = {}
-    outputs: dict[str, Tensor] = {}
+    inputs, outputs = setting.totals(), setting.totals()
     positions: dict[str, int] = {}
 
     device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
 
-    def add_to(sums: dict[str, Tensor], key: str, rows: Tensor) -> None:
-        if key not in sums:
-            sums[key] = empty_gram(rows.shape[1], setting.block_size, dtype, rows.device)
-        add_gram_(sums[key], rows.to(dtype))
+    def empty(width: int) -> Tensor:
+        return empty_gram(width, setting.block_size, dtype, device)
+
+    def add_to(sums: Totals, key: str, width: int, parts: Iterable[Tensor]) -> None:
+        with sums.into(key, partial(empty, width)) as total:
+            for rows in parts:
+                add_gram_(total, rows.to(dtype))
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        leads = shared.of(block, uses) == block.key
-        for use in uses:
-            counted = setting.counted(batch, use)
-            if leads:
-                add_to(inputs, block.key, use.widened(block)[counted])
-                positions[block.key] = positions.get(block.key, 0) + int(counted.sum())
-            # where no loss flows the gradient is zero, so it need not be cut out
-            add_to(outputs, block.key, use.gradients if setting.include_prompt else use.gradients[counted])
+        counted = [setting.counted(batch, use) for use in uses]
+        if shared.of(block, uses) == block.key:
+            add_to(inputs, block.key, block.columns, (use.widened(block)[c] for use, c in zip(uses, counted)))
+            positions[block.key] = positions.get(block.key, 0) + sum(int(c.sum()) for c in counted)
+        # where no loss flows the gradient is zero, so it need not be cut out
+        kept = (u.gradients if setting.include_prompt else u.gradients[c] for u, c in zip(uses, counted))
+        add_to(outputs, block.key, block.shape[0], kept)
 
     setting.visit(consume, progress)
-    for sums in (inputs, outputs):
-        for total in sums.values():
-            mirror_(total)
     for block in setting.tracked.blocks:  # an expert that no token chose
-        if block.key not in outputs:
+        if block.key not in outputs.tensors:
             shared.leader[block.key], positions[block.key] = block.key, 0
-            outputs[block.key] = empty_gram(block.shape[0], setting.block_size, dtype, device)
-            inputs[block.key] = empty_gram(block.columns, setting.block_size, dtype, device)
-    return Covariances(inputs, outputs, shared.leader, positions)
+            add_to(outputs, block.key, block.shape[0], ())
+            add_to(inputs, block.key, block.columns, ())
+    return Covariances(inputs.tensors, outputs.tensors, shared.leader, setting.totals.counts(positions))
 
 
 def add(one: Covariances | None, other: Covariances) -> Covariances:
@@ -217,7 +219,7 @@ def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Ba
 
 
 def corrected_eigenvalues(
-    setting: Setting, bases: dict[str, Basis], form: Eigenvalues, progress: Progress | None = None
+    setting: Setting, bases: Mapping[str, Basis], form: Eigenvalues, progress: Progress | None = None
 ) -> dict[str, Tensor]:
     """The second visit: sums over sequences of squared gradients in the eigenbasis ``[o, i (+ 1)]``,
     undivided.
@@ -225,8 +227,11 @@ def corrected_eigenvalues(
     Without a basis for a block, in the standard one.
     """
     device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
-    total: dict[str, Tensor] = {}
+    total = setting.totals()
     shared: list[Any] = [None, None, None]  # the last input tensor, its basis and its rotation: gate and up share
+
+    def empty(block: Block) -> Tensor:
+        return torch.zeros(block.shape[0], block.columns, dtype=dtype, device=device)
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
         basis = bases.get(block.key)
@@ -243,16 +248,15 @@ def corrected_eigenvalues(
             squares = token_squares(block, uses, turned, dtype)
         else:
             squares = sequence_squares(block, uses, batch, turned, dtype)
-        if block.key in total:
-            total[block.key] += squares
-        else:
-            total[block.key] = squares.contiguous()
+        with total.into(block.key, partial(empty, block)) as sum_:
+            sum_ += squares
 
     setting.visit(consume, progress)
     shared.clear()
     for block in setting.tracked.blocks:
-        total.setdefault(block.key, torch.zeros(block.shape[0], block.columns, dtype=dtype, device=device))
-    return total
+        if block.key not in total.tensors:
+            total.tensors[block.key] = empty(block)
+    return total.tensors
 
 
 def _masked(use: Use, counted: Tensor) -> Use:

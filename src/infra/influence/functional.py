@@ -170,7 +170,7 @@ def head_pass(
     vocabulary = int(backbone._config.get_text_config().vocab_size)
     step = max(1, HEAD_ELEMENTS // vocabulary)
     values, gradients = [flat.new_zeros(0)], [flat.new_zeros(0, flat.shape[-1])]
-    for start in range(0, len(where), step):
+    for start in range(0, max(1, len(where)), step):  # without loss too, the head is seen by who watches it
         here = where[start : start + step]
         rows = flat[here]
         with torch.set_grad_enabled(gradient), chunk(here) if chunk else ExitStack():

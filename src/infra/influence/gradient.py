@@ -19,6 +19,7 @@ from infra.influence.direction import Direction, combine
 from infra.influence.estimate import directions_at_once
 from infra.influence.functional import accumulator, engine_mode
 from infra.influence.target import Contrast, Form, FunctionTarget, Target, weights_of
+from infra.influence.totals import Totals
 from infra.influence.visit import device_of, run_through, visit
 from infra.models.tracked import Block, TrackedWeights
 from infra.records.tokenized import TokenizedExample
@@ -35,7 +36,7 @@ def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: in
     if isinstance(target, FunctionTarget):
         return _autograd_gradient(model, target, tracked)
     factors = torch.from_numpy(weights_of(target.examples, target.form) / len(target.examples))
-    total = zero_blocks(model, tracked)
+    total = {block.key: zero_block(model, block) for block in tracked.blocks}
 
     def weights(batch: Batch) -> Tensor:
         return spread(factors[batch.indices], batch)
@@ -89,21 +90,45 @@ def each_gradient(
     members = [torch.nonzero(factors[lot].any(0))[:, 0] for lot in lots]
     done, work = 0, sum(len(m) for m in members)
     for lot, member in zip(lots, members):
-        share, total = factors[lot][:, member], zero_blocks(model, tracked, lot.stop - lot.start)
-
-        def consume(
-            batch: Batch, block: Block, uses: list[Use], share: Tensor = share, total: dict[str, Tensor] = total
-        ) -> None:
-            into = total[block.key].flatten(1)
-            formed = example_gradients(block, uses, batch).flatten(1)
-            into.addmm_(share[:, batch.indices].to(into), formed.to(into))
-
         told = None if progress is None else partial(_told, progress, done, work)
         own = [examples[int(i)] for i in member]
-        run_through(visit(model, own, tracked, consume, max_tokens=max_tokens, progress=told))
+        total = add_gradients(model, own, tracked, factors[lot][:, member], Totals(), max_tokens, told)
         done += len(own)
         for k, group in enumerate(range(lot.start, lot.stop)):
             yield from_blocks({key: t[k] for key, t in total.items()}, tracked, names[group] if names else str(group))
+
+
+def add_gradients(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    tracked: TrackedWeights,
+    share: Tensor,
+    totals: Totals,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Add ``sum_n share[k, n] grad_n`` to ``totals``, ``[K, out, in (+ 1)]`` a block; gives all that is in them.
+
+    ``share`` float64 ``[K, n]``; ``grad_n`` is the gradient of the n-th example's log-likelihood.
+    """
+    share = torch.cat([share, share.new_zeros(len(share), 1)], dim=1)  # the last column is the empty batches'
+
+    def empty(block: Block) -> Tensor:
+        return zero_block(model, block, len(share))
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        formed = example_gradients(block, uses, batch).flatten(1)
+        with totals.into(block.key, partial(empty, block)) as total:
+            into = total.flatten(1)
+            into.addmm_(share[:, batch.indices].to(into), formed.to(into))
+
+    run_through(
+        visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress, passes=totals.passes)
+    )
+    for block in tracked.blocks:
+        if block.key not in totals.tensors:  # an expert that no token chose
+            totals.tensors[block.key] = empty(block)
+    return totals.tensors
 
 
 def _told(progress: Progress, before: int, work: int, done: int, _: int) -> None:
@@ -116,13 +141,10 @@ def spread(factors: Tensor, batch: Batch) -> Tensor:
     return factors.to(owner.device)[owner.clamp_min(0)] * (owner >= 0)
 
 
-def zero_blocks(model: Any, tracked: TrackedWeights, *leading: int) -> dict[str, Tensor]:
-    """Zeros ``[*leading, out, in (+ 1)]`` for each block, in the dtype that sums are kept in."""
+def zero_block(model: Any, block: Block, *leading: int) -> Tensor:
+    """Zeros ``[*leading, out, in (+ 1)]`` in the dtype that sums are kept in."""
     dtype = accumulator(next(model.parameters()).dtype)
-    return {
-        block.key: torch.zeros(*leading, block.shape[0], block.columns, dtype=dtype, device=device_of(model))
-        for block in tracked.blocks
-    }
+    return torch.zeros(*leading, block.shape[0], block.columns, dtype=dtype, device=device_of(model))
 
 
 def from_blocks(matrices: dict[str, Tensor], tracked: TrackedWeights, name: str) -> Direction:

@@ -25,7 +25,7 @@ def empty_gram(width: int, block_size: int | None, dtype: torch.dtype, device: t
 
 def add_gram_(total: Tensor, rows: Tensor) -> None:
     """Add ``rows^T rows`` of ``rows [R, d]`` to ``total``, as :func:`empty_gram` makes it: what lies on and below the
-    diagonal. :func:`mirror_` gives the rest, once, in the end.
+    diagonal. What lies above it means nothing.
     """
     if total.ndim == 3:
         size = total.shape[1]
@@ -38,12 +38,6 @@ def add_gram_(total: Tensor, rows: Tensor) -> None:
     for start in range(0, width, step):
         stop = min(start + step, width)
         total[start:stop, :stop].addmm_(rows[:, start:stop].T, rows[:, :stop])
-
-
-def mirror_(total: Tensor) -> None:
-    """Make ``[..., d, d]`` symmetric from what lies on and below its diagonal."""
-    lower = total.tril(-1)
-    total.tril_().add_(lower.mT)
 
 
 def rotate(rows: Tensor, basis: Tensor) -> Tensor:
@@ -85,8 +79,7 @@ def standard_basis(total: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _eigh(total: Tensor) -> tuple[Tensor, Tensor]:
-    exact = total.double()
-    values, vectors = torch.linalg.eigh((exact + exact.T) / 2)
+    values, vectors = torch.linalg.eigh(total.double(), UPLO="L")
     if not bool(torch.isfinite(vectors).all()):
         raise RuntimeError("eigenvectors are not finite")
     return values.clamp_min(0.0), vectors

@@ -5,6 +5,7 @@ batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,10 +18,13 @@ from infra.influence.batches import (
     Progress,
     batches,
     check_finite,
+    empty_batch,
     halving_on_memory,
+    plan_batches,
 )
 from infra.influence.capture import Capture, Use
 from infra.influence.functional import Backbone, engine_mode, scatter
+from infra.influence.totals import Totals
 from infra.models.tracked import Block, TrackedWeights
 from infra.records.tokenized import TokenizedExample
 
@@ -38,17 +42,23 @@ def visit(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     packed: bool = False,
     progress: Progress | None = None,
+    passes: Callable[[int], int] = Totals.passes,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Backward through ``sum_t w_t log p(label_t | z_<t)`` for every batch, handing each block to
     ``consume``.
 
     ``weights(batch) [B, T]`` default to 1 and ``labels(batch)`` to the data's tokens. Yields each batch, when
     it is complete, with its log-probabilities ``[B, T]``. Nothing happens until it is iterated.
+
+    ``passes(n)``: how many passes are made with ``n`` batches. Those beyond are empty: ``consume`` sees them under the
+    index ``len(examples)``, with zero gradients and no position counted; they are not yielded.
     Raises :class:`ModelError` naming the record when a log-likelihood or a gradient is NaN or infinite.
     """
     capture = Capture(Backbone(model), tracked)
+    device, own = device_of(model), len(plan_batches(examples, max_tokens))
+    fillers = (empty_batch(len(examples), device) for _ in range(passes(own) - own))
     done = 0
-    for planned in batches(examples, max_tokens, device_of(model), packed):
+    for number, planned in enumerate(chain(batches(examples, max_tokens, device, packed), fillers)):
 
         def work(batch: Batch, finished: set[str]) -> Tensor:
             def on_block(block: Block, uses: list[Use]) -> None:
@@ -63,9 +73,11 @@ def visit(
             return scatter(head.log_probability, head.where, batch.input_ids.shape)
 
         with engine_mode(model):
-            if done == 0:
+            if number == 0:
                 capture.backbone.check(planned)
             finished_batches = list(halving_on_memory(planned, work))
+        if number >= own:
+            continue
         for batch, values in finished_batches:
             check_finite(values, batch, "its log-likelihood")
             done += len(batch.examples)

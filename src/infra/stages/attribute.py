@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from infra.stages.fitting import announce, decide
 from infra.stages.runner import Context
 from infra.stages.spread import crew_of, encoded, model_of, recomputing, shards_of, stored_records, work_folder
 from infra.stages.targets import fold_names, folds_table, query_examples, target_weights
-from infra.store import read_json, write_json
+from infra.store import link, read_json, write_json
 
 
 @recomputing
@@ -91,9 +89,10 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
                 recipe.curvature.sum_shards,
                 recipe.curvature.damping_scale == "absolute",
             )
+        if found is not None:  # maybe still in the work folder
+            save_directions(found, context.out, model_hash=model.model_hash)
     if found is None:
         return
-    save_directions(found, context.out, model_hash=model.model_hash)
     folds.to_parquet(context.out / "folds.parquet", index=False)
     weights = target_weights(folds, recipe.targets.minimum)
     write_json(context.out / "targets.json", {k: v.tolist() for k, v in weights.items()})
@@ -216,11 +215,7 @@ def put_in_place(
     sums: dict[str, list[float]] = {t: [] for t in targets}
     for number, result in enumerate(results):
         path = folder / f"{which}-{number:05d}.parquet"
-        path.unlink(missing_ok=True)
-        try:
-            os.link(result, path)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(result, path)
+        link(result, path)
         table = pq.read_table(path, columns=[f"loss_{t}" for t in targets])
         for target in targets:
             sums[target] += [float(np.sum(row, dtype=np.float64)) for row in table[f"loss_{target}"].to_pylist()]
