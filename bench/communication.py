@@ -1,7 +1,7 @@
 """The plan's communication against the code's, counted: ``python -m bench.communication``; one JSON object last.
 
 One process takes the part of rank 0 of many under a process group that only pretends (torch's "fake" backend): the
-real FSDP2 hooks, the real gathers of forward mode and the real factor sums run, every collective is counted by its
+real FSDP2 hooks, the real gathers of forward mode and the real sums in rows run, every collective is counted by its
 bytes, and nothing is sent. Numbers that a collective would bring are garbage; only sizes are looked at.
 """
 
@@ -11,8 +11,10 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -20,13 +22,23 @@ from bench.shapes import Shape as BenchShape
 from bench.shapes import rows
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from infra.distributed.fsdp import gathering, shard_direction, shard_model
-from infra.influence import Direction
+from infra.distributed.fsdp import (
+    GatheredBases,
+    RowTotals,
+    example_influence,
+    gathering,
+    own_rows,
+    shard_direction,
+    shard_model,
+)
+from infra.influence import Direction, recomputed_activations
 from infra.influence.batches import build_batch
 from infra.influence.capture import Capture
 from infra.influence.derivative import forward_scores
-from infra.influence.factors import Setting, covariances
+from infra.influence.factors import Setting, corrected_eigenvalues, covariances, eigenbases
 from infra.influence.functional import Backbone, engine_mode
+from infra.influence.gradient import add_gradients
+from infra.influence.totals import Totals
 from infra.models import tracked_weights
 from infra.plan import Amounts, Costs
 from infra.plan.communication import Communication
@@ -37,35 +49,32 @@ RECIPE = {"name": "x", "data": {"world": "default"}, "tasks": [{"name": "world-m
 
 
 class Counter:
-    """Bytes that this process receives in all-gathers, and sends in all-reduces on a ring."""
+    """Bytes that this process receives in all-gathers and reduce-scatters on a ring."""
 
     def __init__(self, world: int) -> None:
         self.world, self.bytes, self.calls = world, 0.0, 0
 
-    def gathered(self, whole: torch.Tensor) -> None:
+    def exchanged(self, whole: torch.Tensor) -> None:
         self.bytes += whole.numel() * whole.element_size() * (self.world - 1) / self.world
-        self.calls += 1
-
-    def reduced(self, tensor: torch.Tensor) -> None:
-        self.bytes += 2 * tensor.numel() * tensor.element_size() * (self.world - 1) / self.world
         self.calls += 1
 
 
 @contextmanager
 def counting(world: int) -> Iterator[Counter]:
-    """Count every all-gather and all-reduce in the block."""
+    """Count every all-gather and reduce-scatter in the block."""
     counter = Counter(world)
-    counters = {
-        "all_gather_into_tensor": counter.gathered,
-        "all_gather_single": counter.gathered,  # what newer torch calls it
-        "all_reduce": counter.reduced,
+    places = {  # of the whole tensor among the arguments
+        "all_gather_into_tensor": 0,
+        "all_gather_single": 0,  # what newer torch calls it
+        "reduce_scatter_tensor": 1,
+        "reduce_scatter_single": 1,
     }
-    real = {name: getattr(dist, name) for name in counters if hasattr(dist, name)}
+    real = {name: getattr(dist, name) for name in places if hasattr(dist, name)}
 
     def counted(name: str) -> Any:
-        def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            counters[name](tensor)
-            return real[name](tensor, *args, **kwargs)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            counter.exchanged(args[places[name]])
+            return real[name](*args, **kwargs)
 
         return call
 
@@ -76,6 +85,13 @@ def counting(world: int) -> Iterator[Counter]:
     finally:
         for name, function in real.items():
             setattr(dist, name, function)
+
+
+class Rows(RowTotals):
+    """Sums in rows, without the exchange of numbers of batches and of positions, which are no tensors of note."""
+
+    passes = staticmethod(Totals.passes)
+    counts = staticmethod(Totals.counts)
 
 
 def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[str, float]]:
@@ -91,22 +107,36 @@ def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[st
         model = bench.model()
         tracked = tracked_weights(model, "mlp")
         found: dict[str, dict[str, float]] = {}
+        setting = Setting(model, examples, tracked, "empirical", 0, True, 64, False)
+        bases = eigenbases(covariances(setting), tracked)[0]
+        mine = {id(t): t[own_rows(len(t))] for b in bases.values() for t in (b.outputs, b.inputs)}
+        rows_of_bases = {
+            k: replace(b, outputs=mine[id(b.outputs)], inputs=mine[id(b.inputs)]) for k, b in bases.items()
+        }
+        in_rows = replace(setting, totals=Rows)
         with counting(world) as counter:
-            sums = covariances(Setting(model, examples, tracked, "empirical", 0, True, 64, False))
-            for total in (*sums.inputs.values(), *sums.outputs.values()):
-                dist.all_reduce(total)
-        leaders = {key for key in sums.inputs if sums.leader[key] == key}
-        assert leaders == set(sums.inputs)
-        found["factor sums"] = {"planned": planned.factor_sums, "counted": counter.bytes}
+            covariances(in_rows)
+        found["covariances"] = {"planned": planned.covariances, "counted": counter.bytes}
+        with counting(world) as counter:
+            corrected_eigenvalues(in_rows, GatheredBases(rows_of_bases), "per_sequence")
+        found["eigenvalues"] = {"planned": planned.eigenvalues, "counted": counter.bytes}
+        share = torch.ones(directions, len(examples), dtype=torch.float64)
+        with counting(world) as counter:
+            add_gradients(model, examples, tracked, share, Rows(), 64)
+        found["gradients"] = {"planned": planned.folds(directions), "counted": counter.bytes}
         whole = [Direction({n: torch.randn_like(p) for n, p in tracked.parameters.items()}) for _ in range(directions)]
         shard_model(model)
         held = [shard_direction(d, model) for d in whole]
         size = sum(t.numel() * t.element_size() for d in held for t in d.tensors.values())
         found["direction shard"] = {"planned": planned.direction_shard(directions), "counted": float(size)}
         batch = build_batch(examples, [0, 1])
-        with engine_mode(model), counting(world) as counter:
-            Capture(Backbone(model), tracked_weights(model, "mlp")).backward_pass(batch, lambda block, uses: None)
-        found["visit"] = {"planned": planned.visit, "counted": counter.bytes}
+        for name, again in (("visit", False), ("visit, recomputed", True)):
+            with engine_mode(model), recomputed_activations(again), counting(world) as counter:
+                Capture(Backbone(model), tracked_weights(model, "mlp")).backward_pass(batch, lambda block, uses: None)
+            found[name] = {"planned": planned.visit, "counted": counter.bytes}
+        with patch.object(Backbone, "check"), counting(world) as counter:  # the check is two passes more, once
+            example_influence(model, examples, held, 64, dist.group.WORLD)
+        found["example scores"] = {"planned": planned.visit + planned.folds(directions), "counted": counter.bytes}
         stacked = {name: torch.stack([d.tensors[name] for d in held]) for name in held[0].tensors}
         with gathering(model), engine_mode(model, forward_mode=True), counting(world) as counter:
             forward_scores(Backbone(model), batch, stacked)

@@ -101,6 +101,38 @@ def test_a_plan_that_fits_is_left_alone_and_one_that_does_not_is_changed_until_i
     assert as_it_stands(large.recipe, seven, amounts(), h200, large.devices) == replace(large, changes=())
 
 
+def memory_of(stage: str, settings: Recipe, devices: int) -> float:
+    found = as_it_stands(settings, shape_of("Llama-3-70B"), amounts(), device_of("h100"), devices)
+    return next(s.memory for s in found.stages if s.stage == stage)
+
+
+@pytest.mark.parametrize("stage", ["curvature", "directions", "scores"])
+def test_sums_bases_and_directions_are_shared_out_under_fsdp(stage: str) -> None:
+    """From 64 to 128 devices half of what is shared out goes: what does not, is whole on each."""
+    scale = {"fsdp": True, "recompute": True}
+    settings = recipe(model={"dtype": "bfloat16"}, curvature={"block_size": 4096}, scale=scale)
+    costs = Costs(settings, shape_of("Llama-3-70B"), amounts())
+    work = next(w for w in costs.stages() if w.stage == stage)
+    layers = work.memory["weights"] * costs.shape.body / costs.shape.parameters
+    shared = layers + work.memory["rows"]
+    fewer, more = memory_of(stage, settings, 64), memory_of(stage, settings, 128)
+    assert fewer - more == pytest.approx(shared / 128) and fewer < 72e9 < work.memory["rows"]
+    alone = recipe(model={"dtype": "bfloat16"}, curvature={"block_size": 4096}, scale={"recompute": True})
+    assert memory_of(stage, alone, 64) == memory_of(stage, alone, 128) > shared
+
+
+def test_recomputing_keeps_the_inputs_of_layers_for_half_as_many_operations_again() -> None:
+    kept, made = (Costs(recipe(scale={"recompute": r}), shape_of("Qwen2.5-7B"), amounts()) for r in (False, True))
+    few, many = (c.visit_memory()["activations"] for c in (made, kept))
+    assert few < many / 10
+    assert made.visit_token(2000.0, 0.0) / kept.visit_token(2000.0, 0.0) == pytest.approx(1.5, abs=0.03)
+    found = plan(
+        recipe(scale={"fsdp": True}, model={"dtype": "bfloat16"}, curvature={"block_size": 2048}),
+        shape_of("Qwen2.5-7B"), replace(amounts(), length=8192.0), device_of("h100"), 8,
+    )  # fmt: skip
+    assert found.fits and "scale.recompute: true" in found.changes and found.recipe.scale.recompute
+
+
 def test_a_plan_that_cannot_fit_says_which_stages_are_too_large() -> None:
     found = plan(recipe(), shape_of("Llama-3-70B"), amounts(), device_of("h100"), 8)
     assert not found.fits and "curvature" in {s.stage for s in found.too_large} and found.excess > 0
@@ -177,5 +209,8 @@ def test_the_communication_plan_is_what_the_code_exchanges() -> None:
     found = json.loads(done.stdout.splitlines()[-1])["worlds"]
     assert len(found) == 2
     for kinds in found.values():
-        assert set(kinds) == {"factor sums", "direction shard", "visit", "forward mode"}
+        assert set(kinds) == {
+            "covariances", "eigenvalues", "gradients", "direction shard", "visit", "visit, recomputed",
+            "example scores", "forward mode",
+        }  # fmt: skip
         assert all(abs(both["error"]) < 0.01 for both in kinds.values())

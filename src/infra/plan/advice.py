@@ -19,6 +19,7 @@ def remedies() -> tuple[Callable[[Recipe, Shape, int], Iterator[Option]], ...]:
     return (
         _half_precision,
         _checkpointing,
+        _recomputing,
         _smaller_microbatches,
         _smaller_batches,
         _blocks,
@@ -35,6 +36,11 @@ def _half_precision(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Opti
 def _checkpointing(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]:
     if not recipe.sft.gradient_checkpointing:
         yield "sft.gradient_checkpointing: true", _with(recipe, "sft", gradient_checkpointing=True), devices
+
+
+def _recomputing(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]:
+    if not recipe.scale.recompute:
+        yield "scale.recompute: true", _with(recipe, "scale", recompute=True), devices
 
 
 def _smaller_microbatches(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]:

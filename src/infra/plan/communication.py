@@ -1,6 +1,7 @@
-"""Bytes that processes exchange, by formula: gathers of sharded layers, sums of factors. Each figure is of one process.
+"""Bytes that processes exchange, by formula: gathers of sharded layers, sums that are cut into rows. Each figure is of
+one process.
 
-In a ring of n processes an all-gather of S bytes receives ``(n - 1) / n S``, an all-reduce sends ``2 (n - 1) / n S``.
+In a ring of n processes an all-gather of S bytes, and a reduce-scatter of S bytes, receive ``(n - 1) / n S``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Communication:
 
     @property
     def visit(self) -> float:
-        """One batch of curvature or example scores: layers gathered forward and backward; no weight gradients."""
+        """One batch of curvature, gradients or example scores: layers gathered forward and backward, where they are run
+        again too; no weight gradients."""
         return 2.0 * self.gather
 
     def forward_mode(self, directions: int) -> float:
@@ -42,14 +44,27 @@ class Communication:
         tangents = directions * self._share * self.costs.tracked_size * BYTES[self.costs.recipe.model.dtype]
         return self.gather + tangents
 
+    def _rows(self, numbers: float) -> float:
+        """Matrices of so many numbers in all, summed into rows or gathered from them."""
+        return self._share * numbers * SUM_BYTES
+
     @property
-    def factor_sums(self) -> float:
-        """All covariances all-reduced once a fit, in float32."""
-        return 2.0 * self._share * self.costs.factor_size * SUM_BYTES
+    def covariances(self) -> float:
+        """One batch of covariances, beside the visit."""
+        return self._rows(self.costs.factor_size)
+
+    @property
+    def eigenvalues(self) -> float:
+        """One batch of corrected eigenvalues, beside the visit: bases gathered, eigenvalues summed."""
+        return self._rows(self.costs.factor_size + self.costs.tracked_size)
+
+    def folds(self, directions: int) -> float:
+        """One batch of folds' gradients summed, or of directions gathered for example scores, beside the visit."""
+        return self._rows(directions * self.costs.tracked_size)
 
     @property
     def factor_files(self) -> float:
-        """The same through shared files, as a fit does it: its shards' sums written and read once by all."""
+        """Covariances of a fit without FSDP, through shared files: its shards' sums written and read once by all."""
         return 2.0 * self.costs.recipe.curvature.sum_shards * self.costs.factor_size * SUM_BYTES / self.world
 
     def direction_shard(self, directions: int) -> float:

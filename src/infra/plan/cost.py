@@ -44,7 +44,8 @@ class Work:
     """One stage. ``flops`` by kind: ``train``, ``visit`` (forward and backward to the inputs), ``forward`` (with
     tangents), ``product`` (large matrix products beside them), ``eigh`` (float64). ``steps``: decoding steps, and
     ``prompt_flops`` of filling the cache. ``python``: seconds of interpreted code. ``memory``: bytes of weights, state
-    and activations; ``disk``: bytes left behind. ``at_most``: devices beyond these make it no faster."""
+    and activations; ``disk``: bytes left behind. ``at_most``: devices beyond these make it no faster. ``sharded``:
+    under FSDP the model is shared out; other stages load it whole."""
 
     stage: str
     flops: dict[str, float]
@@ -55,6 +56,7 @@ class Work:
     step_context: float = 0.0
     python: float = 0.0
     at_most: float = float("inf")
+    sharded: bool = False
 
     @property
     def total_flops(self) -> float:
@@ -92,8 +94,9 @@ class Costs:
 
     def visit_token(self, s: float, rho: float) -> float:
         """Forward, backward to every layer's input but to no weight, and the head forward and backward where there is a
-        loss: 2 body + 3 mixing + 2 rho head."""
-        return 2.0 * self.body + 3.0 * self.mixing(s) + 2.0 * rho * self.head
+        loss: 2 body + 3 mixing + 2 rho head; body and mixing once more where activations are recomputed."""
+        again = 1.0 if self.recipe.scale.recompute else 0.0
+        return (2.0 + again) * self.body + (3.0 + again) * self.mixing(s) + 2.0 * rho * self.head
 
     def forward_token(self, s: float, rho: float, k: float) -> float:
         """Forward with k tangents: each goes through every weight and, as dW x, through the tracked ones."""
@@ -126,6 +129,16 @@ class Costs:
             m.out * self.side(m.out) + (0 if m.shared else m.inputs * self.side(m.inputs)) for m in self.matrices
         )
         return float(self.shape.layers * each)
+
+    @property
+    def largest(self) -> float:
+        """Numbers in the largest tracked matrix."""
+        return float(max(m.size for m in self.matrices))
+
+    @property
+    def largest_factor(self) -> float:
+        """Numbers in the largest covariance, or basis."""
+        return float(max(n * self.side(n) for m in self.matrices for n in (m.out, m.inputs)))
 
     def rotation(self, n: int) -> float:
         """Operations of rotating one vector of width n."""
@@ -202,6 +215,7 @@ class Costs:
             },
             self.weights(dtype),
             python=FIXED["sft"] + examples * (PER_RECORD["encode"] + PER_RECORD["encode"] * epochs),
+            sharded=True,
         )
 
     def answers(self, stage: str, tasks: list[tuple[Task, int]]) -> Work:
@@ -228,16 +242,22 @@ class Costs:
             python=FIXED["evals"] + n * PER_RECORD["grade"],
         )
 
-    def visit_memory(self, held: float = 0.0, directions: float = 0.0) -> dict[str, float]:
-        """Bytes of a pass with a backward: ``held`` is whole on every device, ``directions`` lie as the weights do."""
+    def visit_memory(self, rows: float = 0.0, block: float = 0.0) -> dict[str, float]:
+        """Bytes of a pass with a backward: ``rows`` of sums, bases and directions, which lie as the weights do, and
+        what there is of one ``block`` while the pass hands it over."""
         dtype = self.recipe.model.dtype
         tokens = max(float(self.recipe.scores.max_tokens), self.amounts.length)
+        kept = self.kept_checkpointed if self.recipe.scale.recompute else self.kept
         return {
             "weights": self.weights(dtype),
-            "activations": self.kept(dtype, tokens) + 2 * HEAD_BYTES,
-            "held": held,
-            "directions": directions,
+            "activations": kept(dtype, tokens) + 2 * HEAD_BYTES,
+            "rows": rows,
+            "block": block,
         }
+
+    def in_a_batch(self, length: float) -> float:
+        """Examples of ``length`` tokens in a batch."""
+        return max(1.0, self.recipe.scores.max_tokens // max(1.0, length))
 
     def forward_memory(self) -> dict[str, float]:
         """Bytes of a pass without a backward: one layer's activations at a time."""
@@ -264,12 +284,14 @@ class Costs:
         products = tokens * (
             (grams if c.method in ("ekfac", "kfac") else 0.0) + (self.corrected(s) if c.method == "ekfac" else 0.0)
         )
-        # sums so far and those of the batch under way; later the bases, and eigenvalues twice in the same way
-        first = 2.0 * self.factor_size if c.method in ("ekfac", "kfac") else 0.0
+        # sums so far and those of the shard under way, which are one under FSDP; later the bases, and eigenvalues so
+        first = self.copies * self.factor_size if c.method in ("ekfac", "kfac") else 0.0
         second = (self.factor_size if c.method == "ekfac" else 0.0) + (
-            2.0 * self.tracked_size if c.method != "kfac" else 0.0
+            self.copies * self.tracked_size if c.method != "kfac" else 0.0
         )
-        held = max(first, second) * SUM_BYTES
+        rows = max(first, second) * SUM_BYTES
+        # its bases; a gradient formed, rotated, squared, added up, and that as it is sent
+        block = (2.0 * self.largest_factor + 5.0 * self.largest) * SUM_BYTES
         return Work(
             "curvature",
             {
@@ -277,24 +299,39 @@ class Costs:
                 "product": products,
                 "eigh": eigh if c.method in ("ekfac", "kfac") else 0.0,
             },
-            self.visit_memory(held),
+            self.visit_memory(rows, block),
             (self.factor_size + self.tracked_size) * SUM_BYTES,
-            at_most=self.recipe.curvature.sum_shards,
+            at_most=self.sum_processes,
             python=FIXED["stage"] + a.train * PER_RECORD["encode"],
+            sharded=True,
         )
+
+    @property
+    def copies(self) -> float:
+        """Of sums (the sum and a shard's part) and of directions while scoring (as they were read, and as matrices).
+        Under FSDP a shard's part is the sum, and matrices are made block by block."""
+        return 1.0 if self.recipe.scale.fsdp else 2.0
+
+    @property
+    def sum_processes(self) -> float:
+        """Processes that can work on a sum: one a shard, or, under FSDP, all on the same."""
+        return float("inf") if self.recipe.scale.fsdp else float(self.recipe.curvature.sum_shards)
 
     def directions(self) -> Work:
         a, k = self.amounts, self.folds()
         tokens = a.queries * (a.prompt + a.answer)
         form = tokens * 2.0 * self.tracked_size + 2.0 * k * a.queries * self.tracked_size
         rotate = k * self.preconditioning
+        # each example's gradient, the sums over groups, and those as they are sent
+        block = (self.in_a_batch(a.prompt + a.answer) + 2.0 * k) * self.largest * SUM_BYTES
         return Work(
             "directions",
             {"visit": tokens * self.visit_token(a.prompt + a.answer, 0.8), "product": form, "eigh": rotate},
-            self.visit_memory(k * self.tracked_size * SUM_BYTES),
+            self.visit_memory(k * self.tracked_size * SUM_BYTES, block),
             k * self.tracked_size * SUM_BYTES,
-            at_most=self.recipe.curvature.sum_shards,
+            at_most=self.sum_processes,
             python=FIXED["stage"] + a.queries * PER_RECORD["encode"],
+            sharded=True,
         )
 
     def scores(self) -> Work:
@@ -307,6 +344,8 @@ class Costs:
         per_pass = min(kt, TANGENTS)
         passes = -(-kt // TANGENTS)
         carried = kt * self.tracked_size * BYTES[self.recipe.model.dtype]
+        # each example's gradient, and the directions as rows, whole and as matrices
+        block = (self.in_a_batch(s) + 3.0 * k) * self.largest * SUM_BYTES
         return Work(
             "scores",
             {
@@ -315,16 +354,17 @@ class Costs:
                 "forward": tokens * passes * self.forward_token(s, a.response, per_pass),
             },
             {
-                # as they were read, and as block matrices
-                **self.visit_memory(directions=2.0 * k * self.tracked_size * SUM_BYTES + carried),
+                **self.visit_memory(self.copies * k * self.tracked_size * SUM_BYTES + carried, block),
                 "tangents": at_once * 8 * self.shape.intermediate * BYTES[self.recipe.model.dtype],
             },
             tokens * (4.0 * kt + 4.0) + n * 4.0 * k,
             python=FIXED["stage"] + n * (2 * PER_RECORD["encode"] + PER_RECORD["encode"]),
+            sharded=True,
         )
 
     def spans(self) -> Work:
-        """Steps of every example; on a sample the tokens of every fold, and steps cut out and scored again."""
+        """Steps of every example; on a sample the tokens of every fold, and steps cut out and scored again: by one
+        process, with as many directions at a time as fit, at least one."""
         a, k, s = self.amounts, self.folds(), self.amounts.length
         sample = min(self.recipe.scores.span_examples, a.train)
         cut = min(self.recipe.scores.delete_examples, a.train) * STEPS_PER_EXAMPLE
@@ -334,9 +374,10 @@ class Costs:
         return Work(
             "spans",
             {"forward": wide, "visit": deleted},
-            self.visit_memory(directions=2.0 * k * self.tracked_size * SUM_BYTES),
+            self.visit_memory(2.0 * self.tracked_size * SUM_BYTES, self.in_a_batch(s) * self.largest * SUM_BYTES),
             (a.train + a.pool) * STEPS_PER_EXAMPLE * 60.0,
             python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"],
+            at_most=1,
         )  # fmt: skip
 
     def queries(self) -> Work:
@@ -366,6 +407,7 @@ class Costs:
             ),
             q * min(2.0 * self.recipe.scores.query_top, float(a.train)) * s * 4.0,
             python=FIXED["stage"] + a.train * PER_RECORD["encode"],
+            at_most=1,
         )
 
     def measure(self) -> Work:
@@ -376,6 +418,7 @@ class Costs:
             {"forward": tokens * (self.body + self.mixing(a.prompt + a.answer) + self.head)},
             self.forward_memory(),
             python=FIXED["stage"] + (1 + self.models()) * 0.03,
+            at_most=1,
         )  # fmt: skip
 
     def on_the_host(self, stage: str, records: float, kind: str, disk: float = 0.0) -> Work:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from infra.plan.cost import SUM_BYTES, Costs, Work
 from infra.plan.devices import BYTES, Device
 
@@ -33,11 +35,11 @@ def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float
 
 
 def memory(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
-    """Bytes on each device. Under FSDP the layers' weights with their gradients, optimiser state and directions are
-    shared out, one layer stands gathered, and embeddings are whole; sums of factors and gradients are every process's
-    own, as are activations and cache. A CPU's figure has the libraries in it."""
+    """Bytes on each device. Under FSDP, in the stages that know it, the layers' weights with their gradients and
+    optimiser state and the rows of sums, bases and directions are shared out, one layer stands gathered, and embeddings
+    are whole; one block, activations and cache are every process's own. A CPU's figure has the libraries in it."""
     libraries = HOST if device.name == "cpu" else 0.0
-    if not (costs.recipe.scale.fsdp and devices > 1):
+    if not (work.sharded and costs.recipe.scale.fsdp and devices > 1):
         return sum(work.memory.values()) + libraries
     shape, each = costs.shape, BYTES[costs.recipe.model.dtype]
     layers = shape.body / shape.parameters
@@ -46,10 +48,13 @@ def memory(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
         if name in ("weights", "gradients", "optimiser"):
             total += size * (layers / devices + 1.0 - layers)
         else:
-            total += size / devices if name == "directions" else size
+            total += size / devices if name == "rows" else size
     return total + (2 * shape.body / shape.layers * each if work.memory else 0.0) + libraries
 
 
 def sums_on_disk(costs: Costs) -> float:
-    """Bytes of the covariances' shards, which stand on disk until they are added."""
-    return costs.recipe.curvature.sum_shards * (costs.factor_size + costs.tracked_size) * SUM_BYTES
+    """Bytes of sums by shard, of the curvature or of the folds' gradients, which stand on disk until they are added."""
+    a, most = costs.amounts, costs.recipe.curvature.sum_shards
+    shards = a.queries * (a.prompt + a.answer) / costs.recipe.scores.shard_tokens
+    gradients = min(most, math.ceil(shards)) * costs.folds() * costs.tracked_size
+    return max(most * (costs.factor_size + costs.tracked_size), gradients) * SUM_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from infra.plan.advice import remedies
@@ -34,7 +35,7 @@ class PlannedStage:
 class Plan:
     """Every stage under ``recipe``, which has ``changes`` in it that the given one lacked and needs to fit.
 
-    ``scratch``: bytes on disk that stand only while the curvature is made.
+    ``scratch``: bytes on disk that stand only while the curvature or the directions are made.
     """
 
     recipe: Recipe
@@ -80,12 +81,12 @@ class Plan:
 def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
     """The plan of a recipe, with the changes of settings that make it fit where it does not as it stands.
 
-    Of each kind of change the weakest that is enough is taken, or the strongest that helps at all. A plan that does not
-    fit with every change made has ``fits`` false.
+    Of each kind of change the weakest that is enough is taken, or the strongest that helps at all; all kinds are tried
+    twice, since one may help only after another. A plan that does not fit with every change made has ``fits`` false.
     """
     found = as_it_stands(recipe, shape, amounts, device, devices)
-    changes: list[str] = []
-    for kind in remedies():
+    changes: dict[Callable[..., object], str] = {}
+    for kind in 2 * remedies():
         if found.fits:
             break
         best, chosen = found, ""
@@ -97,9 +98,9 @@ def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices
                 break
         if chosen:
             found = best
-            changes.append(chosen)
+            changes[kind] = chosen
     return Plan(
-        found.recipe, shape, amounts, device, found.devices, found.stages, found.scratch, tuple(changes)
+        found.recipe, shape, amounts, device, found.devices, found.stages, found.scratch, tuple(changes.values())
     )  # fmt: skip
 
 

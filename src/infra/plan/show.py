@@ -38,7 +38,7 @@ def planned(plan: Plan) -> None:
         console.print(f"set  {change}", highlight=False)
     for stage in plan.too_large:
         console.print(f"{stage.stage} needs {size(stage.memory)} on each device, which has {size(plan.device.memory)}")
-    if plan.devices > plan.recipe.curvature.sum_shards:
+    if plan.devices > plan.recipe.curvature.sum_shards and not plan.recipe.scale.fsdp:
         console.print(
             f"A fit uses {plan.recipe.curvature.sum_shards} processes; curvature.sum_shards: {plan.devices} lets all "
             f"work, for {size(plan.scratch * plan.devices / plan.recipe.curvature.sum_shards)} of scratch on disk"
