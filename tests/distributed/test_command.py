@@ -78,19 +78,25 @@ def test_infra_score_writes_the_same_bytes_on_one_and_two_processes(tmp_path: Pa
     assert last["environment"]["processes"] == 2 and last["environment"]["torch"]
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# without --multi_gpu it starts one process; on a machine without GPUs its two then use gloo, as torchrun's do
+ACCELERATE = [
+    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    "--mixed_precision", "no", "--dynamo_backend", "no",
+]  # fmt: skip
+
+
 @pytest.mark.slow
-def test_torchrun_runs_the_whole_job_as_one_process_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_a_launcher_runs_the_whole_job_as_one_process_does(launcher: list[str], tmp_path: Path) -> None:
     """Evaluation, SFT, attribution and arms on two processes. SFT sums gradients in another order, so to tolerance."""
     from tests.stages.conftest import MINI
 
     recipe = tmp_path / "mini.yaml"
     recipe.write_text(json.dumps({**MINI, "threads": 1, "model": {"dtype": "float64"}}))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for out, launcher in (
-        ("one", ["-m", "infra"]),
-        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "infra"]),
-    ):
-        command = [sys.executable, *launcher, "run", str(recipe), "--out", str(tmp_path / out)]
+    for out, begun_by in (("one", []), ("two", launcher)):
+        command = [sys.executable, *begun_by, "-m", "infra", "run", str(recipe), "--out", str(tmp_path / out)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("report:") == 1

@@ -9,6 +9,8 @@ from infra.recipe import Recipe, parse_recipe
 MINI = {
     "name": "mini",
     "quick": True,
+    "jobs": 2,
+    "threads": 1,
     "seeds": 1,
     "data": {"world": "default", "limit": 30},
     "tasks": [
