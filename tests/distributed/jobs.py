@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +39,11 @@ class Case:
         return ModelSettings(where, self.hash, self.tracked, self.dtype, max_tokens=60, recompute=self.recompute)
 
 
-def make(folder: Path, n: int = 23, shard_tokens: int = 40, **changes: object) -> Case:
-    """23 examples of 3 to 12 tokens in shards of about 40 tokens; five queries in two groups."""
-    model = toys.qwen2(**changes)
+def make(folder: Path, n: int = 23, shard_tokens: int = 40, model: Any = None, **changes: object) -> Case:
+    """23 examples of 3 to 12 tokens in shards of about 40 tokens; five queries in two groups. ``model``: another than a
+    small Qwen2 with ``changes``.
+    """
+    model = toys.qwen2(**changes) if model is None else model
     model.save_pretrained(folder / "model")
     for file in BASE_MODEL.glob("*token*"):
         shutil.copy(file, folder / "model")

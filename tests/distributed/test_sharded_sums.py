@@ -33,6 +33,7 @@ from tests.distributed.processes import together
 from tests.distributed.test_command import SETTINGS, files, score
 from tests.distributed.test_same_scores import errors, reference
 from tests.influence import toys
+from tests.influence.test_architectures import build
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -56,6 +57,19 @@ HARD = {"eigenvalues": "per_token", "fisher": "empirical", "include_prompt": Fal
 def test_every_curvature_and_bases_in_blocks(case: Case, tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
     together(2, attribute, case, tmp_path / "out", True, FitSettings(kind, **settings))
     assert max(errors(tmp_path / "out", reference(case, kind, **settings))) < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("kind", ["Conv1D with bias", "output head"])
+def test_other_weights(tmp_path: Path, kind: str, recompute: bool) -> None:
+    """Three processes: rows divide unevenly, GPT-2's weights are cut along the other side than its sums, and the output
+    head lies outside the layers, whole on every process.
+    """
+    model, tracked = build(kind)
+    case = replace(make(tmp_path, model=model), tracked=tracked.pattern, recompute=recompute)
+    together(3, attribute, case, tmp_path / "out", True)
+    assert max(errors(tmp_path / "out", reference(case))) < 1e-10
 
 
 def test_float32_is_within_its_tolerance_of_float64(tmp_path: Path) -> None:
