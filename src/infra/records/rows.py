@@ -78,7 +78,7 @@ def _folder_rows(folder: Path, split: str) -> Iterator[Row]:
 
 def _file_rows(path: Path) -> Iterator[Row]:
     try:
-        with path.open("rb") as raw:
+        with path.open("rb", buffering=_CHUNK) as raw:
             head = raw.read(4)
             raw.seek(0)
             if not head:
@@ -148,8 +148,8 @@ def _json_lines_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
             cut = "; the file breaks off in this line" if not raw.endswith(b"\n") else ""
             yield Row(str(path), line, None, f"not JSON ({_reason(error)}){cut}; mend or remove the line")
             continue
-        suspect = _SURROGATE_ESCAPE.search(raw) is not None or _SURROGATE_BYTES.search(raw) is not None
-        yield _checked(path, line, value, suspect)
+        suspect = _SURROGATE_ESCAPE.search(raw) or (b"\xed" in raw and _SURROGATE_BYTES.search(raw))
+        yield _checked(path, line, value, bool(suspect))
 
 
 def _json_array_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:

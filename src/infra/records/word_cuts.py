@@ -11,7 +11,6 @@ white space that runs over several lines. Numbers are cut every three digits, wh
 from __future__ import annotations
 
 import unicodedata
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,40 +28,40 @@ _JOINS = {
     BLANK: _WHITE,
 }
 """The classes of the character before, with which a character of a class may share a word."""
+_OWN_CLASS = {0: BORDER, ord("\n"): NEWLINE, ord("\r"): NEWLINE, ord(" "): SPACE}
+_BLANK_UNITS = {9, 11, 12, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 _JOINS_TABLE = bytes(_JOINS.get(i, 0) for i in range(256))
 _HIGH = 0x80
+# which letters after an apostrophe are a contraction: by one character, and by two as a number of two bytes
+_ONE_LETTER = np.isin(np.arange(1 << 8), [ord(a) for a in "stmd"])
+_TWO_LETTERS = np.isin(np.arange(1 << 16), [ord(a) << 8 | ord(b) for a, b in ("re", "ve", "ll")])
 
 
-@cache
-def class_table() -> NDArray[np.uint8]:
-    """uint8 ``[65536]``: the class of every UTF-16 unit; surrogates are unsure."""
-    points = list(map(chr, range(0x10000)))
-    now = list(map(unicodedata.category, points))
-    then = list(map(unicodedata.ucd_3_2_0.category, points))
-    kinds = {pair: _kind(*pair) for pair in set(zip(now, then))}
-    table = np.fromiter(map(kinds.__getitem__, zip(now, then)), dtype=np.uint8, count=len(points))
-    blank = np.array([9, 11, 12, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000])
-    table[blank[table[blank] != UNSURE]] = BLANK
-    table[[0, 10, 13, 32]] = BORDER, NEWLINE, NEWLINE, SPACE
-    return table
-
-
-def _kind(now: str, then: str) -> int:
-    """The class of a character from its general category in this Unicode and in 3.2; white space is not known yet."""
+def _class(unit: int) -> int:
+    """The class of a UTF-16 unit."""
+    if unit in _OWN_CLASS:
+        return _OWN_CLASS[unit]
+    now, then = unicodedata.category(chr(unit)), unicodedata.ucd_3_2_0.category(chr(unit))
     if {now, then} & {"Cn", "Cs", "Co"} or (now[0] != then[0] and {now[0], then[0]} & {"L", "N", "Z"}):
         return UNSURE
-    return {"L": LETTER, "N": DIGIT}.get(now[0], OTHER)
+    return BLANK if unit in _BLANK_UNITS else {"L": LETTER, "N": DIGIT}.get(now[0], OTHER)
+
+
+_ASCII_TABLE = bytes(_class(i) for i in range(0x80)).ljust(256, b"\0")
+_classes = np.zeros(1 << 16, dtype=np.uint8)  # of every unit that was met, else 0
 
 
 def classify(units: NDArray[np.uint16]) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
     """Of UTF-16 units ``[N]``: the ASCII characters as bytes (0x80 for any other), the classes uint8 ``[N]``, and the
     places int64 of those that are not ASCII."""
-    table = class_table()
     ascii_only = np.minimum(units, _HIGH).astype(np.uint8)
     high = np.flatnonzero(ascii_only == _HIGH)
     low = ascii_only.tobytes()
-    classes = np.frombuffer(bytearray(low).translate(table[:256].tobytes()), dtype=np.uint8)
-    classes[high] = table[units[high]]
+    classes = np.frombuffer(bytearray(low).translate(_ASCII_TABLE), dtype=np.uint8)
+    found = units[high]
+    for unit in np.unique(found[_classes[found] == 0]).tolist():
+        _classes[unit] = _class(unit)
+    classes[high] = _classes[found]
     return low, classes, high
 
 
@@ -105,10 +104,9 @@ def _cut_contractions(starts: NDArray[np.bool_], low: bytes, classes: NDArray[np
     text = np.frombuffer(low, dtype=np.uint8)
     at = np.flatnonzero(text[:-2] == ord("'"))
     at = at[starts[at] & (classes[at + 1] == LETTER)]
-    one, two = text[at + 1] | 0x20, text[at + 2] | 0x20
-    starts[at[np.isin(one, np.frombuffer(b"stmd", dtype=np.uint8))] + 2] = True
-    pairs = one.astype(np.uint16) << 8 | two
-    starts[at[np.isin(pairs, [ord(a) << 8 | ord(b) for a, b in ("re", "ve", "ll")])] + 3] = True
+    lower = text[at + 1].astype(np.int64) << 8 | text[at + 2] | 0x2020
+    starts[at[_ONE_LETTER[lower >> 8]] + 2] = True
+    starts[at[_TWO_LETTERS[lower]] + 3] = True
 
 
 def _join_blank_lines(starts: NDArray[np.bool_], classes: NDArray[np.uint8], trailing: NDArray[np.int64]) -> None:

@@ -120,17 +120,16 @@ class WordMemory:
         lengths: NDArray[np.int64],
     ) -> list[int]:
         """The places of words that are long or not ASCII."""
-        places = []
-        for start, length in zip(starts.tolist(), lengths.tolist()):
-            key = units[start : start + length].tobytes()
-            place = self._others.get(key)
-            if place is None:
-                word, kinds = key.decode("utf-16-le"), classes[start : start + length]
-                unsure = (kinds == UNSURE).any()
-                [place] = (self._ask_all_parts(word) if unsure else self._ask([word], kinds[:1] == DIGIT)).tolist()
-                if length <= LONGEST:
-                    self._others[key] = place
-            places.append(place)
+        text, ends = units.tobytes(), starts + lengths
+        keys = [text[2 * a : 2 * b] for a, b in zip(starts.tolist(), ends.tolist())]
+        new = {key: at for at, key in enumerate(keys) if key not in self._others}
+        unsure = {key for key, at in new.items() if (classes[starts[at] : ends[at]] == UNSURE).any()}
+        sure = [key for key in new if key not in unsure]
+        numbers = classes[starts[[new[key] for key in sure]]] == DIGIT
+        found = dict(zip(sure, self._ask([key.decode("utf-16-le") for key in sure], numbers).tolist())) if sure else {}
+        found.update((key, self._ask_all_parts(key.decode("utf-16-le"))) for key in unsure)
+        places = [self._others.get(key) or found[key] for key in keys]
+        self._others.update((key, place) for key, place in found.items() if len(key) <= 2 * LONGEST)
         return places
 
     def _ask(self, words: list[str], numbers: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -148,11 +147,11 @@ class WordMemory:
         first_parts = np.cumsum([0, *(len(word) if apart else 1 for word, apart in zip(words, split.tolist()))])[:-1]
         return self._keep(ids, before, ending, np.add.reduceat([len(some) for some in tokens], first_parts))
 
-    def _ask_all_parts(self, word: str) -> NDArray[np.int64]:
+    def _ask_all_parts(self, word: str) -> int:
         """The place of several of the library's words in one."""
         encoding = self._core.encode(word, add_special_tokens=False)
         starts, ends = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2).T
-        return self._keep(encoding.ids, ends - starts, np.diff(ends, prepend=0), [len(ends)])
+        return int(self._keep(encoding.ids, ends - starts, np.diff(ends, prepend=0), [len(ends)])[0])
 
     def _keep(self, ids: list[int], before: _Numbers, ending: _Numbers, counts: _Numbers) -> NDArray[np.int64]:
         """The places of words whose tokens are given one after the other."""
