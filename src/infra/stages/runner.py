@@ -149,8 +149,8 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
     ran: list[str] = []
     failure: BaseException | None = None
     with (
-        _interrupts() as interrupted,
-        _workers(jobs, threads) as submit,
+        _interrupts() as interrupts,
+        _workers(jobs, threads, interrupts) as submit,
         progress(len(stages), "stages", "stage") as bar,
     ):
         under_way: dict[Future[dict[str, Any]], Stage] = {}
@@ -194,7 +194,7 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
                 digests[stage.name] = manifest.digest
                 ran.append(stage.name)
                 bar.advance()
-                if interrupted():
+                if interrupts.asked:
                     failure = failure or KeyboardInterrupt()
     if failure is not None:
         raise failure  # under torchrun the launcher ends the others
@@ -227,35 +227,58 @@ def _finished(stage: Stage, run: RunFolder, inputs: Mapping[str, str]) -> str | 
     return None if verified is None else verified.digest
 
 
+class _Interrupts:
+    """``asked``: Ctrl-C was pressed, also when a library swallowed the KeyboardInterrupt that it raised."""
+
+    def __init__(self) -> None:
+        self.asked, self._waits = False, False
+
+    def handle(self, number: int, frame: object) -> None:
+        self.asked = True
+        if not self._waits:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Ctrl-C in the block counts at its end: a process that is being started would die with a traceback."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed in the block, also when a library swallowed the KeyboardInterrupt it raised."""
-    asked = threading.Event()
+def _interrupts() -> Iterator[_Interrupts]:
+    """Notes every Ctrl-C of the block."""
+    found = _Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield found
         return
-
-    def handle(number: int, frame: object) -> None:
-        asked.set()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, handle)
+    before = signal.signal(signal.SIGINT, found.handle)
     try:
-        yield asked.is_set
+        yield found
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def _workers(jobs: int, threads: int) -> Iterator[Callable[..., Future[dict[str, Any]]]]:
+def _workers(jobs: int, threads: int, interrupts: _Interrupts) -> Iterator[Callable[..., Future[dict[str, Any]]]]:
     """A function like ``Executor.submit``: in this process for one job, else in ``jobs`` processes."""
     if jobs == 1:
         yield _call_now
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, os.getpid()))
+
+    def submit(function: Callable[..., dict[str, Any]], *arguments: Any) -> Future[dict[str, Any]]:
+        with interrupts.held():
+            return pool.submit(function, *arguments)
+
     try:
-        yield pool.submit
+        yield submit
     except BaseException:
         for process in (pool._processes or {}).values():
             process.kill()  # what they were writing stays a work folder, to be gone on from
