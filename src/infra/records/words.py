@@ -94,8 +94,8 @@ class WordEncoder:
         return (ids, offsets) if (ends[-1] if len(ends) else 0) == length else None
 
     def _changed(self, texts: list[str], units: NDArray[np.uint16], high: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """bool ``[texts]``: those that are not normalised. What comes after ASCII does not depend on anything before,
-        so that the other characters, each with the one before it, tell whether all are."""
+        """bool ``[texts]``: those that are not normalised. Nothing composes across an ASCII character, so that the
+        characters that are not ASCII, each with the one before it, tell whether all are."""
         some = units[np.union1d(high - 1, high)].tobytes().decode("utf-16-le", "replace")
         if unicodedata.is_normalized("NFC", some):
             return np.zeros(len(texts), dtype=np.bool_)
