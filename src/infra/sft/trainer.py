@@ -20,7 +20,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
 
 from infra.errors import ModelError
-from infra.models import float64_everywhere
+from infra.models.precision import exact_in
 from infra.sft.batches import Microbatch, StepDataset, to_device
 from infra.sft.config import SFTConfig
 from infra.sft.loss import microbatch_loss
@@ -73,7 +73,8 @@ class SummedLossTrainer(Trainer):
             batch = to_device(microbatch, self.args.device)
             last = i == len(mine) - 1
             synced = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-            with synced, self.compute_loss_context_manager(), _precision(model):
+            # float64 models must not be rounded to float32 inside norms and rotary angles
+            with synced, self.compute_loss_context_manager(), exact_in(next(model.parameters()).dtype):
                 loss = microbatch_loss(model, batch) / self.normaliser
                 if not torch.isfinite(loss):
                     raise ModelError(
@@ -162,9 +163,3 @@ def share(batches: list[Microbatch], rank: int, world: int) -> list[Microbatch]:
 
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
     return items[0]
-
-
-def _precision(model: Any) -> contextlib.AbstractContextManager[Any]:
-    """float64 models must not be rounded to float32 inside norms and rotary angles."""
-    first = next(model.parameters())
-    return float64_everywhere() if first.dtype is torch.float64 else contextlib.nullcontext()

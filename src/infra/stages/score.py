@@ -6,6 +6,7 @@ earlier run, for new candidate data and the same model.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from infra.stages import queries as per_query
 from infra.stages.effects import attribution_tables, run_effects
 from infra.stages.experiment import write_results
 from infra.stages.runner import Context, Stage, follow
-from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
+from infra.store import RunFolder, link, read_json, sha256_path, write_json, write_text
 
 
 def score_recipe(train: str, queries: str | None, changes: Sequence[str] = (), **settings: Any) -> Recipe:
@@ -147,16 +148,9 @@ def _digest(run: Path) -> str:
 
 def borrow_directions(context: Context, source: Path) -> None:
     """Link (or copy) an earlier run's directions into this one, with its table of targets."""
-    import os
-    import shutil
-
     for file in sorted((source / "directions").iterdir()):
-        if file.name == "manifest.json":
-            continue
-        try:
-            os.link(file, context.out / file.name)
-        except OSError:
-            shutil.copy2(file, context.out / file.name)
+        if file.name != "manifest.json":
+            link(file, context.out / file.name)
     shutil.copy2(source / "targets" / "targets.json", context.out / "summary.json")
 
 

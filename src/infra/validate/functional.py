@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, pad
 
 from infra.errors import InputError, ModelError
-from infra.models.precision import float64_everywhere
+from infra.models.precision import exact_in
 from infra.records import TokenizedExample
 from infra.sft import padded_groups
 
@@ -63,7 +63,7 @@ class FlatModel:
         comes before it. ``where``: bool ``[n, T]``, the tokens wanted; the others are 0 and cost no softmax. ``twice``
         picks the attention kernel that can be differentiated twice and vmapped.
         """
-        with self._precision(theta), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
+        with exact_in(theta.dtype), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
             logits = functional_call(
                 self.module, self.unflatten(theta), (), {"input_ids": ids, "use_cache": False}
             ).logits
@@ -74,9 +74,6 @@ class FlatModel:
             else:
                 found = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         return pad(found, (1, 0))
-
-    def _precision(self, theta: Tensor) -> AbstractContextManager[Any]:
-        return float64_everywhere() if theta.dtype == torch.float64 else nullcontext()
 
     def into(self, theta: Tensor) -> Any:
         """The module with ``theta [P]`` written into its parameters (it is changed in place and returned)."""
