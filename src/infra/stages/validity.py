@@ -49,7 +49,7 @@ def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFram
 
     Where the run's own stages are not those that its recipe asks for today (made by another version, or its files
     are gone) only RUN/validation is written, since going on would train it again. Raises ArtifactError for a folder
-    that is no finished run.
+    that is no finished run, PlanTooLong for a plan that does not fit in the time.
     """
     from infra.stages import plan_table, run_recipe, stages_of
 
