@@ -8,7 +8,8 @@
 
 The plan is written to OUT/plan.json before the first retrain and every run that starts is listed in OUT/runs.jsonl; the
 same command goes on from there. ``--worker 1/2`` and ``--worker 2/2`` share the retrains between two processes; the
-command without it gathers them. ``--sweep`` varies damping and solver steps on other subsets and other queries.
+command without it gathers them. Scores of methods are kept in OUT/scores; ``--scores-only`` makes them and stops.
+``--sweep`` varies damping and solver steps on other subsets and other queries.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from infra.errors import ArtifactError
 from infra.validate import (
     METHODS,
     Journal,
+    MethodScores,
     MethodSettings,
     Problem,
     SubsetPlan,
@@ -96,6 +98,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--sweep", action="store_true")
     p.add_argument("--worker", help="i/n: make every n-th run of the plan and stop")
     p.add_argument("--finished", action="store_true", help="report the finished blocks; start none of their retrains")
+    p.add_argument("--scores-only", action="store_true", help="score with every method, keep the scores and stop")
     p.add_argument("--derivative-only", action="store_true", help="make the finite-difference check and stop")
     p.add_argument("--plan-only", action="store_true", help="write the plan and stop")
     p.add_argument("--stack", type=int, default=1, help="models trained in one vmapped pass")
@@ -109,6 +112,28 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+class MethodSeconds:
+    """Seconds from one method's end to the next one's, kept in a file beside the scores."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start()
+
+    @property
+    def of(self) -> dict[str, float]:
+        """Method -> seconds."""
+        return dict(json.loads(self.path.read_text(encoding="utf-8"))) if self.path.exists() else {}
+
+    def start(self) -> None:
+        self.clock = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        taken = round(time.perf_counter() - self.clock, 1)
+        self.path.write_text(json.dumps({**self.of, name: taken}), encoding="utf-8")
+        log(f"{name}: {taken} s")
+        self.start()
 
 
 def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, Any]:
@@ -254,6 +279,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     committed = plan.hash
     if a.plan_only:
         return {"plan": committed, "retrains": len(plan.runs)}
+    settings = MethodSettings(a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, seed=a.seed)
+    methods, seconds = a.methods.split(","), MethodSeconds(out / "method-seconds.json")
+    kinds = {k for k, _ in plan.settings["blocks"]}
+
+    def scored() -> dict[str, MethodScores]:
+        seconds.start()
+        return score_methods(
+            problem, targets, methods, settings, tokens=bool(a.removal) or not kinds <= {"half", "drop1"},
+            deletes="step_delete" in kinds, done=seconds.done, kept=out / "scores",
+        )  # fmt: skip
+
+    if a.scores_only:
+        return {"plan": committed, "methods": sorted(scored())}
     started = time.perf_counter()
     share = None if a.worker is None else (int(a.worker.split("/")[0]), int(a.worker.split("/")[1]))
     journal = finished(plan, out) if a.finished else carry_out(problem, plan, out, worker=share)
@@ -262,20 +300,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     log(f"{len(plan.runs)} runs planned, {len(journal.values)} finished, {retrained:.0f} s now")
     if share is not None:
         return {"plan": committed, "finished": len(journal.values)}
-    settings = MethodSettings(a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, seed=a.seed)
-    methods, seconds = a.methods.split(","), {}
-    clock = time.perf_counter()
-
-    def done(name: str) -> None:
-        nonlocal clock
-        seconds[name] = round(time.perf_counter() - clock, 1)
-        clock = time.perf_counter()
-        log(f"{name}: {seconds[name]} s")
-
-    kinds = {k for k, _ in plan.settings["blocks"]}
-    fine = bool(a.removal) or not kinds <= {"half", "drop1"}
-    deletes = "step_delete" in kinds
-    scores = score_methods(problem, targets, methods, settings, tokens=fine, deletes=deletes, done=done)
+    scores = scored()
     table, pairs = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
     table.to_parquet(out / "lds.parquet", index=False)
     pairs.to_parquet(out / "differences.parquet", index=False)
@@ -319,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     result["cost"] = {
         "retrains": len(journal.values), "retrain_seconds": round(sum(journal.seconds.values()), 1),
         "retrains_per_minute": round(60 * len(journal.values) / max(sum(journal.seconds.values()), 1e-9), 1),
-        "method_seconds": seconds,
+        "method_seconds": seconds.of,
         "seconds": round(time.perf_counter() - begun, 1), "threads": a.threads,
     }  # fmt: skip
     (out / "accuracy.json").write_text(json.dumps(result, indent=1), encoding="utf-8")

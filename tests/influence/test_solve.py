@@ -5,7 +5,16 @@ import torch
 from torch.func import functional_call, jacrev
 
 from infra.errors import InputError
-from infra.influence import MeanLogLikelihood, cg_direction, fit_ekfac, gauss_newton_product, gradient
+from infra.influence import (
+    MeanLogLikelihood,
+    cg_direction,
+    cg_directions,
+    fit_ekfac,
+    gauss_newton_product,
+    gauss_newton_products,
+    gradient,
+)
+from infra.influence.derivative import TANGENTS_PER_PASS
 from infra.models import float64_everywhere, tracked_weights
 from tests.influence import toys
 
@@ -48,6 +57,36 @@ def test_gauss_newton_product_is_the_dense_matrix(system):
     vector = toys.direction(tracked.parameters, 0)
     found = flat(gauss_newton_product(model, items, vector, tracked, max_tokens=9), tracked.names)
     assert toys.error(found, dense @ flat(vector, tracked.names)) < 1e-10
+
+
+def test_more_vectors_than_a_pass_carries_are_multiplied_by_the_dense_matrix(system):
+    model, items, tracked, dense = system
+    vectors = [toys.direction(tracked.parameters, seed) for seed in range(TANGENTS_PER_PASS + 2)]
+    found = gauss_newton_products(model, items, vectors, tracked)
+    for product, vector in zip(found, vectors, strict=True):
+        assert toys.error(flat(product, tracked.names), dense @ flat(vector, tracked.names)) < 1e-10
+
+
+def test_several_targets_are_solved_like_one_at_a_time(system):
+    model, items, tracked, _ = system
+    curvature = fit_ekfac(model, items, tracked)
+    grads = [toys.direction(tracked.parameters, seed).renamed(str(seed)) for seed in range(3)]
+    grads.append(grads[0] * 0.0)
+    reported = []
+    together = cg_directions(
+        model, items, grads, tracked, curvature, steps=40, tolerance=1e-6, on_step=lambda *s: reported.append(s)
+    )
+    lengths = set()
+    for solved, grad in zip(together, grads, strict=True):
+        alone = cg_direction(model, items, grad, tracked, curvature, steps=40, tolerance=1e-6)
+        difference = flat(solved.direction - alone.direction, tracked.names).norm()
+        assert difference <= 1e-8 * alone.direction.norm()
+        assert len(solved.residuals) == len(alone.residuals) and solved.direction.name == grad.name
+        assert solved.residuals[-1] < 1e-6
+        lengths.add(len(solved.residuals))
+    assert len(lengths) > 1, "the targets should stop at different steps"
+    assert together[-1].direction.norm() == 0.0 and together[-1].residuals == (0.0,)
+    assert reported[-1][0] == max(lengths) - 1 and reported[-1][1] < 1e-6
 
 
 def test_conjugate_gradients_converge_to_the_dense_solve(system):

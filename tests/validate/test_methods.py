@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from infra.validate import (
     token_units,
     train,
 )
+from infra.validate.scores import read_scores, write_scores
 from tests.validate.tiny import tiny_examples, tiny_model, tiny_plan
 
 WORDS = ("add", "take", "answer", "four", "five", "prime", "list", "sort", "even", "odd", "loop", "return", "sum")
@@ -50,6 +52,30 @@ def problem() -> Problem:
 @pytest.fixture(scope="module")
 def scores(problem: Problem) -> dict[str, MethodScores]:
     return score_methods(problem, TARGETS, METHODS, SETTINGS)
+
+
+def test_kept_scores_are_read_instead_of_made(problem: Problem, tmp_path: Path) -> None:
+    names, made = ["length", "gradient", "bm25"], []
+    first = score_methods(problem, TARGETS, names[:2], SETTINGS, done=made.append, kept=tmp_path)
+    second = score_methods(problem, TARGETS, names, SETTINGS, done=made.append, kept=tmp_path)
+    assert made == names and list(second) == names
+    for name, scores in first.items():
+        assert np.array_equal(scores.examples, second[name].examples)
+        for one, other in zip(scores.of_tokens(EXAMPLES), second[name].of_tokens(EXAMPLES), strict=True):
+            assert np.array_equal(one, other)
+    heavier = replace(problem, training=replace(problem.training, weight_decay=0.5))
+    for other, settings in ((problem, replace(SETTINGS, damping=1.0)), (heavier, SETTINGS)):
+        score_methods(other, TARGETS, names[:1], settings, done=made.append, kept=tmp_path)
+    assert len(made) == 5, "scores under other settings or of another run were taken for these"
+
+
+def test_cut_steps_survive_being_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = MethodScores(rng.normal(size=(2, 3)), [rng.normal(size=(3, n)) for n in (4, 6)], rng.normal(size=(5, 3)))
+    write_scores(scores, tmp_path / "new" / "ekfac.safetensors")
+    found = read_scores(tmp_path / "new" / "ekfac.safetensors")
+    assert np.array_equal(found.examples, scores.examples) and np.array_equal(found.deletes, scores.deletes)
+    assert [np.array_equal(a, b) for a, b in zip(found.tokens, scores.tokens, strict=True)] == [True, True]
 
 
 def test_every_method_scores_every_example_and_fold(scores: dict[str, MethodScores]) -> None:

@@ -44,7 +44,13 @@ from infra.influence.pairwise import (
 )
 from infra.influence.recompute import recomputed_activations
 from infra.influence.scores import TokenScores, example_influence, token_influence
-from infra.influence.solve import Solve, cg_direction, gauss_newton_product
+from infra.influence.solve import (
+    Solve,
+    cg_direction,
+    cg_directions,
+    gauss_newton_product,
+    gauss_newton_products,
+)
 from infra.influence.target import (
     Contrast,
     FunctionTarget,
@@ -78,6 +84,7 @@ __all__ = [
     "baseline_scores",
     "baseline_tokens",
     "cg_direction",
+    "cg_directions",
     "choose_eigenvalues",
     "chosen_tokens",
     "combine",
@@ -91,6 +98,7 @@ __all__ = [
     "fit_kfac",
     "fit_until_agreement",
     "gauss_newton_product",
+    "gauss_newton_products",
     "gradient",
     "gradient_norms",
     "gradients",

@@ -16,8 +16,8 @@ from torch import Tensor
 from infra.errors import InputError, ModelError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
 from infra.influence.curvature import Curvature, ekfac_direction
-from infra.influence.derivative import hidden_tangents
-from infra.influence.direction import Direction, combine
+from infra.influence.derivative import TANGENTS_PER_PASS, hidden_tangents
+from infra.influence.direction import Direction, combine, stack
 from infra.influence.functional import HEAD_ELEMENTS, Backbone, accumulator, engine_mode
 from infra.influence.support import check_forward_mode
 from infra.influence.visit import device_of
@@ -47,11 +47,31 @@ def cg_direction(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Solve:
-    """``(H + lambda)^-1 grad`` with the exact Gauss-Newton matrix H of the summed response loss over ``examples``.
+    """``(H + lambda)^-1 grad`` for one target: see :func:`cg_directions`."""
+    return cg_directions(
+        model, examples, [grad], tracked, curvature, damping, absolute, steps, tolerance, max_tokens, on_step
+    )[0]
 
-    ``damping`` is relative to the mean eigenvalue of ``curvature`` over all tracked weights, or itself lambda when
-    ``absolute`` (then ``curvature``, the preconditioner, may be None). Each step costs two passes over the examples;
-    a fraction of the training data is enough. ``on_step(step, relative residual)`` reports progress.
+
+def cg_directions(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    grads: Sequence[Direction],
+    tracked: TrackedWeights,
+    curvature: Curvature | None = None,
+    damping: float = 10.0,
+    absolute: bool = False,
+    steps: int = 20,
+    tolerance: float = 1e-10,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    on_step: Callable[[int, float], None] | None = None,
+) -> list[Solve]:
+    """``(H + lambda)^-1 grad`` of every target, H the exact Gauss-Newton matrix of the summed response loss.
+
+    One recursion a target, in step with one another, so that the forward passes over ``examples`` are shared; the
+    results are those of one at a time. ``damping`` is relative to the mean eigenvalue of ``curvature`` over all
+    tracked weights, or itself lambda when ``absolute`` (then ``curvature``, the preconditioner, may be None). A
+    fraction of the training data is enough. ``on_step(step, largest relative residual)`` reports progress.
 
     Raises :class:`InputError` for a relative damping without curvature and :class:`ModelError` when the products
     are not finite or not positive.
@@ -61,38 +81,46 @@ def cg_direction(
     lam = damping if absolute or curvature is None else damping * mean_eigenvalue(curvature)
     if lam <= 0:
         raise InputError(f"the damping comes to {lam}; conjugate gradients need a positive one")
-    size = grad.norm()
-    if size == 0.0:
-        return Solve(grad, (0.0,), lam)
-
-    def apply(vector: Direction) -> Direction:
-        product = gauss_newton_product(model, examples, vector, tracked, max_tokens)
-        return combine([product, vector], [1.0, lam])
 
     def precondition(vector: Direction) -> Direction:
         return vector if curvature is None else ekfac_direction(curvature, vector, lam, absolute=True)
 
-    solution, residual = grad * 0.0, grad
-    z = precondition(residual)
-    step_along, rz = z, residual.dot(z)
-    history = [1.0]
+    systems = [_System(grad, precondition) for grad in grads]
     for step in range(steps):
-        image = apply(step_along)
-        bend = step_along.dot(image)
+        going = [s for s in systems if s.history[-1] >= tolerance]
+        if not going:
+            break
+        along = [s.along for s in going]
+        products = gauss_newton_products(model, examples, along, tracked, max_tokens)
+        for system, product in zip(going, products):
+            system.advance(combine([product, system.along], [1.0, lam]), step)
+        if on_step is not None:
+            on_step(step + 1, max(s.history[-1] for s in systems))
+    return [Solve(s.solution.renamed(s.name), tuple(s.history), lam) for s in systems]
+
+
+class _System:
+    """The state of conjugate gradients for one right-hand side."""
+
+    def __init__(self, grad: Direction, precondition: Callable[[Direction], Direction]) -> None:
+        self.name, self.size, self.precondition = grad.name, grad.norm(), precondition
+        self.solution, self.residual = grad * 0.0, grad
+        self.history = [1.0 if self.size > 0 else 0.0]
+        self.along = precondition(grad)
+        self.rz = grad.dot(self.along)
+
+    def advance(self, image: Direction, step: int) -> None:
+        """One step, given the damped matrix times ``along``."""
+        bend = self.along.dot(image)
         if not bend > 0:
             raise ModelError(f"step {step} of conjugate gradients: curvature {bend} along the search direction")
-        length = rz / bend
-        solution = combine([solution, step_along], [1.0, length])
-        residual = combine([residual, image], [1.0, -length])
-        history.append(residual.norm() / size)
-        if on_step is not None:
-            on_step(step + 1, history[-1])
-        if history[-1] < tolerance:
-            break
-        z = precondition(residual)
-        rz, before = residual.dot(z), rz
-        step_along = combine([z, step_along], [1.0, rz / before])
-    return Solve(solution.renamed(grad.name), tuple(history), lam)
+        length = self.rz / bend
+        self.solution = combine([self.solution, self.along], [1.0, length])
+        self.residual = combine([self.residual, image], [1.0, -length])
+        self.history.append(self.residual.norm() / self.size)
+        z = self.precondition(self.residual)
+        self.rz, before = self.residual.dot(z), self.rz
+        self.along = combine([z, self.along], [1.0, self.rz / before])
 
 
 def mean_eigenvalue(curvature: Curvature) -> float:
@@ -108,46 +136,78 @@ def gauss_newton_product(
     tracked: TrackedWeights,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Direction:
-    """``H u = (1/N) sum_n sum_t J_t^T (diag p_t - p_t p_t^T) J_t u`` over response positions.
+    """``H u`` of one vector: see :func:`gauss_newton_products`."""
+    return gauss_newton_products(model, examples, [vector], tracked, max_tokens)[0]
 
-    J u by a forward derivative, J^T by a backward pass; exact, in the dtype of the model.
+
+def gauss_newton_products(
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    vectors: Sequence[Direction],
+    tracked: TrackedWeights,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> list[Direction]:
+    """``H u = (1/N) sum_n sum_t J_t^T (diag p_t - p_t p_t^T) J_t u`` over response positions, for every vector u.
+
+    J u by a forward derivative, J^T by a backward pass; exact, in the dtype of the model. Up to
+    ``TANGENTS_PER_PASS`` vectors share both forward passes.
     Raises :class:`ModelError` when a tracked weight belongs to the output head.
     """
     backbone = Backbone(model)
     device, dtype = device_of(model), next(model.parameters()).dtype
-    inside = backbone.head_parameters & set(vector.tensors)
+    inside = backbone.head_parameters & set(vectors[0].tensors)
     if inside:
         raise ModelError(f"{sorted(inside)[0]} belongs to the output head; conjugate gradients do not support that")
-    stacked = {name: t.to(device, dtype)[None] for name, t in vector.tensors.items()}
-    total = {name: torch.zeros_like(p, dtype=accumulator(dtype)) for name, p in tracked.parameters.items()}
-    for number, planned in enumerate(batches(examples, max_tokens, device)):
-        if number == 0:
-            check_forward_mode(backbone, planned, stacked)
-        for _, parts in halving_on_memory(planned, lambda b, _: _batch_product(model, backbone, b, stacked, tracked)):
-            for name, part in zip(total, parts):
-                total[name] += part / len(examples)
-    return Direction(total, vector.name)
+    found: list[Direction] = []
+    for first in range(0, len(vectors), TANGENTS_PER_PASS):
+        some = vectors[first : first + TANGENTS_PER_PASS]
+        stacked = {name: t.to(device, dtype) for name, t in stack(some).items()}
+        totals = [
+            {name: torch.zeros_like(p, dtype=accumulator(dtype)) for name, p in tracked.parameters.items()}
+            for _ in some
+        ]
+        carried = max_tokens // len(some)
+
+        def products(batch: Batch, _: set[str], stacked: dict[str, Tensor] = stacked) -> list[Sequence[Tensor]]:
+            return _batch_products(model, backbone, batch, stacked, tracked)
+
+        for number, planned in enumerate(batches(examples, carried, device)):
+            if number == 0 and first == 0:
+                check_forward_mode(backbone, planned, stacked)
+            for _, rows in halving_on_memory(planned, products):
+                for total, parts in zip(totals, rows):
+                    for name, part in zip(total, parts):
+                        total[name] += part / len(examples)
+        found += [Direction(total, u.name) for total, u in zip(totals, some)]
+    return found
 
 
-def _batch_product(
+def _batch_products(
     model: Any, backbone: Backbone, batch: Batch, stacked: dict[str, Tensor], tracked: TrackedWeights
-) -> Sequence[Tensor]:
+) -> list[Sequence[Tensor]]:
     with engine_mode(model, forward_mode=True):
-        hidden, tangent = hidden_tangents(backbone, batch, stacked)
+        hidden, tangents = hidden_tangents(backbone, batch, stacked)
     where = batch.loss.reshape(-1).nonzero()[:, 0]
-    back = torch.zeros_like(hidden).reshape(-1, hidden.shape[-1])
-    flat, moved = hidden.reshape(-1, hidden.shape[-1]), tangent[0].reshape(-1, hidden.shape[-1])
+    flat, moved = hidden.reshape(-1, hidden.shape[-1]), tangents.flatten(1, 2)
+    back = torch.zeros_like(moved)
     vocabulary = int(backbone._config.get_text_config().vocab_size)
     step = max(1, HEAD_ELEMENTS // vocabulary)
     with engine_mode(model):
         for start in range(0, len(where), step):
             here = where[start : start + step]
-            back[here] = _through_the_head(backbone, flat[here], moved[here])
+            for one, tangent in zip(back, moved):
+                one[here] = _through_the_head(backbone, flat[here], tangent[here])
         leaves = {name: p.detach().requires_grad_(True) for name, p in tracked.parameters.items()}
         with torch.enable_grad():
             again = backbone.hidden(batch, leaves)
-            parts = torch.autograd.grad(again, list(leaves.values()), back.reshape(again.shape), allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(leaves.values(), parts)]
+            last = len(back) - 1
+            found = [
+                torch.autograd.grad(
+                    again, list(leaves.values()), one.reshape(again.shape), allow_unused=True, retain_graph=k < last
+                )
+                for k, one in enumerate(back)
+            ]
+    return [[torch.zeros_like(p) if g is None else g for p, g in zip(leaves.values(), parts)] for parts in found]
 
 
 def _through_the_head(backbone: Backbone, rows: Tensor, tangents: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,11 @@ from torch import Tensor
 from infra.errors import InputError
 from infra.influence import (
     TOKEN_BASELINES,
-    Curvature,
     Direction,
     MeanLogLikelihood,
     baseline_scores,
     baseline_tokens,
-    cg_direction,
+    cg_directions,
     ekfac_direction,
     example_influence,
     fit_ekfac,
@@ -28,14 +29,15 @@ from infra.influence import (
     subsample,
     token_influence,
 )
-from infra.models import TrackedWeights, tracked_weights
+from infra.models import tracked_weights
 from infra.records import TokenizedExample
+from infra.store import sha256_json
 from infra.validate.adjoint import unrolled
 from infra.validate.functional import loss_weights
 from infra.validate.measure import Problem
-from infra.validate.plan import random_subsets
+from infra.validate.plan import data_hash, random_subsets, training_settings
 from infra.validate.retrain import AdamState, train
-from infra.validate.scores import Array, MethodScores, Targets, mean_scores
+from infra.validate.scores import Array, MethodScores, Targets, mean_scores, read_scores, write_scores
 from infra.validate.units import cut_examples, cut_response
 
 METHODS = (
@@ -78,14 +80,59 @@ def score_methods(
     tokens: bool = True,
     deletes: bool = False,
     done: Callable[[str], object] | None = None,
+    kept: Path | None = None,
 ) -> dict[str, MethodScores]:
     """Scores of the training data by each method, for the model that the recorded run ends in.
 
     ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting each step out of
-    the text. Raises InputError for an unknown method.
+    the text. With a folder ``kept`` each method's scores are written there, under the hash of everything they depend
+    on, and read instead of made when they lie there. Raises InputError for an unknown method.
     """
     check_methods(names)
     settings = settings or MethodSettings()
+    files: dict[str, Path] = {}
+    if kept is not None:
+        key = _inputs(problem, targets, settings, tokens, deletes)[:16]
+        files = {n: kept / f"{n}-{key}.safetensors" for n in names}
+    known = {n: read_scores(f) for n, f in files.items() if f.exists()}
+
+    def finished(name: str, scores: MethodScores) -> None:
+        if name in files:
+            write_scores(scores, files[name])
+        if done is not None:
+            done(name)
+
+    missing = [n for n in names if n not in known]
+    made = _made(problem, targets, missing, settings, tokens, deletes, finished) if missing else {}
+    return {n: known[n] if n in known else made[n] for n in names}
+
+
+def _inputs(problem: Problem, targets: Targets, settings: MethodSettings, tokens: bool, deletes: bool) -> str:
+    """SHA-256 of what scores depend on."""
+    return sha256_json(
+        {
+            "start": hashlib.sha256(problem.flat.start.cpu().numpy().tobytes()).hexdigest(),
+            "training": training_settings(problem.training),
+            "data": data_hash(problem.examples),
+            "queries": data_hash(problem.queries),
+            "fold": targets.fold.tolist(),
+            "form": problem.form,
+            "settings": asdict(settings),
+            "tokens": tokens,
+            "deletes": deletes,
+        }
+    )
+
+
+def _made(
+    problem: Problem,
+    targets: Targets,
+    names: Sequence[str],
+    settings: MethodSettings,
+    tokens: bool,
+    deletes: bool,
+    finished: Callable[[str, MethodScores], object],
+) -> dict[str, MethodScores]:
     variants = step_variants(problem) if deletes else []
     theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     model = problem.flat.into(theta)
@@ -111,8 +158,7 @@ def score_methods(
             out[name] = found[name]
         if not tokens:
             out[name] = replace(out[name], tokens=None)
-        if done is not None:
-            done(name)
+        finished(name, out[name])
     problem.flat.into(problem.flat.start)
     return out
 
@@ -181,7 +227,12 @@ def engine_scores(
             if name == "ekfac":
                 directions = [ekfac_direction(curvature, g, damping=settings.damping) for g in raw]
             else:
-                directions = cg_directions(model, problem, raw, curvature, tracked, settings)
+                part = subsample(problem.examples, settings.cg_fraction, settings.seed)
+                solved = cg_directions(
+                    model, part, raw, tracked, curvature, settings.cg_damping,
+                    steps=settings.cg_steps, max_tokens=settings.max_tokens,
+                )  # fmt: skip
+                directions = [s.direction for s in solved]
         out[name] = along(model, problem, directions, variants, settings.max_tokens, tokens)
     if "cosine" in names:
         plain = out.get("gradient") or along(model, problem, raw, variants, settings.max_tokens, tokens)
@@ -311,28 +362,3 @@ def checkpoint_ensemble(
         model = problem.flat.into(theta)
         members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants)["ekfac_cg"])
     return mean_scores(members)
-
-
-def cg_directions(
-    model: Any,
-    problem: Problem,
-    raw: Sequence[Direction],
-    curvature: Curvature,
-    tracked: TrackedWeights,
-    settings: MethodSettings,
-) -> list[Direction]:
-    """Conjugate gradients on the Gauss-Newton matrix, preconditioned by EK-FAC, at the stated damping and steps."""
-    part = subsample(problem.examples, settings.cg_fraction, settings.seed)
-    return [
-        cg_direction(
-            model,
-            part,
-            g,
-            tracked,
-            curvature,
-            damping=settings.cg_damping,
-            steps=settings.cg_steps,
-            max_tokens=settings.max_tokens,
-        ).direction
-        for g in raw
-    ]

@@ -125,7 +125,7 @@ def validate_run(
         if not partial or not plan.settings["blocks"]:
             raise PlanTooLong(str(error)) from error
         left_out = [*left_out, *unfinished]
-    scores = gather_scores(data, methods, kinds_of(plan.settings["blocks"]))
+    scores = gather_scores(data, methods, kinds_of(plan.settings["blocks"]), folder / "scores")
     table, differences = lds_table(problem, plan, journal, scores, data.targets, n_boot=n_boot)
     _save(table, folder / "lds.parquet")
     _save(differences, folder / "differences.parquet")
@@ -214,17 +214,19 @@ def _same_run(settings: Mapping[str, Any], data: RunData, path: Path) -> None:
             )
 
 
-def gather_scores(data: RunData, methods: Sequence[str], kinds: set[str]) -> dict[str, MethodScores]:
+def gather_scores(
+    data: RunData, methods: Sequence[str], kinds: set[str], kept: Path | None = None
+) -> dict[str, MethodScores]:
     """The run's own scores and the compared methods', with tokens and cut steps where a kind of removal needs them.
 
     When tokens or steps are removed the run's method is scored again, token by token and fold by fold, since a run
-    keeps token scores of whole targets only.
+    keeps token scores of whole targets only. Scores are kept in the folder ``kept``.
     """
     fine = any(UNIT_OF[k] != "example" for k in kinds)
     known = data.method in METHODS
     names = list(dict.fromkeys([*([data.method] if fine and known else []), *methods]))
     found = score_methods(
-        data.problem, data.targets, names, MethodSettings(), tokens=fine, deletes="step_delete" in kinds
+        data.problem, data.targets, names, MethodSettings(), tokens=fine, deletes="step_delete" in kinds, kept=kept
     )
     if fine and known:
         return found

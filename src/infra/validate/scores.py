@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from infra.errors import InputError
 from infra.records import TokenizedExample
@@ -109,3 +111,26 @@ def mean_scores(members: Sequence[MethodScores]) -> MethodScores:
     cut = [m.deletes for m in members if m.deletes is not None]
     deletes = np.mean(np.stack(cut), axis=0) if len(cut) == len(members) else None
     return MethodScores(np.mean([m.examples for m in members], axis=0), tokens, deletes)
+
+
+def write_scores(scores: MethodScores, path: Path) -> None:
+    """One method's scores as a safetensors file, written by rename: ``examples``, ``tokens [F, sum T_i]`` with
+    ``lengths [N]``, ``deletes``; what the method lacks is left out.
+    """
+    tensors: dict[str, NDArray[np.generic]] = {"examples": scores.examples}
+    if scores.tokens is not None:
+        tensors["tokens"] = np.concatenate(list(scores.tokens), axis=1)
+        tensors["lengths"] = np.array([t.shape[1] for t in scores.tokens])
+    if scores.deletes is not None:
+        tensors["deletes"] = scores.deletes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({k: np.ascontiguousarray(t) for k, t in tensors.items()}, temporary)
+    temporary.replace(path)
+
+
+def read_scores(path: Path) -> MethodScores:
+    """What :func:`write_scores` wrote."""
+    found = load_file(path)
+    tokens = np.split(found["tokens"], np.cumsum(found["lengths"])[:-1], axis=1) if "tokens" in found else None
+    return MethodScores(found["examples"], tokens, found.get("deletes"))
