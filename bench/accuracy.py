@@ -242,7 +242,8 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
     journal = carry_out(problem, plan, out / "sweep")
     rows = []
     for damping in (0.001, 0.01, 0.1, 1.0, 10.0):
-        scores = score_methods(problem, targets, ["kfac", "ekfac"], MethodSettings(a.tracked, damping=damping))
+        settings = MethodSettings(a.tracked, damping=damping)
+        scores = score_methods(problem, targets, ["kfac", "ekfac"], settings, tokens=False, kept=out / "sweep")
         table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
         rows += [
             {"method": r.method, "target": r.target, "damping": damping, **numbers(r._asdict(), "value", "low", "high")}
@@ -251,7 +252,7 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
     for damping in (0.1, 1.0, 10.0, 100.0):
         for steps in (5, 20):
             settings = MethodSettings(a.tracked, cg_damping=damping, cg_steps=steps, cg_fraction=a.cg_fraction)
-            scores = score_methods(problem, targets, ["ekfac_cg"], settings)
+            scores = score_methods(problem, targets, ["ekfac_cg"], settings, tokens=False, kept=out / "sweep")
             table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
             rows += [
                 {"method": r.method, "target": r.target, "damping": damping, "steps": steps,
