@@ -102,6 +102,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--derivative-only", action="store_true", help="make the finite-difference check and stop")
     p.add_argument("--plan-only", action="store_true", help="write the plan and stop")
     p.add_argument("--stack", type=int, default=1, help="models trained in one vmapped pass")
+    p.add_argument("--compile", action="store_true", help="fuse the training passes of retrains (needs g++)")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--boot", type=int, default=1000)

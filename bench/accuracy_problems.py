@@ -262,4 +262,5 @@ def assemble(a: argparse.Namespace, model: Any, records: list[Record], encode: A
     units = {
         "example": example_units(examples), "token": token_units(examples), "step": step_units(examples, records),
     }  # fmt: skip
-    return Problem(flat_model(model), plan, examples, queries, units, records=records, encode=encode, stack=a.stack)
+    flat = flat_model(model).compiled() if a.compile else flat_model(model)
+    return Problem(flat, plan, examples, queries, units, records=records, encode=encode, stack=a.stack)

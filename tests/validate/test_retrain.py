@@ -123,3 +123,22 @@ def test_what_cannot_be_replayed_is_refused(flat: FlatModel) -> None:
         loss_weights(EXAMPLES, token_weights=[np.ones(1)] * 24)
     with pytest.raises(ModelError, match="learning rate"):
         train(flat, tiny_plan(24, learning_rate=1e300), EXAMPLES, loss_weights(EXAMPLES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+def test_compiled_training_is_the_same_training(dtype: torch.dtype, tolerance: float) -> None:
+    examples, plan = tiny_examples(20, seed=1), tiny_plan(20, max_tokens_per_microbatch=48)
+    plain = flat_model(tiny_model(dtype))
+    fused = plain.compiled()
+    weights = loss_weights(examples)
+    expected, found = train(plain, plan, examples, weights), train(fused, plan, examples, weights)
+    assert (found - expected).norm() < tolerance * (expected - plain.start).norm()
+    assert not torch.equal(found, expected), "the compiled passes were not used"
+    assert np.array_equal(query_values(fused, expected, examples), query_values(plain, expected, examples))
+
+
+def test_compiling_asks_for_a_compiler(flat: FlatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ModelError, match=r"needs a C\+\+ compiler"):
+        flat.compiled()

@@ -7,9 +7,10 @@ vector arithmetic: the state of an AdamW run is three vectors ``[P]`` (or three 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,7 +37,8 @@ class FlatModel:
     """``module`` seen as ``log_probs(theta, ids)`` with every trainable parameter in ``theta`` ``[P]``.
 
     ``start`` is the module's own parameter vector; ``decayed`` (``[P]``, 1 or 0) says where weight decay applies. The
-    module itself is never changed. Dropout is off: a replay must repeat what was recorded.
+    module itself is never changed. Dropout is off: a replay must repeat what was recorded. ``training_logits``: see
+    :meth:`compiled`.
     """
 
     module: Any
@@ -45,6 +47,7 @@ class FlatModel:
     sizes: tuple[int, ...]
     start: Tensor
     decayed: Tensor
+    training_logits: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def n_parameters(self) -> int:
@@ -63,10 +66,11 @@ class FlatModel:
         comes before it. ``where``: bool ``[n, T]``, the tokens wanted; the others are 0 and cost no softmax. ``twice``
         picks the attention kernel that can be differentiated twice and vmapped.
         """
+        forward = self.logits
+        if self.training_logits is not None and theta.requires_grad and not twice:
+            forward = self.training_logits
         with exact_in(theta.dtype), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-            logits = functional_call(
-                self.module, self.unflatten(theta), (), {"input_ids": ids, "use_cache": False}
-            ).logits
+            logits = forward(theta, ids)
             if where is not None:
                 wanted = where[:, 1:]
                 values = -cross_entropy(logits[:, :-1][wanted], ids[:, 1:][wanted], reduction="none")
@@ -74,6 +78,23 @@ class FlatModel:
             else:
                 found = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         return pad(found, (1, 0))
+
+    def logits(self, theta: Tensor, ids: Tensor) -> Tensor:
+        """``[n, T, V]`` under ``theta [P]`` for ``ids [n, T]``."""
+        found: Tensor = functional_call(
+            self.module, self.unflatten(theta), (), {"input_ids": ids, "use_cache": False}
+        ).logits
+        return found
+
+    def compiled(self) -> FlatModel:
+        """The same model, its training passes fused by ``torch.compile``; the first one takes a minute or two.
+
+        Evaluation and passes that are differentiated twice stay as they are. Results differ by rounding. Raises
+        ModelError where there is no C++ compiler.
+        """
+        if not any(map(shutil.which, ("g++", "c++", "clang++"))):
+            raise ModelError("compiled retraining needs a C++ compiler (g++ or clang++); install one or leave it out")
+        return replace(self, training_logits=torch.compile(self.logits, dynamic=True))
 
     def into(self, theta: Tensor) -> Any:
         """The module with ``theta [P]`` written into its parameters (it is changed in place and returned)."""
