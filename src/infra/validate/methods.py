@@ -143,10 +143,10 @@ def _made(
         if name in CHEAP:
             out[name] = cheap_scores(problem, model, targets, CHEAP[name], settings)
         elif name == "ekfac_cg_ensemble":
-            out[name] = ensemble(problem, targets, settings, variants)
+            out[name] = ensemble(problem, targets, settings, variants, tokens)
             problem.flat.into(theta)
         elif name == "ekfac_cg_checkpoints":
-            out[name] = checkpoint_ensemble(problem, targets, settings, variants)
+            out[name] = checkpoint_ensemble(problem, targets, settings, variants, tokens)
             problem.flat.into(theta)
         elif name == "unrolled":
             out[name] = unrolled_scores(problem, targets, variants)
@@ -331,13 +331,14 @@ def ensemble(
     targets: Targets,
     settings: MethodSettings,
     variants: Sequence[tuple[int, TokenizedExample]] = (),
+    tokens: bool = True,
 ) -> MethodScores:
     """``ekfac_cg`` averaged over models trained with fresh seeds on the same data."""
     members = []
     for seed in range(settings.member_seed, settings.member_seed + settings.members):
         plan = problem.training.reordered(len(problem.examples), seed)
         model = problem.flat.into(train(problem.flat, plan, problem.examples, loss_weights(problem.examples)))
-        members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants)["ekfac_cg"])
+        members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants, tokens)["ekfac_cg"])
     return mean_scores(members)
 
 
@@ -346,6 +347,7 @@ def checkpoint_ensemble(
     targets: Targets,
     settings: MethodSettings,
     variants: Sequence[tuple[int, TokenizedExample]] = (),
+    tokens: bool = True,
 ) -> MethodScores:
     """``ekfac_cg`` averaged over checkpoints of the recorded run, each with the f and the curvature of its model."""
     steps = problem.training.steps
@@ -360,5 +362,5 @@ def checkpoint_ensemble(
     members = []
     for theta in kept:
         model = problem.flat.into(theta)
-        members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants)["ekfac_cg"])
+        members.append(engine_scores(problem, model, targets, ["ekfac_cg"], settings, variants, tokens)["ekfac_cg"])
     return mean_scores(members)
