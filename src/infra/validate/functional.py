@@ -94,7 +94,14 @@ class FlatModel:
         """
         if not any(map(shutil.which, ("g++", "c++", "clang++"))):
             raise ModelError("compiled retraining needs a C++ compiler (g++ or clang++); install one or leave it out")
-        return replace(self, training_logits=torch.compile(self.logits, dynamic=True))
+        logits = torch.compile(self.logits)
+
+        def of_any_shape(theta: Tensor, ids: Tensor) -> Tensor:
+            for dimension in (0, 1):  # the parameters' shapes stay constants
+                torch._dynamo.maybe_mark_dynamic(ids, dimension)
+            return logits(theta, ids)
+
+        return replace(self, training_logits=of_any_shape)
 
     def into(self, theta: Tensor) -> Any:
         """The module with ``theta [P]`` written into its parameters (it is changed in place and returned)."""
