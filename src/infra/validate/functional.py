@@ -66,7 +66,7 @@ class FlatModel:
         comes before it. ``where``: bool ``[n, T]``, the tokens wanted; the others are 0 and cost no softmax. ``twice``
         picks the attention kernel that can be differentiated twice and vmapped.
         """
-        forward = self.logits
+        forward: Callable[[Tensor, Tensor], Tensor] = self.logits
         if self.training_logits is not None and theta.requires_grad and not twice:
             forward = self.training_logits
         with exact_in(theta.dtype), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
