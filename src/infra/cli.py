@@ -295,6 +295,9 @@ def validate(
     accuracy: Annotated[
         int, typer.Option(min=0, help="Held-out problems a task answered after each half-subset retrain.")
     ] = 0,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Fuse the training passes: for hundreds of retrains; needs g++.")
+    ] = False,
 ) -> None:
     """Check a run's scores by retraining on random subsets (LDS). Writes RUN/validation and the report again."""
     from rich.console import Console
@@ -305,7 +308,7 @@ def validate(
 
     settings = validation_settings(
         minutes=minutes, subsets=subsets, seeds=seeds, kinds=kinds.split(",") if kinds else None,
-        methods=methods.split(","), accuracy_problems=accuracy, required=True,
+        methods=methods.split(","), accuracy_problems=accuracy, compile=compile, required=True,
     )  # fmt: skip
     with interruptible():
         found = validate_finished(run, settings)

@@ -280,6 +280,7 @@ class ValidationSettings(_Settings):
         ("random", "length", "loss", "gradient"), description="compared with the run's own, through the same retrains"
     )
     accuracy_problems: int = Field(0, ge=0, description="held-out problems a task after each half-subset retrain")
+    compile: bool = Field(False, description="fuse the retrains' training passes by torch.compile (needs g++)")
     required: bool = Field(False, description="a plan that does not fit ends the command, not the validation alone")
 
 

@@ -129,6 +129,22 @@ def test_below_protocol_nothing_is_called_validated(run: Path, tmp_path: Path) -
     assert told["validity"] == {} and (tmp_path / "tracking.parquet").exists()
 
 
+@pytest.mark.slow
+def test_compiled_retrains_measure_the_same(run: Path, tmp_path: Path) -> None:
+    measured = []
+    for name, compile in (("plain", False), ("fused", True)):
+        validate_run(
+            run, 60.0, out=tmp_path / name, kinds=["half"], protocols=["same_seed"], methods=["random"], n_subsets=3,
+            below_protocol=True, n_boot=20, removals=False, compile=compile,
+        )  # fmt: skip
+        lines = [json.loads(line) for line in (tmp_path / name / "runs.jsonl").read_text().splitlines()]
+        measured.append({entry["run"]: entry["f"] for entry in lines if entry["event"] == "finished"})
+    plain, fused = measured
+    assert plain.keys() == fused.keys() and len(plain) == 4
+    for name, f in plain.items():
+        assert np.allclose(f, fused[name], rtol=1e-4), name
+
+
 def test_missing_records_are_named(run: Path) -> None:
     order = run / "sft/original-s0/model/order.npy"
     kept = order.read_bytes()

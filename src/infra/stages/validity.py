@@ -35,7 +35,7 @@ def run_validation(context: Context, recipe: Recipe) -> None:
         validate_run(
             context.folder, v.minutes, out=context.out, kinds=v.kinds, protocols=v.protocols, methods=v.methods,
             n_subsets=v.subsets, n_seeds=v.seeds, accuracy_problems=v.accuracy_problems, below_protocol=below,
-            insist=v.kinds is not None, partial=not v.required,
+            insist=v.kinds is not None, partial=not v.required, compile=v.compile,
         )  # fmt: skip
     except PlanTooLong as error:
         if v.required:

@@ -62,6 +62,7 @@ def validate_run(
     insist: bool = False,
     partial: bool = False,
     base_model: str | None = None,
+    compile: bool = False,
     n_boot: int = 1000,
 ) -> pd.DataFrame:
     """Measure LDS of a run's scores by retraining, and write RUN/validation.
@@ -76,8 +77,9 @@ def validate_run(
     kind, value, low, high, ceiling, n_subsets, n_seeds), differences.parquet, validation.json, and where accuracy was
     measured accuracy.parquet and tracking.parquet. With ``removals``, and time left for it, removal.parquet holds f
     without the extremes of the run's own ranking. ``below_protocol`` allows fewer subsets, seeds or examples than the
-    protocol asks; nothing is then called validated. Returns the LDS table. Raises ResourceError when nothing fits in
-    the time, with the estimate; ArtifactError for a run that lacks what is needed, or another plan in the way.
+    protocol asks; nothing is then called validated. ``compile`` fuses the retrains' training passes. Returns the LDS
+    table. Raises ResourceError when nothing fits in the time, with the estimate; ArtifactError for a run that lacks
+    what is needed, or another plan in the way; ModelError when compiling finds no C++ compiler.
     """
     run = Path(run_dir)
     folder = Path(out) if out is not None else run / "validation"
@@ -85,6 +87,9 @@ def validate_run(
     data = read_run(run, base_model=base_model, levels=levels, with_accuracy=accuracy_problems)
     problem = data.problem
     distance = check_replay(data, run)
+    if compile:
+        data = replace(data, problem=replace(problem, flat=problem.flat.compiled()))
+        problem = data.problem
     wanted = wanted_blocks(kinds, protocols, len(problem.examples))
     speed = measure_speed(problem)
     planned = folder / "plan.json"
