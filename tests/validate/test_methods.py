@@ -69,6 +69,12 @@ def test_kept_scores_are_read_instead_of_made(problem: Problem, tmp_path: Path) 
     assert len(made) == 5, "scores under other settings or of another run were taken for these"
 
 
+def test_scores_of_a_bfloat16_model_can_be_kept(problem: Problem, tmp_path: Path) -> None:
+    half = replace(problem, flat=flat_model(tiny_model(torch.bfloat16)))
+    score_methods(half, TARGETS, ["length"], SETTINGS, kept=tmp_path)
+    assert len(list(tmp_path.glob("length-*.safetensors"))) == 1
+
+
 def test_cut_steps_survive_being_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scores = MethodScores(rng.normal(size=(2, 3)), [rng.normal(size=(3, n)) for n in (4, 6)], rng.normal(size=(5, 3)))

@@ -40,17 +40,10 @@ def cg_direction(
     grad: Direction,
     tracked: TrackedWeights,
     curvature: Curvature | None = None,
-    damping: float = 10.0,
-    absolute: bool = False,
-    steps: int = 20,
-    tolerance: float = 1e-10,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    on_step: Callable[[int, float], None] | None = None,
+    **settings: Any,
 ) -> Solve:
-    """``(H + lambda)^-1 grad`` for one target: see :func:`cg_directions`."""
-    return cg_directions(
-        model, examples, [grad], tracked, curvature, damping, absolute, steps, tolerance, max_tokens, on_step
-    )[0]
+    """``(H + lambda)^-1 grad`` for one target; ``settings`` and what is raised as in :func:`cg_directions`."""
+    return cg_directions(model, examples, [grad], tracked, curvature, **settings)[0]
 
 
 def cg_directions(
@@ -69,9 +62,10 @@ def cg_directions(
     """``(H + lambda)^-1 grad`` of every target, H the exact Gauss-Newton matrix of the summed response loss.
 
     One recursion a target, in step with one another, so that the forward passes over ``examples`` are shared; the
-    results are those of one at a time. ``damping`` is relative to the mean eigenvalue of ``curvature`` over all
-    tracked weights, or itself lambda when ``absolute`` (then ``curvature``, the preconditioner, may be None). A
-    fraction of the training data is enough. ``on_step(step, largest relative residual)`` reports progress.
+    results are those of one at a time, and five vectors a target are in memory. ``damping`` is relative to the mean
+    eigenvalue of ``curvature`` over all tracked weights, or itself lambda when ``absolute`` (then ``curvature``, the
+    preconditioner, may be None). A fraction of the training data is enough. ``on_step(step, largest relative
+    residual)`` reports progress.
 
     Raises :class:`InputError` for a relative damping without curvature and :class:`ModelError` when the products
     are not finite or not positive.

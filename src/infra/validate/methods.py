@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -86,13 +87,14 @@ def score_methods(
 
     ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting each step out of
     the text. With a folder ``kept`` each method's scores are written there, under the hash of everything they depend
-    on, and read instead of made when they lie there. Raises InputError for an unknown method.
+    on but the code, and read instead of made when they lie there. Raises InputError for an unknown method.
     """
     check_methods(names)
     settings = settings or MethodSettings()
+    variants = step_variants(problem) if deletes else []
     files: dict[str, Path] = {}
     if kept is not None:
-        key = _inputs(problem, targets, settings, tokens, deletes)[:16]
+        key = _inputs(problem, targets, settings, tokens, variants)[:16]
         files = {n: kept / f"{n}-{key}.safetensors" for n in names}
     known = {n: read_scores(f) for n, f in files.items() if f.exists()}
 
@@ -103,15 +105,22 @@ def score_methods(
             done(name)
 
     missing = [n for n in names if n not in known]
-    made = _made(problem, targets, missing, settings, tokens, deletes, finished) if missing else {}
+    made = _made(problem, targets, missing, settings, tokens, variants, finished) if missing else {}
     return {n: known[n] if n in known else made[n] for n in names}
 
 
-def _inputs(problem: Problem, targets: Targets, settings: MethodSettings, tokens: bool, deletes: bool) -> str:
-    """SHA-256 of what scores depend on."""
+def _inputs(
+    problem: Problem,
+    targets: Targets,
+    settings: MethodSettings,
+    tokens: bool,
+    variants: Sequence[tuple[int, TokenizedExample]],
+) -> str:
+    """SHA-256 of what scores depend on: model, training, data, queries and folds, cut steps, settings."""
+    start = problem.flat.start.cpu().view(torch.uint8).numpy()  # bytes: numpy has no bfloat16
     return sha256_json(
         {
-            "start": hashlib.sha256(problem.flat.start.cpu().numpy().tobytes()).hexdigest(),
+            "start": hashlib.sha256(start.tobytes()).hexdigest(),
             "training": training_settings(problem.training),
             "data": data_hash(problem.examples),
             "queries": data_hash(problem.queries),
@@ -119,7 +128,7 @@ def _inputs(problem: Problem, targets: Targets, settings: MethodSettings, tokens
             "form": problem.form,
             "settings": asdict(settings),
             "tokens": tokens,
-            "deletes": deletes,
+            "cut": [[o for o, _ in variants], data_hash([v for _, v in variants])],
         }
     )
 
@@ -130,10 +139,9 @@ def _made(
     names: Sequence[str],
     settings: MethodSettings,
     tokens: bool,
-    deletes: bool,
+    variants: Sequence[tuple[int, TokenizedExample]],
     finished: Callable[[str, MethodScores], object],
 ) -> dict[str, MethodScores]:
-    variants = step_variants(problem) if deletes else []
     theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     model = problem.flat.into(theta)
     out: dict[str, MethodScores] = {}
