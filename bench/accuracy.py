@@ -90,6 +90,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--cg-steps", type=int, default=20)
     p.add_argument("--cg-fraction", type=float, default=0.25)
     p.add_argument("--members", type=int, default=3, help="models of the ensemble")
+    p.add_argument("--unrolled-members", type=int, default=16, help="fresh seeds of unrolled_seeds")
     p.add_argument(
         "--accuracy", type=int, default=0, help="held-out problems per domain after each half-subset retrain"
     )
@@ -242,7 +243,7 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
     )  # fmt: skip
     journal = carry_out(problem, plan, out / "sweep")
     rows = []
-    for damping in (0.001, 0.01, 0.1, 1.0, 10.0):
+    for damping in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0):
         settings = MethodSettings(a.tracked, damping=damping)
         scores = score_methods(problem, targets, ["kfac", "ekfac"], settings, tokens=False, kept=out / "sweep")
         table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
@@ -267,7 +268,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     a = arguments(argv)
     if a.smoke:
         a.examples, a.queries, a.folds, a.subsets, a.batch_size, a.max_length = 16, 4, 2, 6, 4, 100
-        a.finite_differences, a.boot, a.members, a.cg_steps = min(a.finite_differences, 4), 50, 2, 2
+        a.finite_differences, a.boot, a.cg_steps = min(a.finite_differences, 4), 50, 2
+        a.members, a.unrolled_members = 2, 2
     torch.set_num_threads(a.threads)
     begun = time.perf_counter()
     out = a.out or Path(tempfile.mkdtemp(prefix="accuracy-"))
@@ -281,7 +283,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     committed = plan.hash
     if a.plan_only:
         return {"plan": committed, "retrains": len(plan.runs)}
-    settings = MethodSettings(a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, seed=a.seed)
+    settings = MethodSettings(
+        a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, a.unrolled_members, seed=a.seed
+    )
     methods, seconds = a.methods.split(","), MethodSeconds(out / "method-seconds.json")
     kinds = {k for k, _ in plan.settings["blocks"]}
 

@@ -40,6 +40,7 @@ def test_too_few_subsets_validate_nothing(run: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)  # 804 retrains: 12 minutes on two idle cores
 def test_at_the_protocols_size_validity_stands_beside_every_effect(run: Path) -> None:
     settings = validation_settings(
         minutes=240, kinds=["half", "step_mask"], methods=["random", "unrolled"], required=True

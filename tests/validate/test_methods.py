@@ -22,10 +22,12 @@ from infra.validate import (
     loss_weights,
     make_targets,
     mean_scores,
+    query_values,
     score_methods,
     token_units,
     train,
 )
+from infra.validate import methods as methods_module
 from infra.validate.scores import read_scores, write_scores
 from tests.validate.tiny import tiny_examples, tiny_model, tiny_plan
 
@@ -40,7 +42,7 @@ def worded(examples: Sequence[TokenizedExample], seed: int) -> list[TokenizedExa
 EXAMPLES = worded(tiny_examples(12, seed=1), 0)
 QUERIES = worded(tiny_examples(6, seed=2, prefix="q"), 1)
 TARGETS = make_targets(["math"] * 4 + ["code"] * 2, folds=2)
-SETTINGS = MethodSettings(members=2, cg_steps=3)
+SETTINGS = MethodSettings(members=2, cg_steps=3, unrolled_members=2)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,46 @@ def test_bm25_prefers_shared_rare_words(problem: Problem) -> None:
     found = score_methods(small, TARGETS, ["bm25"]).popitem()[1].examples
     idf = np.log(1 + (4 - 1 + 0.5) / (1 + 0.5))
     assert found[0] == pytest.approx(idf * 2.5 / (1 + 1.5)) and not found[1:].any()
+
+
+def test_the_middle_is_the_derivative_at_half_of_every_weight(problem: Problem) -> None:
+    exact = replace(problem, flat=flat_model(tiny_model(torch.float64)))
+    found = score_methods(exact, TARGETS, ["unrolled_middle"])["unrolled_middle"].examples
+
+    def f_of(weights: np.ndarray) -> np.ndarray:
+        theta = train(exact.flat, exact.training, EXAMPLES, loss_weights(EXAMPLES, weights))
+        return TARGETS.folded(query_values(exact.flat, theta, QUERIES, exact.form))
+
+    for i in (0, 5, 11):
+        h = 1e-5 * (np.arange(12) == i)
+        measured = (f_of(0.5 + h) - f_of(0.5 - h)) / 2e-5
+        assert np.allclose(found[i], measured, rtol=1e-4, atol=1e-6 * np.abs(found).max())
+
+
+def test_fresh_seeds_are_averaged_and_kept_one_by_one(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score_methods(problem, TARGETS, ["unrolled_middle_seeds"], SETTINGS, kept=tmp_path)
+    plans = [problem.training.reordered(12, seed) for seed in (1001, 1002)]
+    parts = [
+        score_methods(replace(problem, training=plan), TARGETS, ["unrolled_middle"])["unrolled_middle"]
+        for plan in plans
+    ]
+    mean = (parts[0].examples + parts[1].examples) / 2
+    assert np.allclose(whole["unrolled_middle_seeds"].examples, mean, rtol=1e-6)
+    assert not np.allclose(parts[0].examples, parts[1].examples, rtol=1e-2)
+
+    # stopped between two members: only the second is made again
+    for name in ("unrolled_middle_seeds-*", "unrolled_middle_seeds.1002-*"):
+        next(iter(tmp_path.glob(name))).unlink()
+    made = []
+    scored = methods_module.unrolled_scores
+    monkeypatch.setattr(
+        methods_module, "unrolled_scores", lambda p, *rest: made.append(p.training.batches) or scored(p, *rest)
+    )
+    again = score_methods(problem, TARGETS, ["unrolled_middle_seeds"], SETTINGS, kept=tmp_path)
+    assert made == [plans[1].batches]
+    assert np.array_equal(again["unrolled_middle_seeds"].examples, whole["unrolled_middle_seeds"].examples)
 
 
 def test_an_ensemble_is_the_mean() -> None:

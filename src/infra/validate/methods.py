@@ -36,15 +36,22 @@ from infra.store import sha256_json
 from infra.validate.adjoint import unrolled
 from infra.validate.functional import loss_weights
 from infra.validate.measure import Problem
-from infra.validate.plan import data_hash, random_subsets, training_settings
+from infra.validate.plan import data_hash, training_settings
 from infra.validate.retrain import AdamState, train
-from infra.validate.scores import Array, MethodScores, Targets, mean_scores, read_scores, write_scores
+from infra.validate.scores import Array, MethodScores, Shelf, Targets, mean_scores
 from infra.validate.units import cut_examples, cut_response
 
 METHODS = (
     "random", "length", "loss", "bm25", "repsim", "gradient", "cosine", "kfac", "ekfac", "ekfac_cg",
-    "ekfac_cg_ensemble", "unrolled", "unrolled_halves", "unrolled_seeds", "ekfac_cg_checkpoints",
+    "ekfac_cg_ensemble", "unrolled", "unrolled_middle", "unrolled_seeds", "unrolled_middle_seeds",
+    "ekfac_cg_checkpoints",
 )  # fmt: skip
+UNROLLED = {
+    "unrolled": (1.0, False), "unrolled_middle": (0.5, False),
+    "unrolled_seeds": (1.0, True), "unrolled_middle_seeds": (0.5, True),
+}  # fmt: skip
+"""Unrolled methods: the share of every example's weight at which the derivative is taken, and whether it is the mean
+over fresh seeds. Subsets of half the data lie around half of every weight, not around all of it."""
 CHEAP = {
     "random": "random", "length": "length", "loss": "training_loss", "bm25": "bm25", "repsim": "representation",
 }  # fmt: skip
@@ -58,7 +65,8 @@ class MethodSettings:
     ``damping`` times the mean corrected eigenvalue; ``cg_damping`` likewise, with ``cg_steps`` of conjugate
     gradients on ``cg_fraction`` of the examples.
     ``members``: models of an ensemble, trained with seeds ``member_seed``, ``member_seed`` + 1, ..., or as many
-    checkpoints of the recorded run, evenly spread and the last one among them.
+    checkpoints of the recorded run, evenly spread and the last one among them. ``unrolled_members``: seeds that
+    ``unrolled_seeds`` and ``unrolled_middle_seeds`` average over, from ``member_seed`` on.
     """
 
     tracked: str = "mlp"
@@ -67,6 +75,7 @@ class MethodSettings:
     cg_steps: int = 20
     cg_fraction: float = 1.0
     members: int = 3
+    unrolled_members: int = 16
     member_seed: int = 1001
     seed: int = 0
     max_tokens: int = 8192
@@ -92,20 +101,17 @@ def score_methods(
     check_methods(names)
     settings = settings or MethodSettings()
     variants = step_variants(problem) if deletes else []
-    files: dict[str, Path] = {}
-    if kept is not None:
-        key = _inputs(problem, targets, settings, tokens, variants)[:16]
-        files = {n: kept / f"{n}-{key}.safetensors" for n in names}
-    known = {n: read_scores(f) for n, f in files.items() if f.exists()}
+    key = _inputs(problem, targets, settings, tokens, variants)[:16] if kept is not None else ""
+    shelf = Shelf(kept, key)
+    known = {n: scores for n in names if (scores := shelf.read(n)) is not None}
 
     def finished(name: str, scores: MethodScores) -> None:
-        if name in files:
-            write_scores(scores, files[name])
+        shelf.write(name, scores)
         if done is not None:
             done(name)
 
     missing = [n for n in names if n not in known]
-    made = _made(problem, targets, missing, settings, tokens, variants, finished) if missing else {}
+    made = _made(problem, targets, missing, settings, tokens, variants, finished, shelf) if missing else {}
     return {n: known[n] if n in known else made[n] for n in names}
 
 
@@ -141,6 +147,7 @@ def _made(
     tokens: bool,
     variants: Sequence[tuple[int, TokenizedExample]],
     finished: Callable[[str, MethodScores], object],
+    shelf: Shelf,
 ) -> dict[str, MethodScores]:
     theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     model = problem.flat.into(theta)
@@ -156,12 +163,8 @@ def _made(
         elif name == "ekfac_cg_checkpoints":
             out[name] = checkpoint_ensemble(problem, targets, settings, variants, tokens)
             problem.flat.into(theta)
-        elif name == "unrolled":
-            out[name] = unrolled_scores(problem, targets, variants)
-        elif name == "unrolled_halves":
-            out[name] = unrolled_halves(problem, targets, settings, variants)
-        elif name == "unrolled_seeds":
-            out[name] = unrolled_seeds(problem, targets, settings, variants)
+        elif name in UNROLLED:
+            out[name] = unrolled_method(name, problem, targets, settings, variants, shelf)
         else:
             out[name] = found[name]
         if not tokens:
@@ -283,33 +286,28 @@ def cosine(plain: MethodScores, norms: Array, raw: Sequence[Direction], problem:
     return MethodScores(plain.examples * scale, tokens)
 
 
-def unrolled_halves(
+def unrolled_method(
+    name: str,
     problem: Problem,
     targets: Targets,
     settings: MethodSettings,
-    variants: Sequence[tuple[int, TokenizedExample]] = (),
+    variants: Sequence[tuple[int, TokenizedExample]],
+    shelf: Shelf,
 ) -> MethodScores:
-    """The derivative averaged over runs on random halves of the data (drawn from ``member_seed``, never the plan's).
-
-    A derivative at all the data says little about leaving half of it out where training is rough; averaged over
-    points like those asked about, it is the slope there.
-    """
-    halves = random_subsets("half", len(problem.examples), settings.members, settings.member_seed)
-    points = [loss_weights(problem.examples, keep.astype(np.float64)) for keep in halves]
-    return mean_scores([unrolled_scores(problem, targets, variants, at) for at in points])
-
-
-def unrolled_seeds(
-    problem: Problem,
-    targets: Targets,
-    settings: MethodSettings,
-    variants: Sequence[tuple[int, TokenizedExample]] = (),
-) -> MethodScores:
-    """The derivative averaged over runs on all the data with fresh seeds, from ``member_seed`` on."""
-    plans = [
-        problem.training.reordered(len(problem.examples), settings.member_seed + m) for m in range(settings.members)
-    ]
-    return mean_scores([unrolled_scores(replace(problem, training=p), targets, variants) for p in plans])
+    """One of :data:`UNROLLED`; members over fresh seeds are kept one by one."""
+    share, fresh = UNROLLED[name]
+    weights = loss_weights(problem.examples, np.full(len(problem.examples), share))
+    if not fresh:
+        return unrolled_scores(problem, targets, variants, weights)
+    members = []
+    for seed in range(settings.member_seed, settings.member_seed + settings.unrolled_members):
+        scores = shelf.read(f"{name}.{seed}")
+        if scores is None:
+            plan = problem.training.reordered(len(problem.examples), seed)
+            scores = unrolled_scores(replace(problem, training=plan), targets, variants, weights)
+            shelf.write(f"{name}.{seed}", scores)
+        members.append(scores)
+    return mean_scores(members)
 
 
 def unrolled_scores(

@@ -23,7 +23,7 @@ from infra.validate.measure import (
     measure_speed,
     run_seconds,
 )
-from infra.validate.methods import METHODS, MethodSettings, check_methods, score_methods
+from infra.validate.methods import METHODS, UNROLLED, MethodSettings, check_methods, score_methods
 from infra.validate.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
 from infra.validate.run_folder import RunData, check_replay, read_run
 from infra.validate.scores import MethodScores
@@ -270,7 +270,7 @@ def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
 
 def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
     """Metasmoothness of the run along a few directions, where unrolled scores stand beside it."""
-    if "unrolled" not in methods:
+    if not set(methods) & set(UNROLLED):
         return []
     problem = data.problem
     return [float(s) for s in metasmoothness(problem.flat, problem.training, problem.examples)]

@@ -18,11 +18,14 @@ from infra.sft import SFTConfig
 from infra.store import read_json
 from infra.validate.functional import flat_model, loss_weights
 from infra.validate.measure import Accuracy, Problem
+from infra.validate.methods import UNROLLED
 from infra.validate.retrain import plan_of_sft, train
 from infra.validate.scores import MethodScores, Targets
 from infra.validate.units import example_units, step_units, token_units
 
 EXPLAINED = "sft/original-s0"
+REPLAYED = (*UNROLLED, "ekfac_cg_ensemble", "ekfac_cg_checkpoints")
+"""Methods that train the run again."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
         if not (folder / name).exists():
             raise ArtifactError(
                 f"{folder / name} is missing, so the SFT run cannot be replayed: LDS, removal and the methods "
-                "unrolled, unrolled_halves, unrolled_seeds, ekfac_cg_ensemble and ekfac_cg_checkpoints are "
-                f"unavailable; `infra run` records {what} there (`infra score` trains nothing)"
+                f"{', '.join(REPLAYED)} are unavailable; `infra run` records {what} there "
+                "(`infra score` trains nothing)"
             )
     return dict(read_json(folder / "sft.json")), folder / "order.npy"
 

@@ -134,3 +134,25 @@ def read_scores(path: Path) -> MethodScores:
     found = load_file(path)
     tokens = np.split(found["tokens"], np.cumsum(found["lengths"])[:-1], axis=1) if "tokens" in found else None
     return MethodScores(found["examples"], tokens, found.get("deletes"))
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Scores kept as ``folder/NAME-KEY.safetensors``, KEY standing for all they depend on; no folder, nothing kept."""
+
+    folder: Path | None
+    key: str
+
+    def read(self, name: str) -> MethodScores | None:
+        """What was written under ``name`` and this key, or None."""
+        path = self._path(name)
+        return read_scores(path) if path is not None and path.exists() else None
+
+    def write(self, name: str, scores: MethodScores) -> None:
+        """Keep one method's or one ensemble member's scores."""
+        path = self._path(name)
+        if path is not None:
+            write_scores(scores, path)
+
+    def _path(self, name: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{name}-{self.key}.safetensors"
