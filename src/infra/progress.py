@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,9 +36,13 @@ def log_line(entry: Mapping[str, Any]) -> None:
 
 
 def hide_bars() -> None:
-    """No bar in this process from now on: a worker beside others would draw over theirs."""
+    """No bar in this process from now on: a worker beside others would draw over theirs.
+
+    Nor does tqdm make its lock between processes here, a semaphore that would outlive a worker that is killed.
+    """
     global _hidden
     _hidden = True
+    tqdm.set_lock(threading.RLock())
 
 
 class Bar:
