@@ -16,6 +16,11 @@ KEYS = {
     "step_lds_delete": "step_delete",
 }  # fmt: skip
 HYPOTHESIS = ("random", "gradient", "ekfac", "ekfac_cg", "ekfac_cg_ensemble", "unrolled")
+UNROLLED = (
+    ("unrolled_middle", "unrolled"), ("unrolled_seeds", "unrolled"), ("unrolled_middle_seeds", "unrolled"),
+    ("unrolled_middle_seeds", "unrolled_seeds"), ("unrolled_middle_seeds", "ekfac"),
+    ("unrolled_middle_seeds", "gradient"),
+)  # fmt: skip
 
 
 def cell(e: Mapping[str, Any] | None) -> str:
@@ -39,7 +44,10 @@ def lds(result: Mapping[str, Any]) -> Iterator[str]:
     methods = [m for m in blocks[0][2] if m not in ("ceiling", "ratio", "n_subsets", "n_seeds")]
     for key in dict.fromkeys(k for k, _, _ in blocks):
         mine = [(p, e) for k, p, e in blocks if k == key]
-        head = ["method", *(f"{p} ({e['n_subsets']} subsets, {e['n_seeds']} seeds)" for p, e in mine)]
+        head = ["method"]
+        for protocol, e in mine:
+            orders = "recorded seed" if protocol == "same_seed" else f"{e['n_seeds']} seeds"
+            head.append(f"{protocol} ({e['n_subsets']} subsets, {orders})")
         shares = [p for p, _ in mine if p == "seed_mean"]
         rows = [
             [m, *(cell(e[m]) for _, e in mine), *(cell(e["ratio"][m]) for p, e in mine if p in shares)] for m in methods
@@ -51,12 +59,14 @@ def lds(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def pairs(result: Mapping[str, Any]) -> Iterator[str]:
-    """The order hypothesis, neighbour by neighbour, and EK-FAC against random and length."""
+    """The order hypothesis, neighbour by neighbour; EK-FAC against random and length; kinds of unrolled scores."""
     found = {(p["kind"], p["protocol"], p["method"], p["minus"]): p for p in result["pairs"]}
-    asked = [*zip(HYPOTHESIS[1:], HYPOTHESIS), ("ekfac", "random"), ("ekfac", "length")]
+    asked = [*zip(HYPOTHESIS[1:], HYPOTHESIS), ("ekfac", "random"), ("ekfac", "length"), *UNROLLED]
     blocks = list(dict.fromkeys((p["kind"], p["protocol"]) for p in result["pairs"]))
     rows = []
     for a, b in asked:
+        if not any((kind, protocol, a, b) in found for kind, protocol in blocks):
+            continue
         cells = []
         for kind, protocol in blocks:
             e = found.get((kind, protocol, a, b))
