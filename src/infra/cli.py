@@ -290,7 +290,7 @@ def validate(
         str, typer.Option(help="What is removed: half,drop1,token,step_mask,step_delete. Default: what fits.")
     ] = "",
     methods: Annotated[
-        str, typer.Option(help="Compared with the run's own scores.")
+        str, typer.Option(help="Compared with the run's own scores; docs/validation.md lists them.")
     ] = "random,length,loss,gradient",
     accuracy: Annotated[
         int, typer.Option(min=0, help="Held-out problems a task answered after each half-subset retrain.")
