@@ -242,7 +242,13 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
         extra={"below_protocol": a.smoke, "purpose": "tuning"},
     )  # fmt: skip
     journal = carry_out(problem, plan, out / "sweep")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    plain = score_methods(problem, targets, ["gradient"], MethodSettings(a.tracked), tokens=False, kept=out / "sweep")
+    table, _ = lds_table(problem, plan, journal, plain, targets, n_boot=a.boot)
+    rows += [  # what EK-FAC tends to as the damping grows
+        {"method": r.method, "target": r.target, "damping": None, **numbers(r._asdict(), "value", "low", "high")}
+        for r in table.itertuples()
+    ]
     for damping in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0):
         settings = MethodSettings(a.tracked, damping=damping)
         scores = score_methods(problem, targets, ["kfac", "ekfac"], settings, tokens=False, kept=out / "sweep")

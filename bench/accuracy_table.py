@@ -86,8 +86,12 @@ def sweep(result: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield from table(
             ["method", "damping", "steps", "LDS"],
-            [[r["method"], f"{r['damping']:g}", str(r.get("steps", "")), cell(r)] for r in rows],
+            [[r["method"], _damping(r), str(r.get("steps", "")), cell(r)] for r in rows],
         )
+
+
+def _damping(row: Mapping[str, Any]) -> str:
+    return "" if row["damping"] is None else f"{row['damping']:g}"
 
 
 def removed(result: Mapping[str, Any]) -> Iterator[str]:
