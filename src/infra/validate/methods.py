@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infra import __version__
 from infra.errors import InputError
 from infra.influence import (
     TOKEN_BASELINES,
@@ -96,7 +97,7 @@ def score_methods(
 
     ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting each step out of
     the text. With a folder ``kept`` each method's scores are written there, under the hash of everything they depend
-    on but the code, and read instead of made when they lie there. Raises InputError for an unknown method.
+    on and the version of Infra, and read instead of made when they lie there. Raises InputError for an unknown method.
     """
     check_methods(names)
     settings = settings or MethodSettings()
@@ -122,10 +123,11 @@ def _inputs(
     tokens: bool,
     variants: Sequence[tuple[int, TokenizedExample]],
 ) -> str:
-    """SHA-256 of what scores depend on: model, training, data, queries and folds, cut steps, settings."""
+    """SHA-256 of what scores depend on: model, training, data, queries and folds, cut steps, settings, version."""
     start = problem.flat.start.cpu().view(torch.uint8).numpy()  # bytes: numpy has no bfloat16
     return sha256_json(
         {
+            "infra": __version__,
             "start": hashlib.sha256(start.tobytes()).hexdigest(),
             "training": training_settings(problem.training),
             "data": data_hash(problem.examples),
