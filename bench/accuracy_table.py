@@ -18,8 +18,8 @@ KEYS = {
 HYPOTHESIS = ("random", "gradient", "ekfac", "ekfac_cg", "ekfac_cg_ensemble", "unrolled")
 UNROLLED = (
     ("unrolled_middle", "unrolled"), ("unrolled_seeds", "unrolled"), ("unrolled_middle_seeds", "unrolled"),
-    ("unrolled_middle_seeds", "unrolled_seeds"), ("unrolled_middle_seeds", "ekfac"),
-    ("unrolled_middle_seeds", "gradient"),
+    ("unrolled_middle_seeds", "unrolled_seeds"), ("unrolled_seeds", "ekfac"), ("unrolled_seeds", "gradient"),
+    ("unrolled_middle_seeds", "ekfac"), ("unrolled_middle_seeds", "gradient"),
 )  # fmt: skip
 
 
