@@ -90,7 +90,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--cg-steps", type=int, default=20)
     p.add_argument("--cg-fraction", type=float, default=0.25)
     p.add_argument("--members", type=int, default=3, help="models of the ensemble")
-    p.add_argument("--unrolled-members", type=int, default=16, help="fresh seeds of unrolled_seeds")
+    p.add_argument("--unrolled-members", type=int, default=16, help="fresh seeds of the unrolled ensembles")
     p.add_argument(
         "--accuracy", type=int, default=0, help="held-out problems per domain after each half-subset retrain"
     )
@@ -242,31 +242,22 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
         extra={"below_protocol": a.smoke, "purpose": "tuning"},
     )  # fmt: skip
     journal = carry_out(problem, plan, out / "sweep")
-    rows: list[dict[str, Any]] = []
-    plain = score_methods(problem, targets, ["gradient"], MethodSettings(a.tracked), tokens=False, kept=out / "sweep")
-    table, _ = lds_table(problem, plan, journal, plain, targets, n_boot=a.boot)
-    rows += [  # what EK-FAC tends to as the damping grows
-        {"method": r.method, "target": r.target, "damping": None, **numbers(r._asdict(), "value", "low", "high")}
-        for r in table.itertuples()
-    ]
-    for damping in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0):
-        settings = MethodSettings(a.tracked, damping=damping)
-        scores = score_methods(problem, targets, ["kfac", "ekfac"], settings, tokens=False, kept=out / "sweep")
+
+    def judged(methods: Sequence[str], settings: MethodSettings, **about: float | None) -> list[dict[str, Any]]:
+        scores = score_methods(problem, targets, methods, settings, tokens=False, kept=out / "sweep")
         table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
-        rows += [
-            {"method": r.method, "target": r.target, "damping": damping, **numbers(r._asdict(), "value", "low", "high")}
+        return [
+            {"method": r.method, "target": r.target, **about, **numbers(r._asdict(), "value", "low", "high")}
             for r in table.itertuples()
         ]
+
+    rows = judged(["gradient"], MethodSettings(a.tracked), damping=None)  # what EK-FAC tends to as the damping grows
+    for damping in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0):
+        rows += judged(["kfac", "ekfac"], MethodSettings(a.tracked, damping=damping), damping=damping)
     for damping in (0.1, 1.0, 10.0, 100.0):
         for steps in (5, 20):
             settings = MethodSettings(a.tracked, cg_damping=damping, cg_steps=steps, cg_fraction=a.cg_fraction)
-            scores = score_methods(problem, targets, ["ekfac_cg"], settings, tokens=False, kept=out / "sweep")
-            table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
-            rows += [
-                {"method": r.method, "target": r.target, "damping": damping, "steps": steps,
-                 **numbers(r._asdict(), "value", "low", "high")}
-                for r in table.itertuples()
-            ]  # fmt: skip
+            rows += judged(["ekfac_cg"], settings, damping=damping, steps=steps)
     return rows
 
 
