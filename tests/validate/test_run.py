@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from infra.errors import ArtifactError, ModelError, ResourceError
-from infra.influence import ekfac_direction, example_influence, fit_ekfac, gradients
+from infra.influence import ekfac_direction, example_influence, fit_ekfac, gradients, save_directions
 from infra.models import load_model, tracked_weights
 from infra.models.small import small_model
 from infra.records import Message, Record, tokenize, write_records
 from infra.sft import SFTConfig, fine_tune
-from infra.validate import check_replay, read_run, read_validity, validate_run
+from infra.validate import check_replay, read_run, read_validity, score_methods, validate_run
+from infra.validate.run import gather_scores
 
 RECIPE = {
     "model": {"base": "base", "dtype": "float32", "device": "cpu", "pretrain": None},
@@ -74,9 +75,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracked = tracked_weights(model, "mlp")
     curvature = fit_ekfac(model, examples, tracked)
     raw = gradients(model, queries, np.array(fold), 2, tracked)
-    scores = example_influence(model, examples, [ekfac_direction(curvature, g) for g in raw])
+    directions = [ekfac_direction(curvature, g, damping=10.0) for g in raw]  # not the default of the compared methods
+    scores = example_influence(model, examples, directions)
     (folder / "scores").mkdir()
-    (folder / "directions").mkdir()
+    save_directions(directions, folder / "directions")
     np.save(folder / "scores/folds.npy", scores)
     pd.DataFrame({"id": [e.id for e in examples], "set": "train"}).to_parquet(folder / "scores/examples.parquet")
     pd.DataFrame({"fold": ["math:1#0", "math:1#1"]}).to_parquet(folder / "directions/folds.parquet")
@@ -89,6 +91,19 @@ def test_a_run_is_replayed_from_its_records(run: Path) -> None:
     assert check_replay(data, run) < 1e-3
     assert data.method == "ekfac" and data.scores.examples.shape == (20, 2)
     assert list(data.targets.weights) == ["math"] and len(data.problem.units["step"]) >= 40
+
+
+def test_tokens_of_the_runs_own_scores_follow_its_own_directions(run: Path) -> None:
+    data = read_run(run)
+    own = gather_scores(data, ["length"], {"token"})["ekfac"]
+    sums = np.stack([t.sum(1) for t in own.of_tokens(data.problem.examples)])
+    assert np.allclose(sums, data.scores.examples, rtol=1e-3, atol=1e-4 * np.abs(data.scores.examples).max())
+    default = score_methods(data.problem, data.targets, ["ekfac"])["ekfac"].examples
+    assert not np.allclose(default, data.scores.examples, rtol=0.1)
+    (run / "directions/directions.json").rename(run / "directions/gone")
+    with pytest.raises(ArtifactError, match="directions"):
+        gather_scores(data, [], {"step_mask"})
+    (run / "directions/gone").rename(run / "directions/directions.json")
 
 
 def test_validation_writes_its_plan_its_runs_and_its_tables(run: Path) -> None:

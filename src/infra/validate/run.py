@@ -23,9 +23,9 @@ from infra.validate.measure import (
     measure_speed,
     run_seconds,
 )
-from infra.validate.methods import METHODS, UNROLLED, MethodSettings, check_methods, score_methods
+from infra.validate.methods import UNROLLED, MethodSettings, check_methods, score_methods
 from infra.validate.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
-from infra.validate.run_folder import RunData, check_replay, read_run
+from infra.validate.run_folder import RunData, check_replay, own_scores, read_run
 from infra.validate.scores import MethodScores
 from infra.validate.smoothness import metasmoothness
 from infra.validate.table import LEVEL, accuracy_table, lds_table
@@ -224,18 +224,14 @@ def gather_scores(
 ) -> dict[str, MethodScores]:
     """The run's own scores and the compared methods', with tokens and cut steps where a kind of removal needs them.
 
-    When tokens or steps are removed the run's method is scored again, token by token and fold by fold, since a run
-    keeps token scores of whole targets only. Scores are kept in the folder ``kept``.
+    When tokens or steps are removed the run's directions are followed again, token by token and fold by fold, since a
+    run keeps token scores of whole targets only. The compared methods' scores are kept in the folder ``kept``.
     """
-    fine = any(UNIT_OF[k] != "example" for k in kinds)
-    known = data.method in METHODS
-    names = list(dict.fromkeys([*([data.method] if fine and known else []), *methods]))
-    found = score_methods(
-        data.problem, data.targets, names, MethodSettings(), tokens=fine, deletes="step_delete" in kinds, kept=kept
-    )
-    if fine and known:
-        return found
-    return {data.method: data.scores, **{n: s for n, s in found.items() if n != data.method}}
+    fine, deletes = any(UNIT_OF[k] != "example" for k in kinds), "step_delete" in kinds
+    own = own_scores(data, deletes=deletes) if fine else data.scores
+    others = [m for m in methods if m != data.method]
+    found = score_methods(data.problem, data.targets, others, MethodSettings(), tokens=fine, deletes=deletes, kept=kept)
+    return {data.method: own, **found}
 
 
 KIND_BESIDE = {"example": "half", "step": "step_mask", "token": "token"}

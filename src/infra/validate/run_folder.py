@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from infra.errors import ArtifactError, InputError, ModelError
+from infra.influence import open_directions
 from infra.models import load_model, model_hash
 from infra.records import Record, TokenizedExample, records_from_table, tokenize
 from infra.sft import SFTConfig
 from infra.store import read_json
 from infra.validate.functional import flat_model, loss_weights
 from infra.validate.measure import Accuracy, Problem
-from infra.validate.methods import UNROLLED
+from infra.validate.methods import UNROLLED, MethodSettings, along, step_variants
 from infra.validate.retrain import plan_of_sft, train
 from infra.validate.scores import MethodScores, Targets
 from infra.validate.units import example_units, step_units, token_units
@@ -30,7 +31,7 @@ REPLAYED = (*UNROLLED, "ekfac_cg_ensemble", "ekfac_cg_checkpoints")
 
 @dataclass(frozen=True)
 class RunData:
-    """A run's problem, targets and scores. ``method`` is what the run's curvature is called."""
+    """What lies in a run's ``folder``: problem, targets and scores. ``method`` is what its curvature is called."""
 
     problem: Problem
     targets: Targets
@@ -38,6 +39,7 @@ class RunData:
     method: str
     base_hash: str
     base_path: str
+    folder: Path
 
 
 def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, with_accuracy: int = 0) -> RunData:
@@ -81,7 +83,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         accuracy=held_out_accuracy(run, recipe, tokenizer, with_accuracy) if with_accuracy else None,
     )
     scores = read_scores(run, examples)
-    return RunData(problem, targets, scores, recipe["curvature"]["method"], model_hash(model), base)
+    return RunData(problem, targets, scores, recipe["curvature"]["method"], model_hash(model), base, run)
 
 
 def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
@@ -151,6 +153,18 @@ def read_scores(run: Path, examples: Sequence[TokenizedExample]) -> MethodScores
     if missing:
         raise ArtifactError(f"{run / 'scores'} has no score for training record {missing[0]}; run `infra run` again")
     return MethodScores(per_fold[[place[e.id] for e in examples]].astype(np.float64))
+
+
+def own_scores(data: RunData, *, deletes: bool) -> MethodScores:
+    """The run's scores once more, along the directions that it saved: of every token and, if asked, every cut step.
+
+    A run keeps token scores of whole targets only. Raises ArtifactError when the directions are gone or damaged.
+    """
+    problem = data.problem
+    directions = open_directions(data.folder / "directions")
+    start = problem.flat.start
+    model, _ = load_model(data.folder / EXPLAINED / "model", dtype=start.dtype, device=str(start.device))
+    return along(model, problem, directions, step_variants(problem) if deletes else (), MethodSettings().max_tokens)
 
 
 def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:
