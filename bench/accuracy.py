@@ -30,7 +30,7 @@ import torch
 from bench.accuracy_problems import Setting, make_setting
 
 from infra.errors import ArtifactError
-from infra.validate import (
+from infra.experiments.retraining import (
     METHODS,
     Journal,
     MethodScores,
@@ -57,10 +57,17 @@ from infra.validate import (
 )
 
 BLOCKS = [
-    ("half", "same_seed"), ("half", "seed_mean"), ("token", "same_seed"), ("step_mask", "same_seed"),
-    ("step_delete", "same_seed"), ("drop1", "same_seed"), ("token", "seed_mean"), ("step_mask", "seed_mean"),
-    ("step_delete", "seed_mean"), ("drop1", "seed_mean"),
-]  # fmt: skip
+    ("half", "same_seed"),
+    ("half", "seed_mean"),
+    ("token", "same_seed"),
+    ("step_mask", "same_seed"),
+    ("step_delete", "same_seed"),
+    ("drop1", "same_seed"),
+    ("token", "seed_mean"),
+    ("step_mask", "seed_mean"),
+    ("step_delete", "seed_mean"),
+    ("drop1", "seed_mean"),
+]
 KEYS = {"half": "lds_half", "drop1": "lds_drop1", "token": "token_lds", "step_mask": "step_lds"}
 
 
@@ -164,11 +171,15 @@ def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, 
     checked = check_by_retraining(found.examples[:, 0], values, chosen, step_sizes=(1e-4, 1e-5))
     problem.flat.module.float()
     return {
-        "weights": len(chosen), "examples": len(few), "queries": len(queries), "steps": plan.steps,
+        "weights": len(chosen),
+        "examples": len(few),
+        "queries": len(queries),
+        "steps": plan.steps,
         "errors": {f"{h:g}": e for h, e in checked.errors.items()},
-        "clip_margin": found.clip_margin, "clipped_steps": found.clipped,
+        "clip_margin": found.clip_margin,
+        "clipped_steps": found.clipped,
         "passes": max(checked.errors.values()) < 1e-4,
-    }  # fmt: skip
+    }
 
 
 def _stretched(rates: Sequence[float], n: int) -> tuple[float, ...]:
@@ -183,10 +194,17 @@ def planned(a: argparse.Namespace, problem: Problem, base: str, out: Path) -> Su
 
     def of(blocks: Sequence[Sequence[str]]) -> SubsetPlan:
         return make_subset_plan(
-            problem.training, problem.examples, problem.queries, {k: len(u) for k, u in problem.units.items()},
-            model_hash=base, blocks=[(b[0], b[1]) for b in blocks], n_subsets=a.subsets,
-            seeds=tuple(range(101, 101 + a.seeds)), seed=a.seed, extra={"below_protocol": a.smoke},
-        )  # fmt: skip
+            problem.training,
+            problem.examples,
+            problem.queries,
+            {k: len(u) for k, u in problem.units.items()},
+            model_hash=base,
+            blocks=[(b[0], b[1]) for b in blocks],
+            n_subsets=a.subsets,
+            seeds=tuple(range(101, 101 + a.seeds)),
+            seed=a.seed,
+            extra={"below_protocol": a.smoke},
+        )
 
     if (out / "plan.json").exists():
         plan = of(load_plan(out / "plan.json").settings["blocks"])
@@ -237,10 +255,16 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
     """LDS over damping and solver steps on other half subsets and other queries: nothing here judges a method."""
     problem, targets, base = setting.tuning, setting.tuning_targets, setting.base
     plan = make_subset_plan(
-        problem.training, problem.examples, problem.queries, {k: len(u) for k, u in problem.units.items()},
-        model_hash=base, blocks=[("half", "same_seed")], n_subsets=a.subsets, seed=a.seed + 7777,
+        problem.training,
+        problem.examples,
+        problem.queries,
+        {k: len(u) for k, u in problem.units.items()},
+        model_hash=base,
+        blocks=[("half", "same_seed")],
+        n_subsets=a.subsets,
+        seed=a.seed + 7777,
         extra={"below_protocol": a.smoke, "purpose": "tuning"},
-    )  # fmt: skip
+    )
     journal = carry_out(problem, plan, out / "sweep")
 
     def judged(methods: Sequence[str], settings: MethodSettings, **about: float | None) -> list[dict[str, Any]]:
@@ -289,9 +313,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     def scored() -> dict[str, MethodScores]:
         seconds.start()
         return score_methods(
-            problem, targets, methods, settings, tokens=bool(a.removal) or not kinds <= {"half", "drop1"},
-            deletes="step_delete" in kinds, done=seconds.done, kept=out / "scores",
-        )  # fmt: skip
+            problem,
+            targets,
+            methods,
+            settings,
+            tokens=bool(a.removal) or not kinds <= {"half", "drop1"},
+            deletes="step_delete" in kinds,
+            done=seconds.done,
+            kept=out / "scores",
+        )
 
     if a.scores_only:
         return {"plan": committed, "methods": sorted(scored())}
@@ -312,13 +342,24 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     result: dict[str, Any] = {
         **as_keys(table, methods),
         "pairs": [
-            {"kind": r.kind, "protocol": r.protocol, "method": r.better, "minus": r.than,
-             **numbers(r._asdict(), "difference", "low", "high")}
+            {
+                "kind": r.kind,
+                "protocol": r.protocol,
+                "method": r.better,
+                "minus": r.than,
+                **numbers(r._asdict(), "difference", "low", "high"),
+            }
             for r in pooled.itertuples()
         ],
         "targets": [
-            {"target": r.target, "kind": r.kind, "protocol": r.protocol, "method": r.method,
-             **numbers(r._asdict(), "value", "low", "high"), "ceiling": num(r.ceiling)}
+            {
+                "target": r.target,
+                "kind": r.kind,
+                "protocol": r.protocol,
+                "method": r.method,
+                **numbers(r._asdict(), "value", "low", "high"),
+                "ceiling": num(r.ceiling),
+            }
             for r in table[table.target != "mean"].itertuples()
         ],
         "accuracy_lds": json.loads(accuracy.to_json(orient="records")) if len(accuracy) else [],
@@ -327,7 +368,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             round(float(s), 4) for s in metasmoothness(problem.flat, problem.training, problem.examples, stack=a.stack)
         ],
         "query_loss_change": removals(a, problem, targets, scores, base, out),
-    }  # fmt: skip
+    }
     if a.finite_differences:
         result["finite_differences"] = finite_differences(problem, targets, a.finite_differences)
     if a.sweep:
@@ -345,11 +386,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "training_tokens": sum(len(problem.examples[i]) for b in problem.training.batches for i in b),
     }
     result["cost"] = {
-        "retrains": len(journal.values), "retrain_seconds": round(sum(journal.seconds.values()), 1),
+        "retrains": len(journal.values),
+        "retrain_seconds": round(sum(journal.seconds.values()), 1),
         "retrains_per_minute": round(60 * len(journal.values) / max(sum(journal.seconds.values()), 1e-9), 1),
         "method_seconds": seconds.of,
-        "seconds": round(time.perf_counter() - begun, 1), "threads": a.threads,
-    }  # fmt: skip
+        "seconds": round(time.perf_counter() - begun, 1),
+        "threads": a.threads,
+    }
     (out / "accuracy.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 

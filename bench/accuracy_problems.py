@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.models import load_model, load_tokenizer, model_hash
-from infra.models.small import small_model
-from infra.records import (
+from infra.data import (
     Message,
     Record,
     TokenizedExample,
@@ -26,8 +24,7 @@ from infra.records import (
     split_of,
     tokenize,
 )
-from infra.sft import SFTConfig, fine_tune
-from infra.validate import (
+from infra.experiments.retraining import (
     Problem,
     Targets,
     example_units,
@@ -40,6 +37,9 @@ from infra.validate import (
     token_units,
     train,
 )
+from infra.models import load_model, load_tokenizer, model_hash
+from infra.models.small import small_model
+from infra.train import SFTConfig, fine_tune
 
 Encode = Callable[[Sequence[Record]], list[TokenizedExample]]
 DOMAINS = ("math", "code")
@@ -104,9 +104,17 @@ def from_world(a: argparse.Namespace, out: Path) -> Setting:
     if a.smoke:
         if not (out / "base").exists():
             small_model(
-                [m.content for r in world.train[:200] for m in r.messages], out / "base", seed=0, vocab_size=400,
-                hidden_size=32, intermediate_size=48, layers=2, heads=2, kv_heads=1, max_length=512,
-            )  # fmt: skip
+                [m.content for r in world.train[:200] for m in r.messages],
+                out / "base",
+                seed=0,
+                vocab_size=400,
+                hidden_size=32,
+                intermediate_size=48,
+                layers=2,
+                heads=2,
+                kv_heads=1,
+                max_length=512,
+            )
         model, tokenizer = load_model(out / "base")
     else:
         model, tokenizer = load_model(BASE_MODEL, dtype="float32")
@@ -131,9 +139,13 @@ def from_world(a: argparse.Namespace, out: Path) -> Setting:
         }
         problem = replace(problem, accuracy=greedy_accuracy(held_out, tokenizer, 160))
     return Setting(
-        problem, make_targets(names, a.folds), replace(problem, queries=encode(tune), accuracy=None),
-        make_targets(tune_names, a.folds), model_hash(model), {"data": "world", "responses": source},
-    )  # fmt: skip
+        problem,
+        make_targets(names, a.folds),
+        replace(problem, queries=encode(tune), accuracy=None),
+        make_targets(tune_names, a.folds),
+        model_hash(model),
+        {"data": "world", "responses": source},
+    )
 
 
 def own_responses(
@@ -144,7 +156,7 @@ def own_responses(
     They are kept in ``kept``: f must be of the same responses when the command goes on.
     """
     from infra.evals import evaluate
-    from infra.generate import InProcess, Sampling
+    from infra.models.generation import InProcess, Sampling
 
     if kept.exists():
         answers = json.loads(kept.read_text(encoding="utf-8"))
@@ -194,30 +206,46 @@ def from_real(a: argparse.Namespace, out: Path) -> Setting:
     judge, names, tune, tune_names = per_domain([r for r in usable if split_of(r.question) == "target"], a.queries, rng)
     problem = assemble(a, model, records, encode, encode(judge))
     return Setting(
-        problem, make_targets(names, a.folds), replace(problem, queries=encode(tune)),
-        make_targets(tune_names, a.folds), model_hash(model),
+        problem,
+        make_targets(names, a.folds),
+        replace(problem, queries=encode(tune)),
+        make_targets(tune_names, a.folds),
+        model_hash(model),
         {"data": "GSM8K and MBPP", "responses": "reference solutions (the model is too small to solve problems)"},
-    )  # fmt: skip
+    )
 
 
 def pretrained(records: Sequence[Record], out: Path, a: argparse.Namespace) -> None:
     """Train the small base model on whole texts, ``out/base``."""
-    from infra.stages.train import everything_predicted
+    from infra.pipeline.train import everything_predicted
 
     start = out / "start"
     texts = [m.content for r in records for m in r.messages]
     small_model(
-        texts, start, seed=a.seed, vocab_size=2048, hidden_size=128, intermediate_size=384, layers=3, heads=4,
-        kv_heads=2, max_length=2 * a.max_length,
-    )  # fmt: skip
+        texts,
+        start,
+        seed=a.seed,
+        vocab_size=2048,
+        hidden_size=128,
+        intermediate_size=384,
+        layers=3,
+        heads=4,
+        kv_heads=2,
+        max_length=2 * a.max_length,
+    )
     examples = [
         everything_predicted(e)
         for e in tokenize(records, load_tokenizer(str(start)), max_length=a.max_length, on_error="skip").examples
     ]
     config = SFTConfig(
-        learning_rate=2e-3, epochs=2, batch_size=16, max_tokens_per_microbatch=1024, weight_decay=0.1, dtype="float32",
+        learning_rate=2e-3,
+        epochs=2,
+        batch_size=16,
+        max_tokens_per_microbatch=1024,
+        weight_decay=0.1,
+        dtype="float32",
         normaliser=float(np.mean([e.n_response_tokens for e in examples])) * 16,
-    )  # fmt: skip
+    )
     fitted = fine_tune(str(start), examples, out / "base.part", config, seed=a.seed)
     print(f"base model: {len(examples)} examples, loss {np.mean(fitted.losses[-10:]):.3f}", file=sys.stderr, flush=True)
     (out / "base.part").rename(out / "base")
@@ -225,7 +253,7 @@ def pretrained(records: Sequence[Record], out: Path, a: argparse.Namespace) -> N
 
 def from_run(a: argparse.Namespace) -> Setting:
     """A run folder, cut to ``--examples`` and ``--queries``."""
-    from infra.validate import read_run
+    from infra.experiments.retraining import read_run
 
     data = read_run(a.run, with_accuracy=a.accuracy)
     rng = np.random.default_rng(a.seed)
@@ -240,15 +268,21 @@ def from_run(a: argparse.Namespace) -> Setting:
     encode = data.problem.encode
     assert encode is not None
     problem = assemble(
-        a, data.problem.flat.module, [data.problem.records[i] for i in chosen], encode,
+        a,
+        data.problem.flat.module,
+        [data.problem.records[i] for i in chosen],
+        encode,
         [data.problem.queries[i] for i in kept[0]],
-    )  # fmt: skip
+    )
     tuning = replace(problem, queries=[data.problem.queries[i] for i in kept[1]])
     return Setting(
-        replace(problem, accuracy=data.problem.accuracy), make_targets([names[i] for i in kept[0]], a.folds), tuning,
-        make_targets([names[i] for i in kept[1]], a.folds), data.base_hash,
+        replace(problem, accuracy=data.problem.accuracy),
+        make_targets([names[i] for i in kept[0]], a.folds),
+        tuning,
+        make_targets([names[i] for i in kept[1]], a.folds),
+        data.base_hash,
         {"data": a.run.name, "responses": "the run's"},
-    )  # fmt: skip
+    )
 
 
 def assemble(a: argparse.Namespace, model: Any, records: list[Record], encode: Any, queries: Any) -> Problem:
@@ -260,7 +294,9 @@ def assemble(a: argparse.Namespace, model: Any, records: list[Record], encode: A
     normaliser = float(np.mean([e.n_response_tokens for e in examples])) * a.batch_size
     plan = replace(plan_of_sft(config, len(examples), a.seed, normaliser), eps_root=a.eps_root)
     units = {
-        "example": example_units(examples), "token": token_units(examples), "step": step_units(examples, records),
-    }  # fmt: skip
+        "example": example_units(examples),
+        "token": token_units(examples),
+        "step": step_units(examples, records),
+    }
     flat = flat_model(model).compiled() if a.compile else flat_model(model)
     return Problem(flat, plan, examples, queries, units, records=records, encode=encode, stack=a.stack)

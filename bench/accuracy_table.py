@@ -12,15 +12,23 @@ from pathlib import Path
 from typing import Any
 
 KEYS = {
-    "lds_half": "half", "lds_drop1": "drop1", "token_lds": "token", "step_lds": "step_mask",
+    "lds_half": "half",
+    "lds_drop1": "drop1",
+    "token_lds": "token",
+    "step_lds": "step_mask",
     "step_lds_delete": "step_delete",
-}  # fmt: skip
+}
 HYPOTHESIS = ("random", "gradient", "ekfac", "ekfac_cg", "ekfac_cg_ensemble", "unrolled")
 UNROLLED = (
-    ("unrolled_middle", "unrolled"), ("unrolled_seeds", "unrolled"), ("unrolled_middle_seeds", "unrolled"),
-    ("unrolled_middle_seeds", "unrolled_seeds"), ("unrolled_seeds", "ekfac"), ("unrolled_seeds", "gradient"),
-    ("unrolled_middle_seeds", "ekfac"), ("unrolled_middle_seeds", "gradient"),
-)  # fmt: skip
+    ("unrolled_middle", "unrolled"),
+    ("unrolled_seeds", "unrolled"),
+    ("unrolled_middle_seeds", "unrolled"),
+    ("unrolled_middle_seeds", "unrolled_seeds"),
+    ("unrolled_seeds", "ekfac"),
+    ("unrolled_seeds", "gradient"),
+    ("unrolled_middle_seeds", "ekfac"),
+    ("unrolled_middle_seeds", "gradient"),
+)
 
 
 def cell(e: Mapping[str, Any] | None) -> str:
@@ -131,8 +139,11 @@ def main(path: Path) -> str:
         f"Gates: {json.dumps(result['gates'])}.",
         *([f"Unfinished: {s['unfinished_blocks']}."] if s["unfinished_blocks"] else []),
         "",
-        *lds(result), *pairs(result), *sweep(result), *removed(result),
-    ]  # fmt: skip
+        *lds(result),
+        *pairs(result),
+        *sweep(result),
+        *removed(result),
+    ]
     return "\n".join(lines)
 
 

@@ -34,9 +34,11 @@ def main(folder, threads):
         {"input_ids": data["train_ids"].tolist(), "labels": labels.tolist(), "length": [len(r) for r in labels]}
     )
     settings = {
-        "run_path": str(folder / "run"), "model": str(folder / "model"), "precision": "fp32",
+        "run_path": str(folder / "run"),
+        "model": str(folder / "model"),
+        "precision": "fp32",
         "token_batch_size": TOKENS_AT_ONCE,
-    }  # fmt: skip
+    }
     model, _ = setup_model_and_peft(IndexConfig(**settings))
     model.eval()
     linear = {n: m for n, m in model.base_model.named_modules() if isinstance(m, torch.nn.Linear) and ".mlp." in n}
@@ -52,9 +54,16 @@ def main(folder, threads):
     def fit():
         config = fresh()
         fit_factored_hessians(
-            model, train, config, HessianConfig(method="kfac", ev_correction=True), target_modules=set(linear),
-            attention_cfgs={}, batches=batches, path=str(config.partial_run_path), do_eigendecomposition=True,
-        )  # fmt: skip
+            model,
+            train,
+            config,
+            HessianConfig(method="kfac", ev_correction=True),
+            target_modules=set(linear),
+            attention_cfgs={},
+            batches=batches,
+            path=str(config.partial_run_path),
+            do_eigendecomposition=True,
+        )
 
     def token_scores():
         config = fresh(attribute_tokens=True)

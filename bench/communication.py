@@ -22,15 +22,6 @@ from bench.shapes import Shape as BenchShape
 from bench.shapes import rows
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from infra.distributed.fsdp import (
-    GatheredBases,
-    RowTotals,
-    example_influence,
-    gathering,
-    own_rows,
-    shard_direction,
-    shard_model,
-)
 from infra.influence import Direction, recomputed_activations
 from infra.influence.batches import build_batch
 from infra.influence.capture import Capture
@@ -40,10 +31,19 @@ from infra.influence.functional import Backbone, engine_mode
 from infra.influence.gradient import add_gradients
 from infra.influence.totals import Totals
 from infra.models import tracked_weights
+from infra.parallel.fsdp import (
+    GatheredBases,
+    RowTotals,
+    example_influence,
+    gathering,
+    own_rows,
+    shard_direction,
+    shard_model,
+)
+from infra.pipeline.recipe import parse_recipe
 from infra.plan import Amounts, Costs
 from infra.plan.communication import Communication
 from infra.plan.shapes import Shape
-from infra.recipe import parse_recipe
 
 RECIPE = {"name": "x", "data": {"world": "default"}, "tasks": [{"name": "world-math", "target": "math"}]}
 
@@ -96,9 +96,7 @@ class Rows(RowTotals):
 
 def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[str, float]]:
     """Planned and counted bytes of each kind of exchange, for rank 0 of ``world``."""
-    shape = Shape(
-        "bench", bench.layers, bench.width, bench.mlp, bench.heads, bench.kv_heads, bench.vocabulary
-    )  # fmt: skip
+    shape = Shape("bench", bench.layers, bench.width, bench.mlp, bench.heads, bench.kv_heads, bench.vocabulary)
     recipe = parse_recipe(RECIPE, where="bench", folder=Path("."))
     planned = Communication(Costs(recipe, shape, Amounts(2, 0, 0, 16.0, 1.0, 1.0, 1.0, ())), world)
     examples = rows(2, 16, bench.vocabulary)

@@ -29,7 +29,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core: set before the libra
 
 import numpy as np
 
-from infra.records import (
+from infra.data import (
     Message,
     Record,
     TokenizedExample,

@@ -60,11 +60,16 @@ def make_run(root: Path, records: int, targets: int, tokens: int) -> None:
                 columns[column].append(value)
             rows.append(
                 {
-                    "id": f"r{i:08d}", "set": "train" if i % 4 else "pool", "domain": DOMAINS[i % 4],
-                    "difficulty": 1 + i % 10, "source": f"source-{i % 17}", "n_tokens": int(n), "preview": text[:160],
+                    "id": f"r{i:08d}",
+                    "set": "train" if i % 4 else "pool",
+                    "domain": DOMAINS[i % 4],
+                    "difficulty": 1 + i % 10,
+                    "source": f"source-{i % 17}",
+                    "n_tokens": int(n),
+                    "preview": text[:160],
                     **dict(zip((f"score_{t}" for t in names), rng.standard_t(3, targets).astype(np.float32))),
                 }
-            )  # fmt: skip
+            )
         offsets = pa.array(np.concatenate([[0], np.cumsum(mine)]).astype(np.int32))
         scores = {
             f"loss_{t}": pa.ListArray.from_arrays(
@@ -73,9 +78,12 @@ def make_run(root: Path, records: int, targets: int, tokens: int) -> None:
             for t in names
         }
         pq.write_table(
-            pa.table({**columns, **scores}), root / "scores" / "tokens" / f"train-{start // SHARD:05d}.parquet",
-            row_group_size=ROW_GROUP, use_dictionary=False, compression="lz4",
-        )  # fmt: skip
+            pa.table({**columns, **scores}),
+            root / "scores" / "tokens" / f"train-{start // SHARD:05d}.parquet",
+            row_group_size=ROW_GROUP,
+            use_dictionary=False,
+            compression="lz4",
+        )
         print(f"\rmade {min(start + SHARD, records):,} of {records:,}", end="", flush=True)
     print()
     pd.DataFrame(rows).to_parquet(root / "scores" / "examples.parquet", index=False)
@@ -164,7 +172,8 @@ def main() -> None:
 
     cases: dict[str, Callable[[], None]] = {
         "filter": lambda: get(
-            "rows", sort=rng.choice(names),
+            "rows",
+            sort=rng.choice(names),
             equals=json.dumps({"domain": [str(rng.choice(DOMAINS))], "difficulty": [str(rng.integers(1, 11))]}),
             ranges=json.dumps({"n_tokens": [int(rng.integers(100, 500)), None]}),
         ),
@@ -176,18 +185,23 @@ def main() -> None:
         ),
         "search as typed": lambda: get("rows", sort=rng.choice(names), search=str(rng.choice(words[:3000]))[:3]),
         "open": lambda: get("example", id=pick_id(), target=rng.choice(names)),
-    }  # fmt: skip
+    }
     result: dict[str, object] = {
-        "records": run.n, "targets": len(names), "index_was_cached": cached,
-        "cold_ready_s": round(ready, 2), "cold_searchable_s": round(indexed, 2),
-    }  # fmt: skip
+        "records": run.n,
+        "targets": len(names),
+        "index_was_cached": cached,
+        "cold_ready_s": round(ready, 2),
+        "cold_searchable_s": round(indexed, 2),
+    }
     for name, work in cases.items():
         cold = timed(work)
         times = [timed(work) for _ in range(a.repeats)]
         result[name] = {
-            "cold_ms": round(cold, 1), "p50_ms": round(float(np.quantile(times, 0.5)), 1),
-            "p95_ms": round(float(np.quantile(times, 0.95)), 1), "max_ms": round(max(times), 1),
-        }  # fmt: skip
+            "cold_ms": round(cold, 1),
+            "p50_ms": round(float(np.quantile(times, 0.5)), 1),
+            "p95_ms": round(float(np.quantile(times, 0.95)), 1),
+            "max_ms": round(max(times), 1),
+        }
     client.close()
     run.database.close()
     print(json.dumps(result, indent=1))

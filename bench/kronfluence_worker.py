@@ -78,13 +78,21 @@ def main(folder, threads, rank):
 
     def scores(chosen, at_once, rank=None):
         arguments = ScoreArguments(
-            damping_factor=None, compute_per_token_scores=True, query_gradient_low_rank=rank,
+            damping_factor=None,
+            compute_per_token_scores=True,
+            query_gradient_low_rank=rank,
             query_gradient_accumulation_steps=-(-len(chosen) // at_once),
-        )  # fmt: skip
+        )
         analyzer.compute_pairwise_scores(
-            "s", "f", chosen, train, per_device_query_batch_size=at_once, per_device_train_batch_size=size,
-            score_args=arguments, overwrite_output_dir=True,
-        )  # fmt: skip
+            "s",
+            "f",
+            chosen,
+            train,
+            per_device_query_batch_size=at_once,
+            per_device_train_batch_size=size,
+            score_args=arguments,
+            overwrite_output_dir=True,
+        )
 
     one = torch.utils.data.Subset(queries, [0])
     jobs = {"fit": fit, "token_scores": lambda: scores(one, 1), "queries": lambda: scores(queries, 10, rank)}

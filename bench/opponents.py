@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from bench.timing import Elsewhere
 
-from infra.records.tokenized import TokenizedExample
+from infra.data.tokenized import TokenizedExample
 
 WORKERS = {"kronfluence": "kronfluence_worker.py", "bergson": "bergson_worker.py"}
 

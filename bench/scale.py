@@ -31,15 +31,15 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from infra.distributed.attribution import FitSettings, directions, example_scores, fit, token_scores
-from infra.distributed.launch import Crew
-from infra.distributed.settings import ModelSettings, Runtime, model_of
-from infra.distributed.shards import cut, open_shards
-from infra.distributed.world import barrier, together, world
+from infra.data import TokenizedExample, tokenize
 from infra.influence import save_directions
 from infra.models import load_tokenizer, model_hash
 from infra.models.small import small_model
-from infra.records import TokenizedExample, tokenize
+from infra.parallel.attribution import FitSettings, directions, example_scores, fit, token_scores
+from infra.parallel.launch import Crew
+from infra.parallel.settings import ModelSettings, Runtime, model_of
+from infra.parallel.shards import cut, open_shards
+from infra.parallel.world import barrier, together, world
 from infra.world import BASE_MODEL, build_world
 
 MUST = {
@@ -149,9 +149,13 @@ def started(size: int, job: Callable[..., None], *arguments: Any) -> list[Any]:
 
     def child(rank: int) -> None:
         os.environ.update(
-            RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size),
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-        )  # fmt: skip
+            RANK=str(rank),
+            WORLD_SIZE=str(size),
+            LOCAL_RANK=str(rank),
+            LOCAL_WORLD_SIZE=str(size),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
         job(*arguments)
 
     processes = [FORK.Process(target=child, args=(rank,)) for rank in range(size)]
@@ -213,9 +217,17 @@ def tiny(folder: Path) -> Path:
     """A random model of one layer, width 16: its passes cost little, so what grows with N shows."""
     path = folder / "model"
     small_model(
-        ["tiny"], path, seed=0, vocab_size=300, hidden_size=16, intermediate_size=32, layers=1, heads=2, kv_heads=1,
+        ["tiny"],
+        path,
+        seed=0,
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=32,
+        layers=1,
+        heads=2,
+        kv_heads=1,
         max_length=64,
-    )  # fmt: skip
+    )
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infra.records.tokenized import TokenizedExample
+from infra.data.tokenized import TokenizedExample
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,15 @@ class Shape:
 
         torch.manual_seed(0)
         config = Qwen2Config(
-            vocab_size=self.vocabulary, hidden_size=self.width, intermediate_size=self.mlp,
-            num_hidden_layers=self.layers, num_attention_heads=self.heads, num_key_value_heads=self.kv_heads,
-            max_position_embeddings=65_536, tie_word_embeddings=False,
-        )  # fmt: skip
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            intermediate_size=self.mlp,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            max_position_embeddings=65_536,
+            tie_word_embeddings=False,
+        )
         with torch.device(device):
             return Qwen2ForCausalLM(config).to(dtype).eval()
 

@@ -31,9 +31,15 @@ FORMAT = 1
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = (
-    "No space left on device", "Disk quota exceeded", "File too large", "os error 28", "os error 122", "os error 27",
-    " requested and ", "PytorchStreamWriter failed",
-)  # fmt: skip
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "os error 28",
+    "os error 122",
+    "os error 27",
+    " requested and ",
+    "PytorchStreamWriter failed",
+)
 """How numpy, safetensors, tokenizers, Arrow and torch say it, each in an exception of its own."""
 
 

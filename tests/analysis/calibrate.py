@@ -60,9 +60,16 @@ def of_run(run: Path, n_shuffles: int = 200) -> None:
     whole = {t: w for t, w in targets.items() if ":" not in t}
     for domain in sorted(set(examples["domain"])):
         curve = power_curve(
-            examples, scores, folds, whole, attribute="difficulty", value="5", domain=domain,
-            sizes=(0.25, 0.5, 1.0, 2.0), n_shuffles=50,
-        )  # fmt: skip
+            examples,
+            scores,
+            folds,
+            whole,
+            attribute="difficulty",
+            value="5",
+            domain=domain,
+            sizes=(0.25, 0.5, 1.0, 2.0),
+            n_shuffles=50,
+        )
         found_at = ", ".join(f"{s} -> {p:.0%}" for s, p in zip(curve["size"], curve.power))
         print(f"planted in {domain}, level 5: {found_at}", flush=True)
 

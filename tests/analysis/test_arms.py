@@ -86,9 +86,13 @@ def test_one_test_a_domain_and_the_rest_is_exploratory():
     assert again.role.tolist() == ["exploratory"]
     others = set(table[table.role == "exploratory"].contrast)
     assert others == {
-        "flip - same-difficulty-swap", "random-swap - same-difficulty-swap", "flip - sft",
-        "same-difficulty-swap - sft", "random-swap - sft", "sft - base",
-    }  # fmt: skip
+        "flip - same-difficulty-swap",
+        "random-swap - same-difficulty-swap",
+        "flip - sft",
+        "same-difficulty-swap - sft",
+        "random-swap - sft",
+        "sft - base",
+    }
     assert set(table[table.control != "same-difficulty-swap"].label) == {"exploratory"}
 
 
@@ -159,9 +163,14 @@ def test_a_prediction_is_the_influence_put_in_minus_the_influence_taken_out():
         columns=["arm", "seed", "target", "f"],
     )
     table = predicted_vs_measured(
-        {"flip": {"a": -1, "b": -1, "d": 1, "c": 1}}, list("abcd"), scores, ["math", "code"], f_values=f,
-        eval_rows=made(), tasks={"math": "math"},
-    )  # fmt: skip
+        {"flip": {"a": -1, "b": -1, "d": 1, "c": 1}},
+        list("abcd"),
+        scores,
+        ["math", "code"],
+        f_values=f,
+        eval_rows=made(),
+        tasks={"math": "math"},
+    )
     math, code = table.iloc[0], table.iloc[1]
     assert (math.predicted, code.predicted) == (9.0, 90.0)
     assert (math.measured_f, code.measured_f, math.n_seeds, math.n_swapped) == (1.0, 2.0, 3, 2)

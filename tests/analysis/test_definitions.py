@@ -18,11 +18,13 @@ def steps(noise, seed=0, n=60):
     mask = rng.normal(size=len(ids)) + 3 * rng.normal(size=n)[ids]
     return pd.DataFrame(
         {
-            "id": [f"r{i}" for i in ids], "domain": np.where(ids % 2, "code", "math"),
-            "n_tokens": rng.integers(1, 30, len(ids)), "mask_math": mask,
+            "id": [f"r{i}" for i in ids],
+            "domain": np.where(ids % 2, "code", "math"),
+            "n_tokens": rng.integers(1, 30, len(ids)),
+            "mask_math": mask,
             "delete_math": mask + noise * rng.normal(size=len(ids)),
         }
-    )  # fmt: skip
+    )
 
 
 def test_equal_definitions_agree_and_independent_ones_do_not():

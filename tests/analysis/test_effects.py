@@ -81,8 +81,9 @@ def test_intervals_cover_the_truth_when_examples_and_queries_are_both_samples():
         scores += five[:, None] * (0.8 + 0.5 * rng.normal(size=(1, 6)))
         found = row(
             effects(examples, scores, folds, n_boot=50, seed=int(rng.integers(1e6))),
-            value="5", form="raw",
-        )  # fmt: skip
+            value="5",
+            form="raw",
+        )
         covered.append(found.low <= 0.8 <= found.high)
         widths.append(found.high - found.low)
     assert 0.9 <= np.mean(covered) <= 0.995

@@ -56,10 +56,14 @@ def test_accuracy_and_slope_have_a_panel_a_task():
 def test_predictions_without_measurements_are_left_out_and_scatter_gives_rho():
     table = pd.DataFrame(
         {
-            "arm": ["flip", "random-swap"], "target": "math", "predicted": [1.0, 2.0], "measured_f": [0.5, np.nan],
-            "f_low": [0.1, np.nan], "f_high": [0.9, np.nan],
+            "arm": ["flip", "random-swap"],
+            "target": "math",
+            "predicted": [1.0, 2.0],
+            "measured_f": [0.5, np.nan],
+            "f_low": [0.1, np.nan],
+            "f_high": [0.9, np.nan],
         }
-    )  # fmt: skip
+    )
     assert "n = 1 swaps" in texts(to_svg(predicted_against_measured(table)))
     examples, scores, _ = made(n=60)
     assert "Spearman rho" in texts(to_svg(target_scatter(examples, scores[:, 0], scores[:, 1], ("math", "code"))))

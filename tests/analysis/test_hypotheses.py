@@ -11,19 +11,40 @@ from infra.analysis.effects import COLUMNS
 
 def effect_row(**known):
     base = dict.fromkeys(COLUMNS, np.nan) | {
-        "target": "code", "attribute": "difficulty_band", "value": "hard", "domain": "math", "form": "length_matched",
-        "effect": 0.5, "low": 0.2, "high": 0.8, "n": 100, "q": 0.01, "status": "ok", "note": "",
+        "target": "code",
+        "attribute": "difficulty_band",
+        "value": "hard",
+        "domain": "math",
+        "form": "length_matched",
+        "effect": 0.5,
+        "low": 0.2,
+        "high": 0.8,
+        "n": 100,
+        "q": 0.01,
+        "status": "ok",
+        "note": "",
         "validity": "not validated",
-    }  # fmt: skip
+    }
     return base | known
 
 
 def contrast_row(**known):
     base = dict.fromkeys(CONTRAST_COLUMNS, np.nan) | {
-        "task": "math", "contrast": "flip - same-difficulty-swap", "role": "primary", "difference": 0.03, "low": 0.01,
-        "high": 0.05, "p": 0.004, "p_holm": 0.008, "n_problems": 400, "n_seeds": 3, "mde": 0.02, "label": "causal",
-        "status": "ok", "note": "",
-    }  # fmt: skip
+        "task": "math",
+        "contrast": "flip - same-difficulty-swap",
+        "role": "primary",
+        "difference": 0.03,
+        "low": 0.01,
+        "high": 0.05,
+        "p": 0.004,
+        "p_holm": 0.008,
+        "n_problems": 400,
+        "n_seeds": 3,
+        "mde": 0.02,
+        "label": "causal",
+        "status": "ok",
+        "note": "",
+    }
     return base | known
 
 

@@ -96,8 +96,10 @@ def main() -> None:
     if options.misses:
         for row, found, label, other in zip(rows, verdicts["ours"], first, second):
             if found != label:
-                print(json.dumps([row["half"], row["class"], row["gold"], row["response"]], ensure_ascii=False),
-                      f"first labeller {label}, second {other}, we {found}")  # fmt: skip
+                print(
+                    json.dumps([row["half"], row["class"], row["gold"], row["response"]], ensure_ascii=False),
+                    f"first labeller {label}, second {other}, we {found}",
+                )
     sys.stdout.flush()
 
 

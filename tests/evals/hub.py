@@ -68,9 +68,16 @@ def serving(root: Path) -> Iterator[tuple[str, list[str]]]:
                 if rest and rest[0] != "revision":
                     return self.send(b'{"error": "Entry not found"}', whole, 404, {"X-Error-Code": "EntryNotFound"})
                 info = {
-                    "id": name, "sha": COMMIT, "private": False, "gated": False, "disabled": False, "tags": [],
-                    "downloads": 0, "likes": 0, "siblings": [{"rfilename": e["path"]} for e in entries(root / name)],
-                }  # fmt: skip
+                    "id": name,
+                    "sha": COMMIT,
+                    "private": False,
+                    "gated": False,
+                    "disabled": False,
+                    "tags": [],
+                    "downloads": 0,
+                    "likes": 0,
+                    "siblings": [{"rfilename": e["path"]} for e in entries(root / name)],
+                }
                 return self.send(json.dumps(info).encode(), whole)
             if path.startswith("/datasets/") and "/resolve/" in path:
                 name, rest_of = path.removeprefix("/datasets/").split("/resolve/")

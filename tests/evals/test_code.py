@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from infra.data.schema import Message, Record
 from infra.errors import InputError
 from infra.evals import get_task, verify, verify_many
 from infra.evals.sandbox import Job, Limits, run_jobs
 from infra.evals.sandbox.inside.judge import lines_agree
 from infra.evals.tasks.livecodebench import decode_tests, files_of
-from infra.records.schema import Message, Record
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(os.environ.get("INFRA_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -28,13 +28,34 @@ MEMORY = Limits(memory=4 << 30)
 # where strict mode says something else than the official grader, and why (docs/evals.md has the same table)
 STRICTLY_RIGHT = {
     "iterates, reopens or mixes ways of reading standard input": [
-        "sum-007", "sum-008", "sum-009", "sum-010", "sum-011", "sum-012", "sum-013", "sum-014", "sum-016", "sum-017",
-        "sum-021", "sum-022", "sum-024", "sum-027", "sum-033", "sum-034", "sum-035", "sum-042", "words-130",
-        "blank-161", "blank-162", "blank-163", "blank-164", "blank-165",
+        "sum-007",
+        "sum-008",
+        "sum-009",
+        "sum-010",
+        "sum-011",
+        "sum-012",
+        "sum-013",
+        "sum-014",
+        "sum-016",
+        "sum-017",
+        "sum-021",
+        "sum-022",
+        "sum-024",
+        "sum-027",
+        "sum-033",
+        "sum-034",
+        "sum-035",
+        "sum-042",
+        "words-130",
+        "blank-161",
+        "blank-162",
+        "blank-163",
+        "blank-164",
+        "blank-165",
     ],
     "writes to the real standard output": ["sum-023", "sum-091", "sum-092", "sum-095"],
     "is a script, not the body of a function": ["sum-046", "sum-048", "sum-049", "sum-051", "sum-083"],
-}  # fmt: skip
+}
 STRICTLY_WRONG = {
     "an object that equals everything": ["pair-237", "pair-238"],
     "an array where a number is expected": ["half-273"],
@@ -56,9 +77,7 @@ def test_a_tenth_of_the_programs_get_the_official_result_codes() -> None:
 def test_all_programs_get_the_official_result_codes() -> None:
     assert len(PROGRAMS) >= 200
     ran = run_jobs(jobs("compatible", PROGRAMS))
-    assert {p["id"]: list(r.codes) for p, r in zip(PROGRAMS, ran)} == {
-        p["id"]: p["official_codes"] for p in PROGRAMS
-    }
+    assert {p["id"]: list(r.codes) for p, r in zip(PROGRAMS, ran)} == {p["id"]: p["official_codes"] for p in PROGRAMS}
     assert [r.outcome == "correct" for r in ran] == [p["official_correct"] for p in PROGRAMS]
 
 
@@ -75,12 +94,17 @@ def test_strict_mode_differs_only_where_the_table_says() -> None:
 @pytest.mark.parametrize(
     ("output", "expected", "agree"),
     [
-        ("1 2\n3", "1 2 \n3\n\n", True), ("1.0", "1", True), ("1e1", "10", True), ("a", "A", False),
+        ("1 2\n3", "1 2 \n3\n\n", True),
+        ("1.0", "1", True),
+        ("1e1", "10", True),
+        ("a", "A", False),
         ("1\n\n2", "1\n2", False),
-        ("0.1", "0.10000000001", False), ("50000000000000001", "50000000000000000", False),
-        ("", "", True), ("x 1.0", "x 1", False),
+        ("0.1", "0.10000000001", False),
+        ("50000000000000001", "50000000000000000", False),
+        ("", "", True),
+        ("x 1.0", "x 1", False),
     ],
-)  # fmt: skip
+)
 def test_lines_are_compared_as_text_or_as_decimals(output: str, expected: str, agree: bool) -> None:
     assert lines_agree(output, expected) is agree
 
@@ -116,13 +140,15 @@ def test_tests_may_use_classes_exceptions_iterators_and_keyword_arguments() -> N
         "def half(x):\n    if x % 2: raise ValueError('odd')\n    return x // 2\n"
     )
     tests = {
-        "kind": "asserts", "setup": "n = Node(1, next=Node(2))\nn.next.next = Node(4)",
+        "kind": "asserts",
+        "setup": "n = Node(1, next=Node(2))\nn.next.next = Node(4)",
         "asserts": [
-            "assert total(n) == 7 and n.next.v == 2", "assert list(pairs([1, 2, 3])) == [(1, 2), (2, 3)]",
+            "assert total(n) == 7 and n.next.v == 2",
+            "assert list(pairs([1, 2, 3])) == [(1, 2), (2, 3)]",
             "assert half(x=4) == 2",
             "try:\n    half(3)\n    ok = False\nexcept ValueError:\n    ok = True\nassert ok",
         ],
-    }  # fmt: skip
+    }
     assert verify(problem(tests), f"```python\n{code}\n```").outcome == "correct"
 
 
@@ -163,12 +189,19 @@ def test_private_tests_are_decoded_without_unpickling_objects() -> None:
 def lcb_row(**changes: Any) -> dict[str, Any]:
     cases = [{"input": "[1]\n2", "output": "3", "testtype": "functional"}]
     return {
-        "question_title": "t", "question_content": "Add.", "platform": "leetcode",
-        "question_id": "1", "contest_id": "c",
-        "contest_date": "2024-03-01T00:00:00", "starter_code": "class Solution:\n    def add(self, a, b):",
-        "difficulty": "easy", "public_test_cases": json.dumps(cases), "private_test_cases": packed(json.dumps(cases)),
-        "metadata": json.dumps({"func_name": "add"}), **changes,
-    }  # fmt: skip
+        "question_title": "t",
+        "question_content": "Add.",
+        "platform": "leetcode",
+        "question_id": "1",
+        "contest_id": "c",
+        "contest_date": "2024-03-01T00:00:00",
+        "starter_code": "class Solution:\n    def add(self, a, b):",
+        "difficulty": "easy",
+        "public_test_cases": json.dumps(cases),
+        "private_test_cases": packed(json.dumps(cases)),
+        "metadata": json.dumps({"func_name": "add"}),
+        **changes,
+    }
 
 
 def test_livecodebench_rows_are_read_filtered_and_graded(tmp_path: Path) -> None:

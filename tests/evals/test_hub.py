@@ -42,23 +42,45 @@ def repository(root: Path, name: str, configs: dict[str, dict[str, tuple[str, li
 
 def mbpp(number: int) -> dict[str, Any]:
     return {
-        "task_id": number, "text": f"Write a function to add {number}.", "code": f"def f(x):\n    return x + {number}",
-        "test_list": [f"assert f(1) == {number + 1}"], "test_setup_code": "", "challenge_test_list": [],
-    }  # fmt: skip
+        "task_id": number,
+        "text": f"Write a function to add {number}.",
+        "code": f"def f(x):\n    return x + {number}",
+        "test_list": [f"assert f(1) == {number + 1}"],
+        "test_setup_code": "",
+        "challenge_test_list": [],
+    }
 
 
 GSM = [{"question": f"What is {i} + {i}?", "answer": f"<<{i}+{i}={2 * i}>>{2 * i}.\n#### {2 * i}"} for i in range(3)]
-MATH = {"problem": "Add 1 and 1.", "solution": "\\boxed{2}", "answer": "2", "subject": "Algebra", "level": 1,
-        "unique_id": "test/algebra/1.json"}  # fmt: skip
-HUMAN = {"task_id": "HumanEval/0", "prompt": "def inc(x):\n    \"\"\"Add one.\"\"\"\n", "entry_point": "inc",
-         "canonical_solution": "    return x + 1\n",
-         "test": "def check(candidate):\n    assert candidate(1) == 2\n"}  # fmt: skip
+MATH = {
+    "problem": "Add 1 and 1.",
+    "solution": "\\boxed{2}",
+    "answer": "2",
+    "subject": "Algebra",
+    "level": 1,
+    "unique_id": "test/algebra/1.json",
+}
+HUMAN = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def inc(x):\n    """Add one."""\n',
+    "entry_point": "inc",
+    "canonical_solution": "    return x + 1\n",
+    "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+}
 CASES = json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])
 LCB = {
-    "question_title": "t", "question_content": "Add one.", "platform": "atcoder", "question_id": "a", "contest_id": "c",
-    "contest_date": "2024-03-01T00:00:00", "starter_code": "", "difficulty": "easy", "public_test_cases": CASES,
-    "private_test_cases": CASES, "metadata": "{}",
-}  # fmt: skip
+    "question_title": "t",
+    "question_content": "Add one.",
+    "platform": "atcoder",
+    "question_id": "a",
+    "contest_id": "c",
+    "contest_date": "2024-03-01T00:00:00",
+    "starter_code": "",
+    "difficulty": "easy",
+    "public_test_cases": CASES,
+    "private_test_cases": CASES,
+    "metadata": "{}",
+}
 AIME24 = {"id": 60, "problem": "Find 25.", "solution": "...", "answer": "025", "url": "https://x.org", "year": "2024"}
 AIME25 = {"problem": "Find 70.", "answer": "70", "id": "0"}
 
@@ -100,12 +122,24 @@ print(json.dumps(out))
 
 
 def loaded(endpoint: str, home: Path, wanted: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1",
-                "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_HUB_ETAG_TIMEOUT": "3"}  # fmt: skip
+    settings = {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_ETAG_TIMEOUT": "3",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", ASK], input=json.dumps(wanted), capture_output=True, text=True, timeout=240, check=False,
+        [sys.executable, "-c", ASK],
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
         env={**os.environ, **settings},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-1500:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert isinstance(found, dict)
@@ -122,9 +156,16 @@ def test_every_benchmark_loads_by_its_hub_id(tmp_path: Path) -> None:
     with hub.serving(tmp_path / "hub") as (endpoint, asked):
         found = loaded(endpoint, tmp_path / "home", names)
     assert {k: len(v) if isinstance(v, list) else v for k, v in found.items()} == {
-        "aime24": 1, "aime25": 1, "math500": 1, "gsm8k": 3, "mbpp": 5, "humaneval": 1, "livecodebench": 6,
-        "mbpp{'part': 'test'}": 2, "livecodebench{'release': 'v2_v3'}": 2,
-    }, asked[-20:]  # fmt: skip
+        "aime24": 1,
+        "aime25": 1,
+        "math500": 1,
+        "gsm8k": 3,
+        "mbpp": 5,
+        "humaneval": 1,
+        "livecodebench": 6,
+        "mbpp{'part': 'test'}": 2,
+        "livecodebench{'release': 'v2_v3'}": 2,
+    }, asked[-20:]
     assert found["aime24"][0][1] == "25" and found["gsm8k"][2][1] == "4" and found["humaneval"][0][2]
 
 

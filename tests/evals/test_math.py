@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.data.schema import Message, Record
 from infra.evals import get_task, verify_many
 from infra.evals.mathcheck import MathPool, exact_value, final_answer, last_boxed
 from infra.evals.mathcheck._pool import quick_outcome
-from infra.records.schema import Message, Record
 from tests.evals import exam
 
 PAIRS = [json.loads(line) for line in (Path(__file__).parent / "data" / "math_pairs.jsonl").read_text().splitlines()]
@@ -26,11 +26,18 @@ SHARED = Path(os.environ.get("INFRA_SHARED_DATA", Path(__file__).parents[3] / "s
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (r"\boxed{3} then \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed{\{1, 2\}}", r"\{1, 2\}"), (r"\boxed 7", "7"),
-        (r"\boxed{3} and \boxed{4", None), (r"\boxed{}", ""), ("#### 72", "72"), ("<answer> 5 </answer>", "5"),
-        ("The answer is 12.", "12"), ("nothing", None), (r"<think>\boxed{1}</think>\fbox{2}", "2"),
+        (r"\boxed{3} then \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed 7", "7"),
+        (r"\boxed{3} and \boxed{4", None),
+        (r"\boxed{}", ""),
+        ("#### 72", "72"),
+        ("<answer> 5 </answer>", "5"),
+        ("The answer is 12.", "12"),
+        ("nothing", None),
+        (r"<think>\boxed{1}</think>\fbox{2}", "2"),
     ],
-)  # fmt: skip
+)
 def test_the_last_answer_is_found(text: str, answer: str | None) -> None:
     assert final_answer(text) == answer
 
@@ -130,9 +137,12 @@ def test_a_check_that_does_not_end_is_killed_and_the_next_one_works() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file"),
-    [p for p in (("aime24", "aime24.jsonl"), ("gsm8k", "gsm8k_test.jsonl"), ("math500", "math500.jsonl"))
-     if (SHARED / p[1]).exists()],
-)  # fmt: skip
+    [
+        p
+        for p in (("aime24", "aime24.jsonl"), ("gsm8k", "gsm8k_test.jsonl"), ("math500", "math500.jsonl"))
+        if (SHARED / p[1]).exists()
+    ],
+)
 def test_references_verify_against_themselves_and_against_their_solutions(name: str, file: str) -> None:
     records = get_task(name, SHARED / file).load()
     boxed = verify_many(records, [f"So \\boxed{{{r.answer}}}." for r in records])

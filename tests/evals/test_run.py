@@ -10,8 +10,8 @@ import pytest
 
 from infra.errors import InputError
 from infra.evals import EvalSettings, run_eval
-from infra.generate import Generation, Prompt, Sampling
-from infra.stages.standalone import split_options
+from infra.models.generation import Generation, Prompt, Sampling
+from infra.pipeline.standalone import split_options
 
 
 class Knows:
@@ -23,9 +23,13 @@ class Knows:
         self.answers, self.life, self.asked = answers, life, 0
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int,
-        on_result: Callable[[Generation], None] | None = None, skip: Set[tuple[str, int]] = frozenset(),
-    ) -> list[Generation]:  # fmt: skip
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        seed: int,
+        on_result: Callable[[Generation], None] | None = None,
+        skip: Set[tuple[str, int]] = frozenset(),
+    ) -> list[Generation]:
         out = []
         for prompt in prompts:
             question = prompt.messages[-1].content
@@ -47,14 +51,20 @@ def livecodebench(folder: Path) -> None:
     cases = json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])
     rows = [
         {
-            "question_title": "t", "question_content": f"Problem number {i}.",
-            "platform": ("atcoder", "leetcode")[i % 2], "question_id": str(i), "contest_id": "c",
-            "contest_date": f"2024-0{1 + i}-01T00:00:00", "starter_code": "",
-            "difficulty": ("easy", "hard")[i % 2], "public_test_cases": cases, "private_test_cases": cases,
+            "question_title": "t",
+            "question_content": f"Problem number {i}.",
+            "platform": ("atcoder", "leetcode")[i % 2],
+            "question_id": str(i),
+            "contest_id": "c",
+            "contest_date": f"2024-0{1 + i}-01T00:00:00",
+            "starter_code": "",
+            "difficulty": ("easy", "hard")[i % 2],
+            "public_test_cases": cases,
+            "private_test_cases": cases,
             "metadata": "{}",
         }
         for i in range(4)
-    ]  # fmt: skip
+    ]
     (folder / "lcb.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
 
 
@@ -64,7 +74,9 @@ ANSWERS = {f"Problem number {i}.": RIGHT if i != 3 else "no idea" for i in range
 
 def settings(folder: Path, **options: str) -> EvalSettings:
     return EvalSettings(
-        ("livecodebench",), Sampling(temperature=1.0, n=2), paths={"livecodebench": str(folder / "lcb.jsonl")},
+        ("livecodebench",),
+        Sampling(temperature=1.0, n=2),
+        paths={"livecodebench": str(folder / "lcb.jsonl")},
         options=options,
     )
 

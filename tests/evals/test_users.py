@@ -17,8 +17,14 @@ import infra
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 ATTACKS = (
-    "fork bomb", "kill everything", "read passwords", "write outside", "tcp", "become root", "attack and solve: fork",
-)  # fmt: skip
+    "fork bomb",
+    "kill everything",
+    "read passwords",
+    "write outside",
+    "tcp",
+    "become root",
+    "attack and solve: fork",
+)
 
 
 @lru_cache(maxsize=1)
@@ -36,13 +42,23 @@ def as_user(uid: int, program: str, code: str) -> subprocess.CompletedProcess[st
     """Run Python code with ``program`` as that user, without further groups."""
     site = next((p for p in sys.path if p.endswith("site-packages")), "")
     environment = {
-        "PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": os.environ["PATH"],
+        "HOME": "/tmp",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(infra.__file__).parents[1]), str(ROOT), site]),
-    }  # fmt: skip
+    }
     return subprocess.run(
-        [program, "-c", code], capture_output=True, text=True, timeout=300, env=environment, cwd="/", check=False,
-        user=uid, group=uid, extra_groups=[],
-    )  # fmt: skip
+        [program, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+        cwd="/",
+        check=False,
+        user=uid,
+        group=uid,
+        extra_groups=[],
+    )
 
 
 def need_root() -> str:

@@ -7,8 +7,19 @@ import os
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 for name in (
-    "duckdb", "sympy", "transformers.trainer", "transformers.models.qwen2.modeling_qwen2", "infra.cli", "infra.report",
-    "infra.models.small", "infra.sft.trainer", "infra.stages.attribute", "infra.stages.experiment", "infra.stages.page",
-    "infra.stages.spans", "infra.stages.targets", "infra.stages.train",
-):  # fmt: skip
+    "duckdb",
+    "sympy",
+    "transformers.trainer",
+    "transformers.models.qwen2.modeling_qwen2",
+    "infra.cli",
+    "infra.report",
+    "infra.models.small",
+    "infra.train.trainer",
+    "infra.pipeline.attribute",
+    "infra.pipeline.experiment",
+    "infra.pipeline.page",
+    "infra.pipeline.spans",
+    "infra.pipeline.targets",
+    "infra.pipeline.train",
+):
     importlib.import_module(name)

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.recipe import load_recipe
-from infra.stages import stages_of
+from infra.pipeline import stages_of
+from infra.pipeline.recipe import load_recipe
 from infra.store import MANIFEST, RunFolder
 from tests.faults.children import DieAtRename, FileLimit, JumpingClock, RecordRenames, contents, run, start
 from tests.faults.tiny import rows, write_tiny

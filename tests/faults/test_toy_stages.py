@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import ArtifactError, ResourceError
-from infra.stages.runner import Context, Stage, run_stages
+from infra.pipeline.runner import Context, Stage, run_stages
 from infra.store import MANIFEST, SEALS, RunFolder, seal, sealed, sha256_file, write_text
 from tests.faults.children import DieAtRename, Fault, FileLimit, JumpingClock, RecordRenames, contents
 

@@ -46,7 +46,12 @@ def recipe(**changes: Any) -> dict[str, Any]:
         },
         "model": {
             "pretrain": {
-                "vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2, "kv_heads": 1,
+                "vocab_size": 300,
+                "hidden_size": 16,
+                "intermediate_size": 32,
+                "layers": 1,
+                "heads": 2,
+                "kv_heads": 1,
                 "batch_size": 16,
             }
         },
@@ -62,7 +67,7 @@ def recipe(**changes: Any) -> dict[str, Any]:
         "arms": {"names": ["flip", "same-difficulty-swap"], "fraction": 0.1, "token_matched": False},
         "report": {"examples": 3},
         **changes,
-    }  # fmt: skip
+    }
 
 
 def write_tiny(folder: Path, **changes: Any) -> Path:

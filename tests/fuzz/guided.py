@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["infra.recipe", "infra.records", "infra.store", "infra.evals.tasks"]):
+with atheris.instrument_imports(include=["infra.pipeline.recipe", "infra.data", "infra.store", "infra.evals.tasks"]):
     from tests.fuzz import targets, wild
 
 from infra.errors import InfraError

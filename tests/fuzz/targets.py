@@ -18,27 +18,33 @@ import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
 
+from infra.data import Message, Record, read_records, records_from_table, records_to_table, tokenize
+from infra.data.chat import CHATML
 from infra.errors import InfraError
 from infra.evals import get_task
 from infra.evals.tasks.livecodebench import decode_tests
-from infra.generate._cache import read_cache
-from infra.recipe import load_recipe
-from infra.records import Message, Record, read_records, records_from_table, records_to_table, tokenize
-from infra.records.chat import CHATML
-from infra.stages.runner import Stage, plan_table
+from infra.models.generation._cache import read_cache
+from infra.pipeline.recipe import load_recipe
+from infra.pipeline.runner import Stage, plan_table
 from infra.store import MANIFEST, RunFolder
+from tests.data.schema_rows import ROWS
 from tests.fuzz.wild import altered, damaged, texts, values
-from tests.records.schema_rows import ROWS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "infra"
 RECIPES = tuple(p.read_bytes() for p in (*sorted((ROOT / "recipes").glob("*.yaml")), *PACKAGE.glob("world/*.yaml")))
 PROBLEMS = json.loads((ROOT / "tests/evals/data/livecodebench_problems.json").read_text())
 OWN = {
-    "id": "r1", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "an answer"}],
-    "domain": "math", "source": "s", "answer": "5", "tests": None, "attributes": {"difficulty": 2, "level": "a"},
-    "spans": [{"start": 0, "end": 2, "labels": ["plan"]}], "weight": 1.0,
-}  # fmt: skip
+    "id": "r1",
+    "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "an answer"}],
+    "domain": "math",
+    "source": "s",
+    "answer": "5",
+    "tests": None,
+    "attributes": {"difficulty": 2, "level": "a"},
+    "spans": [{"start": 0, "end": 2, "labels": ["plan"]}],
+    "weight": 1.0,
+}
 CHAT = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, OWN["messages"][1]]}
 ALL_ROWS = (*ROWS.values(), OWN, CHAT, {"prompt": "What is 2 + 3?", "response": "5", "weight": 2})
 
@@ -103,9 +109,12 @@ def good_files() -> tuple[bytes, ...]:
 
 
 MANIFEST_VALUE = {
-    "stage": "a", "key": "0" * 64, "config": {"x": [1, 2.5, None]}, "inputs": {"f": "00"},
+    "stage": "a",
+    "key": "0" * 64,
+    "config": {"x": [1, 2.5, None]},
+    "inputs": {"f": "00"},
     "outputs": {"o.txt": "11" * 32},
-}  # fmt: skip
+}
 CACHE_LINE = {"key": "5f", "prompt_id": "r", "index": 0, "text": "t", "n_tokens": 4, "finish": "stop", "check": "00"}
 RUNTIME = {"stage": "a", "seconds": 1.5, "peak_memory_bytes": 10}
 
@@ -164,13 +173,32 @@ def templates(folder: Path) -> Callable[[tuple[str, list[tuple[str, str]]]], obj
 
 
 PIECES = (
-    "{% for message in messages %}", "{% endfor %}", "{{ message['content'] }}", "{{ message.content.strip() }}",
-    "{{ bos_token }}", "{% if add_generation_prompt %}", "{% endif %}", "{% generation %}", "{% endgeneration %}",
-    "<|im_end|>", "{{ 1 / 0 }}", "{{ raise_exception('no') }}", "{{ messages[9]['content'] }}", "{{ message + 1 }}",
-    "{% set x = messages[0] %}", "{{ x.y.z }}", "{{ 'a' * 100 }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    "{{ ''.__class__.__mro__ }}", "{% include 'x' %}", "{{ messages | tojson }}", "{{ strftime_now('%Y') }}",
-    "{{ range(10**9) | list }}", "{% break %}", "{{ 'a' * 99999999999 }}",
-)  # fmt: skip
+    "{% for message in messages %}",
+    "{% endfor %}",
+    "{{ message['content'] }}",
+    "{{ message.content.strip() }}",
+    "{{ bos_token }}",
+    "{% if add_generation_prompt %}",
+    "{% endif %}",
+    "{% generation %}",
+    "{% endgeneration %}",
+    "<|im_end|>",
+    "{{ 1 / 0 }}",
+    "{{ raise_exception('no') }}",
+    "{{ messages[9]['content'] }}",
+    "{{ message + 1 }}",
+    "{% set x = messages[0] %}",
+    "{{ x.y.z }}",
+    "{{ 'a' * 100 }}",
+    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{{ ''.__class__.__mro__ }}",
+    "{% include 'x' %}",
+    "{{ messages | tojson }}",
+    "{{ strftime_now('%Y') }}",
+    "{{ range(10**9) | list }}",
+    "{% break %}",
+    "{{ 'a' * 99999999999 }}",
+)
 MARKED = CHATML.replace("turn_end", "'<|im_end|>'")
 TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 template_text = st.one_of(

@@ -20,10 +20,33 @@ ROUND = 500  # examples of one hypothesis run: its own tree of examples is dropp
 GROWTH_MIB = 48.0
 
 ODD_TEXTS = (
-    "", " ", "\x00", "\ud800", "a\udfffb", "\ufeff", "nan", "-0", "1e999", "[[[[", "{{ x }}", "{% for %}", "\\boxed{",
-    "../../x", "null", "<think>", "</think>", "٣", "𝟙", "0" * 5000, "é" * 50, "\r\n", "'\"", "*&!%", "- - -",
+    "",
+    " ",
+    "\x00",
+    "\ud800",
+    "a\udfffb",
+    "\ufeff",
+    "nan",
+    "-0",
+    "1e999",
+    "[[[[",
+    "{{ x }}",
+    "{% for %}",
+    "\\boxed{",
+    "../../x",
+    "null",
+    "<think>",
+    "</think>",
+    "٣",
+    "𝟙",
+    "0" * 5000,
+    "é" * 50,
+    "\r\n",
+    "'\"",
+    "*&!%",
+    "- - -",
     "2024-02-30T99:00:00",
-)  # fmt: skip
+)
 texts = st.one_of(st.sampled_from(ODD_TEXTS), st.text(max_size=20))
 numbers = st.one_of(
     st.integers(-3, 12),

@@ -40,10 +40,15 @@ def qwen3_moe():
 
     return Qwen3MoeForCausalLM(
         Qwen3MoeConfig(
-            **SMALL, **HEADS, head_dim=4, intermediate_size=24, moe_intermediate_size=12, num_experts=4,
+            **SMALL,
+            **HEADS,
+            head_dim=4,
+            intermediate_size=24,
+            moe_intermediate_size=12,
+            num_experts=4,
             num_experts_per_tok=2,
         )
-    )  # fmt: skip
+    )
 
 
 def gpt_oss():
@@ -51,10 +56,17 @@ def gpt_oss():
 
     return GptOssForCausalLM(
         GptOssConfig(
-            **SMALL, **HEADS, head_dim=4, intermediate_size=12, num_local_experts=4, num_experts_per_tok=2,
-            sliding_window=4, layer_types=["sliding_attention", "full_attention"], attn_implementation="eager",
+            **SMALL,
+            **HEADS,
+            head_dim=4,
+            intermediate_size=12,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            sliding_window=4,
+            layer_types=["sliding_attention", "full_attention"],
+            attn_implementation="eager",
         )
-    )  # fmt: skip
+    )
 
 
 def gemma2():
@@ -63,10 +75,17 @@ def gemma2():
 
     return Gemma2ForCausalLM(
         Gemma2Config(
-            **SMALL, **HEADS, head_dim=4, intermediate_size=24, sliding_window=4, attn_logit_softcapping=2.0,
-            final_logit_softcapping=5.0, query_pre_attn_scalar=3, attn_implementation="eager",
+            **SMALL,
+            **HEADS,
+            head_dim=4,
+            intermediate_size=24,
+            sliding_window=4,
+            attn_logit_softcapping=2.0,
+            final_logit_softcapping=5.0,
+            query_pre_attn_scalar=3,
+            attn_implementation="eager",
         )
-    )  # fmt: skip
+    )
 
 
 def sliding():
@@ -243,8 +262,11 @@ def test_a_module_without_a_forward_derivative_is_refused_by_name_before_any_wor
     directions = [toys.direction(tracked_weights(model).parameters, k) for k in range(2)]
     with pytest.raises(ModelError, match=r"model\.layers\.1\.mlp\.act_fn \(FusedActivation\) has no forward deriv"):
         next(token_influence(model, items, directions))
-    found = {i: s for c in token_influence(model, items, directions, decomposition="position")
-             for i, s in zip(c.indices, c.scores)}  # fmt: skip
+    found = {
+        i: s
+        for c in token_influence(model, items, directions, decomposition="position")
+        for i, s in zip(c.indices, c.scores)
+    }
     plain = toys.qwen2()
     for i, item in enumerate(items):
         assert toys.error(found[i].sum(1), toys.oracle_scores(plain, item, directions).sum(1)) < 1e-10

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence import (
     EKFAC,
@@ -28,7 +29,6 @@ from infra.influence import (
 from infra.influence import factors as factors_module
 from infra.influence.fit import by_hash
 from infra.models import tracked_weights
-from infra.records.tokenized import TokenizedExample
 from tests.influence import toys
 
 

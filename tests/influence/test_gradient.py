@@ -152,8 +152,10 @@ def test_directions_written_a_few_at_a_time_are_read_a_few_at_a_time(tmp_path):
     made = [toys.direction(tracked.parameters, k) for k in range(5)]
     save_directions(iter(made), tmp_path, model_hash="abc", at_once=2)
     assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == [
-        "directions-00001.safetensors", "directions-00002.safetensors", "directions.safetensors",
-    ]  # fmt: skip
+        "directions-00001.safetensors",
+        "directions-00002.safetensors",
+        "directions.safetensors",
+    ]
     saved = open_directions(tmp_path, model_hash="abc")
     assert len(saved) == 5 and [d.name for d in saved[3:]] == ["d3", "d4"]
     for k in (0, 3, -1):

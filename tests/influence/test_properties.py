@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import ModelError, ResourceError
 from infra.influence import MeanLogLikelihood, example_influence, gradient, token_influence
 from infra.influence.attention import Layout
 from infra.influence.batches import build_batch, halving_on_memory, plan_batches
 from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, rotate, rotate_back
 from infra.models import tracked_weights
-from infra.records.tokenized import TokenizedExample
 from tests.influence import toys
 
 MODEL = toys.qwen2(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_key_value_heads=1)
@@ -160,12 +160,14 @@ def test_any_shape_of_model_agrees_with_explicit_token_gradients(shape, lengths,
     sliding = {} if window is None else {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 0}
     kept = {k: v for k, v in shape.items() if k not in ("heads", "head_dim", "window")}
     model = toys.qwen2(
-        seed=seed, hidden_size=heads[0] * shape["head_dim"], num_attention_heads=heads[0],
-        num_key_value_heads=heads[1], **kept, **sliding,
-    )  # fmt: skip
-    items = [
-        toys.example(f"r{k}", n, min(p, n - 1), seed + k, shape["vocab_size"]) for k, (n, p) in enumerate(lengths)
-    ]
+        seed=seed,
+        hidden_size=heads[0] * shape["head_dim"],
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
+        **kept,
+        **sliding,
+    )
+    items = [toys.example(f"r{k}", n, min(p, n - 1), seed + k, shape["vocab_size"]) for k, (n, p) in enumerate(lengths)]
     tracked = tracked_weights(model, "all")
     directions = [toys.direction(tracked.parameters, seed + k) for k in range(2)]
     oracle = [toys.oracle_scores(model, item, directions) for item in items]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.influence import Direction
 from infra.models import float64_everywhere
-from infra.records.tokenized import TokenizedExample
 
 VOCABULARY = 23
 

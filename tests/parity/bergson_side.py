@@ -73,11 +73,16 @@ def main(folder):
     batches = allocate_batches(dataset["length"][:], 30)
     with Float64():
         fit_factored_hessians(
-            model, dataset, config,
+            model,
+            dataset,
+            config,
             HessianConfig(method="kfac", ev_correction=True, hessian_dtype="fp64", use_dataset_labels=True),
-            target_modules=set(names), attention_cfgs={}, batches=batches, path=str(config.partial_run_path),
+            target_modules=set(names),
+            attention_cfgs={},
+            batches=batches,
+            path=str(config.partial_run_path),
             do_eigendecomposition=True,
-        )  # fmt: skip
+        )
         gradients = query_gradients(model, names, queries)
     apply = load_preconditioner(config.partial_run_path, ev_correction=True).apply
     solved = apply({n: g.float() for n, g in gradients.items()})
@@ -88,9 +93,14 @@ def main(folder):
         wide = {n: g.double().flatten(1) for n, g in solved.items()}
         scorer = Scorer(wide, names, writer, torch.device("cpu"), torch.float64, attribute_tokens=True)
         collect_gradients(
-            model, dataset, processor_for(token_config), token_config, batches=batches, target_modules=set(names),
+            model,
+            dataset,
+            processor_for(token_config),
+            token_config,
+            batches=batches,
+            target_modules=set(names),
             scorer=scorer,
-        )  # fmt: skip
+        )
         results["tokens"] = scattered(writer.scores, width)
         results["examples"] = results["tokens"].sum(2)
         info = {n: (None, model.base_model.get_submodule(n).weight.shape, False) for n in names}

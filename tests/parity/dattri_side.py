@@ -66,9 +66,13 @@ def main(folder):
         for granularity in ("instance", "token"):
             attributor = Recording(arguments, task=AttributionTask(summed_loss, model))
             score = attributor.attribute(
-                train, queries, hook_config=HookManagerConfig(hook_types=dict.fromkeys(modules, "linear_io")),
-                damping=0.1, relative_damping=True, attribution_granularity=granularity,
-            )  # fmt: skip
+                train,
+                queries,
+                hook_config=HookManagerConfig(hook_types=dict.fromkeys(modules, "linear_io")),
+                damping=0.1,
+                relative_damping=True,
+                attribution_granularity=granularity,
+            )
             if granularity == "instance":
                 results["examples"] = score.agnostic_matrix()[1].numpy().T
                 continue

@@ -70,21 +70,36 @@ def main(folder):
     analyzer = Analyzer("parity", model, task, cpu=True, output_dir=str(folder / "work"), disable_tqdm=True)
     wide = torch.float64
     factors = FactorArguments(
-        strategy="ekfac", use_empirical_fisher=True, amp_dtype=None, activation_covariance_dtype=wide,
-        gradient_covariance_dtype=wide, per_sample_gradient_dtype=wide, lambda_dtype=wide,
+        strategy="ekfac",
+        use_empirical_fisher=True,
+        amp_dtype=None,
+        activation_covariance_dtype=wide,
+        gradient_covariance_dtype=wide,
+        per_sample_gradient_dtype=wide,
+        lambda_dtype=wide,
         eigendecomposition_dtype=wide,
-    )  # fmt: skip
+    )
     analyzer.fit_all_factors("f", train, per_device_batch_size=2, factor_args=factors, overwrite_output_dir=True)
     results = {}
     for tokens in (False, True):
         scores = ScoreArguments(
-            damping_factor=None, amp_dtype=None, compute_per_token_scores=tokens, score_dtype=wide,
-            per_sample_gradient_dtype=wide, precondition_dtype=wide,
-        )  # fmt: skip
+            damping_factor=None,
+            amp_dtype=None,
+            compute_per_token_scores=tokens,
+            score_dtype=wide,
+            per_sample_gradient_dtype=wide,
+            precondition_dtype=wide,
+        )
         analyzer.compute_pairwise_scores(
-            f"s{tokens}", "f", queries, train, per_device_query_batch_size=len(queries),
-            per_device_train_batch_size=2, score_args=scores, overwrite_output_dir=True,
-        )  # fmt: skip
+            f"s{tokens}",
+            "f",
+            queries,
+            train,
+            per_device_query_batch_size=len(queries),
+            per_device_train_batch_size=2,
+            score_args=scores,
+            overwrite_output_dir=True,
+        )
         found = analyzer.load_pairwise_scores(f"s{tokens}")["all_modules"]
         results["tokens" if tokens else "examples"] = found.double().numpy()
     vectors = analyzer.load_eigendecomposition("f")

@@ -13,9 +13,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from infra.errors import ArtifactError, InputError
+from infra.pipeline.recipe import Recipe, parse_recipe
 from infra.plan import Amounts, Costs, amounts_of, as_it_stands, check, device_of, plan, shape_of, shape_of_recipe
 from infra.plan.shapes import Shape
-from infra.recipe import Recipe, parse_recipe
 
 ROOT = Path(__file__).parents[2]
 SMALL = Shape("small", 2, 32, 96, 4, 2, 64, True)
@@ -37,10 +37,15 @@ def model():  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     s = SMALL
     config = Qwen2Config(
-        vocab_size=s.vocabulary, hidden_size=s.hidden, intermediate_size=s.intermediate, num_hidden_layers=s.layers,
-        num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, tie_word_embeddings=s.tied,
+        vocab_size=s.vocabulary,
+        hidden_size=s.hidden,
+        intermediate_size=s.intermediate,
+        num_hidden_layers=s.layers,
+        num_attention_heads=s.heads,
+        num_key_value_heads=s.kv_heads,
+        tie_word_embeddings=s.tied,
         attn_implementation="eager",
-    )  # fmt: skip
+    )
     return Qwen2ForCausalLM(config)
 
 
@@ -61,8 +66,14 @@ def test_parameters_of_a_model_that_is_there(model, tmp_path: Path) -> None:  # 
 
 def _fields(shape: Shape) -> tuple:
     return (
-        shape.layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.vocabulary, shape.tied,
-    )  # fmt: skip
+        shape.layers,
+        shape.hidden,
+        shape.intermediate,
+        shape.heads,
+        shape.kv_heads,
+        shape.vocabulary,
+        shape.tied,
+    )
 
 
 def test_operations_of_a_training_step_against_torch_s_counter(model) -> None:  # type: ignore[no-untyped-def]
@@ -78,9 +89,9 @@ def test_operations_of_a_training_step_against_torch_s_counter(model) -> None:  
 def test_numbers_in_fitted_factors(model) -> None:  # type: ignore[no-untyped-def]
     import numpy as np
 
+    from infra.data import TokenizedExample
     from infra.influence import fit_ekfac
     from infra.models import tracked_weights
-    from infra.records import TokenizedExample
 
     ids = np.arange(8)
     example = TokenizedExample("a", ids, ids > 2, np.zeros((8, 2), np.int32), "", 0)
@@ -128,8 +139,11 @@ def test_recomputing_keeps_the_inputs_of_layers_for_half_as_many_operations_agai
     assert made.visit_token(2000.0, 0.0) / kept.visit_token(2000.0, 0.0) == pytest.approx(1.5, abs=0.03)
     found = plan(
         recipe(scale={"fsdp": True}, model={"dtype": "bfloat16"}, curvature={"block_size": 2048}),
-        shape_of("Qwen2.5-7B"), replace(amounts(), length=8192.0), device_of("h100"), 8,
-    )  # fmt: skip
+        shape_of("Qwen2.5-7B"),
+        replace(amounts(), length=8192.0),
+        device_of("h100"),
+        8,
+    )
     assert found.fits and "scale.recompute: true" in found.changes and found.recipe.scale.recompute
 
 
@@ -204,13 +218,22 @@ def test_a_run_is_compared_stage_by_stage(tmp_path: Path) -> None:
 def test_the_communication_plan_is_what_the_code_exchanges() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench.communication", "--worlds", "2", "8", "--width", "128"],
-        capture_output=True, text=True, cwd=ROOT, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
     found = json.loads(done.stdout.splitlines()[-1])["worlds"]
     assert len(found) == 2
     for kinds in found.values():
         assert set(kinds) == {
-            "covariances", "eigenvalues", "gradients", "direction shard", "visit", "visit, recomputed",
-            "example scores", "forward mode",
-        }  # fmt: skip
+            "covariances",
+            "eigenvalues",
+            "gradients",
+            "direction shard",
+            "visit",
+            "visit, recomputed",
+            "example scores",
+            "forward mode",
+        }
         assert all(abs(both["error"]) < 0.01 for both in kinds.values())

@@ -84,12 +84,16 @@ def oss_instruct(n: int, seed: int) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     return [
         {
-            "lang": "python", "raw_index": 1000 + i, "index": i, "seed": "def f(x):", "openai_fingerprint": "fp_0",
+            "lang": "python",
+            "raw_index": 1000 + i,
+            "index": i,
+            "seed": "def f(x):",
+            "openai_fingerprint": "fp_0",
             "problem": f"Write `same(x)` for a {' or '.join(rng.sample(THINGS, rng.randint(1, 5)))} {i}.",
             "solution": "```python\ndef same(x):\n    return x\n```\n" + "It gives x back. " * rng.randint(1, 4),
         }
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def gsm8k(n: int, seed: int) -> list[dict[str, Any]]:
@@ -109,11 +113,14 @@ def mbpp(n: int, seed: int) -> list[dict[str, Any]]:
     return [
         {
             "text": f"Write a function to give back the {rng.choice(THINGS)} number {i} unchanged.",
-            "code": f"def same_{i}(x):\r\n    return x", "task_id": 11 + i, "test_setup_code": "",
-            "test_list": [f"assert same_{i}({k}) == {k}" for k in range(3)], "challenge_test_list": [],
+            "code": f"def same_{i}(x):\r\n    return x",
+            "task_id": 11 + i,
+            "test_setup_code": "",
+            "test_list": [f"assert same_{i}({k}) == {k}" for k in range(3)],
+            "challenge_test_list": [],
         }
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def math500(n: int, seed: int) -> list[dict[str, Any]]:
@@ -125,10 +132,14 @@ def math500(n: int, seed: int) -> list[dict[str, Any]]:
         asked, steps, answer = sum_text(rng, terms)
         rows.append(
             {
-                "problem": asked, "solution": f"{steps}. So $\\boxed{{{answer}}}$.", "answer": answer,
-                "subject": "Prealgebra", "level": terms - 1, "unique_id": f"test/prealgebra/{i}.json",
+                "problem": asked,
+                "solution": f"{steps}. So $\\boxed{{{answer}}}$.",
+                "answer": answer,
+                "subject": "Prealgebra",
+                "level": terms - 1,
+                "unique_id": f"test/prealgebra/{i}.json",
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -141,10 +152,14 @@ def aime24(seed: int) -> list[dict[str, Any]]:
         link = f"https://artofproblemsolving.com/wiki/index.php/2024_AIME_{'I' * (1 + i // 15)}_Problems/Problem_"
         rows.append(
             {
-                "id": 60 + i, "problem": asked, "solution": f"{steps}. \\boxed{{{answer}}}", "answer": answer.zfill(3),
-                "url": f"{link}{1 + i % 15}", "year": "2024",
+                "id": 60 + i,
+                "problem": asked,
+                "solution": f"{steps}. \\boxed{{{answer}}}",
+                "answer": answer.zfill(3),
+                "url": f"{link}{1 + i % 15}",
+                "year": "2024",
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -163,13 +178,19 @@ def livecodebench(n: int, seed: int) -> list[dict[str, Any]]:
         cases = [{"input": f"{w}\n", "output": f"{w}\n", "testtype": "stdin"} for w in rng.sample(THINGS, 3)]
         rows.append(
             {
-                "question_title": f"Echo {i}", "question_content": echo_text(rng, 2), "platform": "atcoder",
-                "question_id": f"abc{i}_a", "contest_id": f"abc{i}", "contest_date": "2023-08-21T00:00:00",
-                "starter_code": "", "difficulty": ("easy", "medium", "hard")[i % 3],
-                "public_test_cases": json.dumps(cases[:1]), "private_test_cases": json.dumps(cases[1:]),
+                "question_title": f"Echo {i}",
+                "question_content": echo_text(rng, 2),
+                "platform": "atcoder",
+                "question_id": f"abc{i}_a",
+                "contest_id": f"abc{i}",
+                "contest_date": "2023-08-21T00:00:00",
+                "starter_code": "",
+                "difficulty": ("easy", "medium", "hard")[i % 3],
+                "public_test_cases": json.dumps(cases[:1]),
+                "private_test_cases": json.dumps(cases[1:]),
                 "metadata": "{}",
             }
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from infra.recipe import load_recipe
-from infra.records import Message, Record, read_records, tokenize
+from infra.data import Message, Record, read_records, tokenize
+from infra.pipeline.recipe import load_recipe
 from infra.store import read_json
-from tests.generate.test_server import serving
+from tests.models.generation.test_server import serving
 from tests.recipes import families, published
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -119,12 +119,26 @@ def rate(body: dict[str, Any], number: int) -> tuple[int, Any]:
 
 
 SMALL = [
-    "model.device=cpu", "model.dtype=float32", "sft.autocast=null", "sft.max_tokens_per_microbatch=2048",
-    "sft.batch_size=8", "sft.epochs=5", "sft.learning_rate=0.005", "seeds=1", "targets.folds=2", "targets.minimum=5",
-    "targets.samples=1", "curvature.fraction=1", "curvature.tracked=mlp", "scale.fsdp=false",
-    "scores.span_examples=20", "scores.delete_examples=5", "effects.bootstrap=50", "eval.max_new_tokens=80",
+    "model.device=cpu",
+    "model.dtype=float32",
+    "sft.autocast=null",
+    "sft.max_tokens_per_microbatch=2048",
+    "sft.batch_size=8",
+    "sft.epochs=5",
+    "sft.learning_rate=0.005",
+    "seeds=1",
+    "targets.folds=2",
+    "targets.minimum=5",
+    "targets.samples=1",
+    "curvature.fraction=1",
+    "curvature.tracked=mlp",
+    "scale.fsdp=false",
+    "scores.span_examples=20",
+    "scores.delete_examples=5",
+    "effects.bootstrap=50",
+    "eval.max_new_tokens=80",
     "eval.max_batch_tokens=65536",
-]  # fmt: skip
+]
 
 
 def run_small(name: str, folder: Path, base: Path, files: dict[str, list[dict[str, Any]]], changes: list[str]) -> Path:
@@ -152,26 +166,37 @@ def test_setup_a_runs_on_a_small_llama3(tmp_path: Path) -> None:
     math, code = published.metamath(150, 0), published.oss_instruct(150, 1)
     base = families.small_llama3(texts_of(math, code), tmp_path / "base")
     files = {
-        "metamath.jsonl": math, "oss.jsonl": code, "gsm8k.jsonl": published.gsm8k(45, 2),
+        "metamath.jsonl": math,
+        "oss.jsonl": code,
+        "gsm8k.jsonl": published.gsm8k(45, 2),
         "mbpp.jsonl": published.mbpp(45, 3),
-    }  # fmt: skip
+    }
     run = run_small(
-        PAPER[0], tmp_path, base, files,
+        PAPER[0],
+        tmp_path,
+        base,
+        files,
         [
-            f"data.sources.0.path={tmp_path / 'metamath.jsonl'}", f"data.sources.1.path={tmp_path / 'oss.jsonl'}",
-            "data.sources.0.shares={train: 1.0}", "data.sources.1.shares={train: 1.0}",
-            f"tasks.0.path={tmp_path / 'gsm8k.jsonl'}", f"tasks.1.path={tmp_path / 'mbpp.jsonl'}",
+            f"data.sources.0.path={tmp_path / 'metamath.jsonl'}",
+            f"data.sources.1.path={tmp_path / 'oss.jsonl'}",
+            "data.sources.0.shares={train: 1.0}",
+            "data.sources.1.shares={train: 1.0}",
+            f"tasks.0.path={tmp_path / 'gsm8k.jsonl'}",
+            f"tasks.1.path={tmp_path / 'mbpp.jsonl'}",
         ],
-    )  # fmt: skip
+    )
     targets = {t["target"]: t for t in read_json(run / "targets" / "targets.json")}
     assert set(targets) == {"math", "code"} and all(t["kept"] >= 5 for t in targets.values())
     scores = pd.read_parquet(run / "scores" / "examples.parquet")
     assert {"score_math", "score_code"} <= set(scores.columns) and scores.domain.value_counts().to_dict() == {
-        "math": 150, "code": 150,
-    }  # fmt: skip
+        "math": 150,
+        "code": 150,
+    }
     assert read_json(run / "records" / "counts.json")["judge"]["math"] == {
-        "n": 150, "unreadable_votes": 0, "alpha": 1.0,
-    }  # fmt: skip
+        "n": 150,
+        "unreadable_votes": 0,
+        "alpha": 1.0,
+    }
     table = pd.read_parquet(run / "effects" / "effects.parquet")
     assert {"math", "code"} <= set(table.target) and (run / "report.html").exists()
 
@@ -182,21 +207,33 @@ def test_setup_b_runs_on_a_small_qwen2(tmp_path: Path) -> None:
     train, pool = published.stratos(200, 0), published.stratos(200, 1)
     base = families.small_qwen2(texts_of(train, pool), tmp_path / "base")
     files = {
-        "stratos.jsonl": train, "openthoughts.jsonl": pool + train[:20], "math500.jsonl": published.math500(45, 2),
-        "aime24.jsonl": published.aime24(3), "aime25.jsonl": published.aime25(4),
+        "stratos.jsonl": train,
+        "openthoughts.jsonl": pool + train[:20],
+        "math500.jsonl": published.math500(45, 2),
+        "aime24.jsonl": published.aime24(3),
+        "aime25.jsonl": published.aime25(4),
         "lcb.jsonl": published.livecodebench(45, 5),
-    }  # fmt: skip
+    }
     tasks = ("math500", "aime24", "aime25", "lcb")
     run = run_small(
-        PAPER[1], tmp_path, base, files,
+        PAPER[1],
+        tmp_path,
+        base,
+        files,
         [
             f"data.sources.0.path={tmp_path / 'stratos.jsonl'}",
-            f"data.sources.1.path={tmp_path / 'openthoughts.jsonl'}", "data.sources.1.shares={pool: 1.0}",
+            f"data.sources.1.path={tmp_path / 'openthoughts.jsonl'}",
+            "data.sources.1.shares={pool: 1.0}",
             *(f"tasks.{i}.path={tmp_path / name}.jsonl" for i, name in enumerate(tasks)),
-            "tasks.1.samples=2", "tasks.2.samples=1", "arms.names=[flip,same-difficulty-swap,reverse-flip]",
-            "eval.temperature=0", "eval.top_p=1", "eval.max_new_tokens=160", "sft.epochs=9",
+            "tasks.1.samples=2",
+            "tasks.2.samples=1",
+            "arms.names=[flip,same-difficulty-swap,reverse-flip]",
+            "eval.temperature=0",
+            "eval.top_p=1",
+            "eval.max_new_tokens=160",
+            "sft.epochs=9",
         ],
-    )  # fmt: skip
+    )
     assert len(read_records(run / "records" / "pool.parquet").records) == 200  # the training problems were taken out
     problems = {n: read_records(run / "records" / "problems" / f"{n}.parquet").records for n in ("aime24", "math500")}
     assert all(p.attributes["split"] == "held-out" for p in problems["aime24"])

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from infra.data import read_records
 from infra.errors import InputError, RecipeError
-from infra.recipe import Recipe, load_recipe
-from infra.records import read_records
-from infra.stages.data import make_records
-from infra.stages.runner import Context
+from infra.pipeline.data import make_records
+from infra.pipeline.recipe import Recipe, load_recipe
+from infra.pipeline.runner import Context
 from infra.store import read_json
-from tests.generate.test_server import serving
+from tests.models.generation.test_server import serving
 from tests.recipes import published
 from tests.recipes.test_recipes import RECIPES, rate
 
@@ -22,19 +22,27 @@ def recipe_for(folder: Path, server: str, *changes: str) -> Recipe:
     """The 7B recipe over small files in ``folder``."""
     train = published.stratos(40, 0)
     files = {
-        "train": train, "pool": published.stratos(40, 1) + train[:6], "math500": published.math500(12, 2),
-        "aime24": published.aime24(3), "aime25": published.aime25(4), "lcb": published.livecodebench(12, 5),
-    }  # fmt: skip
+        "train": train,
+        "pool": published.stratos(40, 1) + train[:6],
+        "math500": published.math500(12, 2),
+        "aime24": published.aime24(3),
+        "aime25": published.aime25(4),
+        "lcb": published.livecodebench(12, 5),
+    }
     for name, rows in files.items():
         published.write(folder / f"{name}.jsonl", rows)
     tasks = [f"tasks.{i}.path={folder / n}.jsonl" for i, n in enumerate(("math500", "aime24", "aime25", "lcb"))]
     return load_recipe(
         RECIPES / "qwen2.5-7b-stratos.yaml",
         changes=[
-            f"data.sources.0.path={folder / 'train.jsonl'}", f"data.sources.1.path={folder / 'pool.jsonl'}",
-            "data.sources.1.shares={pool: 1.0}", f"data.judge.server={server}", *tasks, *changes,
+            f"data.sources.0.path={folder / 'train.jsonl'}",
+            f"data.sources.1.path={folder / 'pool.jsonl'}",
+            "data.sources.1.shares={pool: 1.0}",
+            f"data.judge.server={server}",
+            *tasks,
+            *changes,
         ],
-    )  # fmt: skip
+    )
 
 
 def make(recipe: Recipe, run: Path, name: str = "records") -> Path:
@@ -75,7 +83,7 @@ def test_a_native_level_stays_beside_the_judges(tmp_path: Path) -> None:
     rows = [
         {"prompt": f"What is {' and '.join(map(str, range(n)))} {n}?", "response": str(n), "difficulty": 9 - n % 7}
         for n in range(2, 12)
-    ]  # fmt: skip
+    ]
     with serving(rate) as (url, _):
         recipe = recipe_for(
             tmp_path, url, "data.sources.0.domain=math", "eval.system=null", "data.difficulty={math: judge}"

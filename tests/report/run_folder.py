@@ -37,13 +37,19 @@ def write_run(
         totals = v.totals() + shift * rng.normal(size=len(v.targets)).astype(np.float32)
         rows.append(
             {
-                "id": v.id, "set": "train" if i % 3 else "pool", "domain": ("math", "code")[i % 2],
-                "difficulty": 1 + i % 5, "family": f"family-{i % 7}", "verified": bool(i % 2),
-                "style": None if i % 4 == 0 else "symbolic", "n_tokens": len(v.token_offsets) * 7 + i,
-                "n_response_tokens": int(v.loss_mask.sum()), "preview": displayable(v.text)[:160],
+                "id": v.id,
+                "set": "train" if i % 3 else "pool",
+                "domain": ("math", "code")[i % 2],
+                "difficulty": 1 + i % 5,
+                "family": f"family-{i % 7}",
+                "verified": bool(i % 2),
+                "style": None if i % 4 == 0 else "symbolic",
+                "n_tokens": len(v.token_offsets) * 7 + i,
+                "n_response_tokens": int(v.loss_mask.sum()),
+                "preview": displayable(v.text)[:160],
                 **{f"score_{t}": totals[k] for k, t in enumerate(v.targets)},
             }
-        )  # fmt: skip
+        )
         steps += [
             {"id": v.id, "set": "train", "step": j, "t0": a, "t1": b, "behaviours": list(labels)}
             for j, (a, b, labels) in enumerate(v.steps)
@@ -53,11 +59,12 @@ def write_run(
     half = n // 2
     for shard, part in enumerate((made[:half], made[half:])):
         columns: dict[str, object] = {
-            "id": [v.id for v in part], "text": [displayable(v.text) for v in part],
+            "id": [v.id for v in part],
+            "text": [displayable(v.text) for v in part],
             "starts": [v.token_offsets[:, 0].tolist() for v in part],
             "ends": [v.token_offsets[:, 1].tolist() for v in part],
             "mask": [v.loss_mask.tolist() for v in part],
-        }  # fmt: skip
+        }
         for d in ("loss", "position"):
             for k, t in enumerate(synthetic.TARGETS):
                 values = [v.scores.get(d, v.scores["loss"])[k] for v in part]
@@ -85,12 +92,18 @@ def write_queries(root: Path, made: list[ExampleView]) -> None:
         for side, chosen in (("top", order[:10]), ("bottom", order[::-1][:10])):
             rows += [
                 {
-                    "query": f"q{q}", "target": "math", "text": f"Query number {q}: how many marbles? </script>",
-                    "side": side, "rank": rank, "id": made[i].id, "influence": float((i - q) % 11 - 5),
-                    "tokens": np.full(len(made[i].token_offsets), q + 1, np.float32), "decomposition": "position",
+                    "query": f"q{q}",
+                    "target": "math",
+                    "text": f"Query number {q}: how many marbles? </script>",
+                    "side": side,
+                    "rank": rank,
+                    "id": made[i].id,
+                    "influence": float((i - q) % 11 - 5),
+                    "tokens": np.full(len(made[i].token_offsets), q + 1, np.float32),
+                    "decomposition": "position",
                 }
                 for rank, i in enumerate(chosen, 1)
-            ]  # fmt: skip
+            ]
     (root / "queries").mkdir()
     pd.DataFrame(rows).to_parquet(root / "queries" / "queries.parquet", index=False)
 

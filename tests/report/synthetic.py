@@ -283,18 +283,33 @@ def _further(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
     """Agreement of targets, permutation tests, both definitions of a step, strongest steps and tokens."""
     shuffled = [
         dict(
-            table="effects", target=t, attribute="difficulty", domain="math", statistic=float(rng.uniform(1, 4)),
-            value="5", p=float(rng.uniform()), n=400, n_permutations=1000,
+            table="effects",
+            target=t,
+            attribute="difficulty",
+            domain="math",
+            statistic=float(rng.uniform(1, 4)),
+            value="5",
+            p=float(rng.uniform()),
+            n=400,
+            n_permutations=1000,
         )
         for t in ("(table)", *TARGETS)
-    ]  # fmt: skip
+    ]
     definitions = [
         dict(
-            target=t, domain="all", n_steps=540, n_examples=60, rho=0.8, low=0.7, high=0.9, rho_within=0.7,
-            rho_per_token=0.6, same_sign=0.85,
+            target=t,
+            domain="all",
+            n_steps=540,
+            n_examples=60,
+            rho=0.8,
+            low=0.7,
+            high=0.9,
+            rho_within=0.7,
+            rho_per_token=0.6,
+            same_sign=0.85,
         )
         for t in TARGETS[:2]
-    ]  # fmt: skip
+    ]
     strongest = [
         dict(target=t, side=side, rank=r, id=f"r{r:05x}c0ffee", influence=0.3 / r, domain="math")
         for t in TARGETS[:2]

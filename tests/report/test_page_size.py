@@ -29,11 +29,15 @@ def big_example(i: int, rng: np.random.Generator, tokens: int = 4000) -> Example
     scores[0][:, ~mask] = 0
     cuts = [*range(tokens // 10, tokens, 40), tokens]
     return ExampleView(
-        f"r{i:06d}", {"domain": "math", "difficulty": 1 + i % 5}, "".join(pick),
-        np.stack([ends - [len(w) for w in pick], ends], 1), mask,
-        {"loss": scores[0], "position": scores[1]}, synthetic.TARGETS,
+        f"r{i:06d}",
+        {"domain": "math", "difficulty": 1 + i % 5},
+        "".join(pick),
+        np.stack([ends - [len(w) for w in pick], ends], 1),
+        mask,
+        {"loss": scores[0], "position": scores[1]},
+        synthetic.TARGETS,
         [(a, b, ("computation",)) for a, b in pairwise(cuts)],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow
@@ -66,9 +70,14 @@ def test_long_examples_are_put_on_the_page_piece_by_piece(watch, tmp_path):
     rng = np.random.default_rng(0)
     line = "x" * 1_000_000
     huge = ExampleView(
-        "huge", {}, "a" + line, np.array([[0, 1], [1, 1 + len(line)]]), np.array([False, True]),
-        {"loss": np.array([[0, 2e-3]] * 4, np.float32)}, synthetic.TARGETS,
-    )  # fmt: skip
+        "huge",
+        {},
+        "a" + line,
+        np.array([[0, 1], [1, 1 + len(line)]]),
+        np.array([False, True]),
+        {"loss": np.array([[0, 2e-3]] * 4, np.float32)},
+        synthetic.TARGETS,
+    )
     out = tmp_path / "long.html"
     render_report(ReportData("long", examples=[big_example(0, rng, 5000), huge]), out)
     watched = watch()

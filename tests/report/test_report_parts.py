@@ -132,9 +132,19 @@ def test_shared_scale_is_over_tokens_under_the_loss():
 
 def test_primary_contrast_reads_as_in_the_protocol():
     row = dict(
-        task="math", contrast="flip - same-difficulty-swap", role="primary", difference=0.012, low=-0.008,
-        high=0.031, p=0.2, p_holm=0.4, n_problems=400, n_seeds=3, mde=0.029, label="causal",
-    )  # fmt: skip
+        task="math",
+        contrast="flip - same-difficulty-swap",
+        role="primary",
+        difference=0.012,
+        low=-0.008,
+        high=0.031,
+        p=0.2,
+        p_holm=0.4,
+        n_problems=400,
+        n_seeds=3,
+        mde=0.029,
+        label="causal",
+    )
     data = ReportData("t", tables={"contrasts": pd.DataFrame([row, {**row, "role": "exploratory"}])})
     (only,) = answer(data)
     assert only.text == (
@@ -235,18 +245,29 @@ def test_axes_cover_their_data_with_few_round_ticks(values, zero):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0123, "0.0123"), (-4.2e-5, "−4.20×10⁻⁵"), (None, "–"), (float("nan"), "–"), (1234.0, "1234"),
-        (2, "2"), (3.14159, "3.14"), (1.5e9, "1.50×10⁹"), (True, "–"),
+        (0.0123, "0.0123"),
+        (-4.2e-5, "−4.20×10⁻⁵"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (1234.0, "1234"),
+        (2, "2"),
+        (3.14159, "3.14"),
+        (1.5e9, "1.50×10⁹"),
+        (True, "–"),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_written_for_readers(value, text):
     assert number(value) == text
 
 
 def test_more_wording():
     assert (signed(0.5), signed(-0.5), points(0.012), points(-0.0004), percent(0.315)) == (
-        "+0.500", "−0.500", "+1.2", "0.0", "31.5%",
-    )  # fmt: skip
+        "+0.500",
+        "−0.500",
+        "+1.2",
+        "0.0",
+        "31.5%",
+    )
     assert (listing([]), listing(["a"]), listing("abc")) == ("", "a", "a, b and c")
 
 

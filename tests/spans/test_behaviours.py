@@ -47,9 +47,18 @@ def labels(text: str, **more: str) -> list[str]:
 
 def test_a_trace_with_a_plan_a_check_and_an_alternative() -> None:
     assert labels(COUNTING) == [
-        "fact", "plan", "fact", "subgoal", "computation", "computation", "verification", "verification",
-        "exploration_after_answer", "exploration_after_answer", "final_answer",
-    ]  # fmt: skip
+        "fact",
+        "plan",
+        "fact",
+        "subgoal",
+        "computation",
+        "computation",
+        "verification",
+        "verification",
+        "exploration_after_answer",
+        "exploration_after_answer",
+        "final_answer",
+    ]
 
 
 def test_a_wrong_guess_is_explored_and_taken_back() -> None:
@@ -60,9 +69,16 @@ def test_a_wrong_guess_is_explored_and_taken_back() -> None:
 
 def test_a_program() -> None:
     assert labels(PROGRAM) == [
-        "plan", "plan", "fact", "subgoal", "subgoal", "computation", "verification", "exploration_after_answer",
+        "plan",
+        "plan",
+        "fact",
+        "subgoal",
+        "subgoal",
+        "computation",
+        "verification",
+        "exploration_after_answer",
         "final_answer",
-    ]  # fmt: skip
+    ]
 
 
 def test_an_equation() -> None:
@@ -96,7 +112,7 @@ def test_bare_markup_has_no_behaviour() -> None:
         ("Work.\n#### 1,234", "1,234"),
         ("nothing here", ""),
     ],
-)  # fmt: skip
+)
 def test_the_answer_a_trace_states(text: str, answer: str) -> None:
     assert stated_answer(text) == answer
 
@@ -113,11 +129,25 @@ def test_any_text_gets_known_labels_in_order_one_row_a_step(text: str, answer: s
 
 
 CORPUS = [s for t in (COUNTING, SEQUENCE, PROGRAM, EQUATION) for s in t.lower().splitlines()] + [
-    "but that can't be, so i undo it", "hold on", "oops, a typo", "it might be odd", "i forgot one instead of two",
-    "this contradicts it", "no, start over", "great, it fits", "it checks out ✓", "actually, no", "#### 5",
-    "the word is 'ab'", "that is too small", "what if n = 2", "suppose we try 3", "both ways agree", "is true now",
+    "but that can't be, so i undo it",
+    "hold on",
+    "oops, a typo",
+    "it might be odd",
+    "i forgot one instead of two",
+    "this contradicts it",
+    "no, start over",
+    "great, it fits",
+    "it checks out ✓",
+    "actually, no",
+    "#### 5",
+    "the word is 'ab'",
+    "that is too small",
+    "what if n = 2",
+    "suppose we try 3",
+    "both ways agree",
+    "is true now",
     "so both methods give 50",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", [n for n, v in vars(cues).items() if isinstance(v, cues.Cue) and v.triggers])

@@ -25,7 +25,7 @@ from infra.spans import parts, regions
         ("escaped \\$5 and \\$6", []),
         ("", []),
     ],
-)  # fmt: skip
+)
 def test_regions_are_found(text: str, kinds: list[str]) -> None:
     assert [r.kind for r in regions(text)] == kinds
 
@@ -48,18 +48,29 @@ def test_regions_are_sorted_disjoint_and_inside(text: str) -> None:
     ("text", "expected"),
     [
         ("<think>a</think>\n b", [("<think>a</think>\n ", "thinking"), ("b", "solution")]),
-        ("<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>b<|end_of_solution|>",
-         [("<|begin_of_thought|>a<|end_of_thought|>\n\n", "thinking"),
-          ("<|begin_of_solution|>b<|end_of_solution|>", "solution")]),
+        (
+            "<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>b<|end_of_solution|>",
+            [
+                ("<|begin_of_thought|>a<|end_of_thought|>\n\n", "thinking"),
+                ("<|begin_of_solution|>b<|end_of_solution|>", "solution"),
+            ],
+        ),
         ("a</think>b", [("a</think>", "thinking"), ("b", "solution")]),
         ("<think>cut off", [("<think>cut off", "thinking")]),
         ("no tags", [("no tags", "solution")]),
-        ("Hi. <think>a</think>b<think>c</think>",
-         [("Hi. ", "solution"), ("<think>a</think>", "thinking"), ("b", "solution"), ("<think>c</think>", "thinking")]),
+        (
+            "Hi. <think>a</think>b<think>c</think>",
+            [
+                ("Hi. ", "solution"),
+                ("<think>a</think>", "thinking"),
+                ("b", "solution"),
+                ("<think>c</think>", "thinking"),
+            ],
+        ),
         ("\n<think>a</think>", [("\n<think>a</think>", "thinking")]),
         ("", []),
     ],
-)  # fmt: skip
+)
 def test_parts_of_the_usual_formats(text: str, expected: list[tuple[str, str]]) -> None:
     assert [(text[a:b], kind) for a, b, kind in parts(text)] == expected
 

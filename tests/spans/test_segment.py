@@ -12,11 +12,40 @@ from infra.errors import RecipeError
 from infra.spans import RULES, parts, regions, steps
 
 PIECES = st.sampled_from(
-    ["Let x = 3. ", "So $a. B$ holds", "\n\n", "\n", " ", ". ", "```python\nx = 1. \n\nY\n```\n", "\\[ a. \n\n B \\]",
-     "$$x. Y$$", "<think>", "</think>", "<answer>", "</answer>", "1. ", "- item\n", "(a) ", "$5 and $6. ", "e.g. this",
-     "\u2028", "😀", "你好。再见", "\\boxed{1. 2}", "`a. B`", "Wait, no. ", "def f(x):\n    return x\n", "~~~\ncode",
-     "\\begin{align}a. B\\end{align}", "é. \u200bÀ", "\r\n", "\x00", "**Bold.** "]
-)  # fmt: skip
+    [
+        "Let x = 3. ",
+        "So $a. B$ holds",
+        "\n\n",
+        "\n",
+        " ",
+        ". ",
+        "```python\nx = 1. \n\nY\n```\n",
+        "\\[ a. \n\n B \\]",
+        "$$x. Y$$",
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "1. ",
+        "- item\n",
+        "(a) ",
+        "$5 and $6. ",
+        "e.g. this",
+        "\u2028",
+        "😀",
+        "你好。再见",
+        "\\boxed{1. 2}",
+        "`a. B`",
+        "Wait, no. ",
+        "def f(x):\n    return x\n",
+        "~~~\ncode",
+        "\\begin{align}a. B\\end{align}",
+        "é. \u200bÀ",
+        "\r\n",
+        "\x00",
+        "**Bold.** ",
+    ]
+)
 WILD = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=80))
 
 
@@ -69,7 +98,7 @@ def pieces(text: str, rule="sentences") -> list[str]:
         ("Pay $5. Then pay $6 more.", ["Pay $5.", "Then pay $6 more."]),
         ("它是三。所以停。", ["它是三。", "所以停。"]),
     ],
-)  # fmt: skip
+)
 def test_steps_are_where_a_reader_would_put_them(text: str, expected: list[str]) -> None:
     assert pieces(text) == expected
 
@@ -78,8 +107,10 @@ def test_the_other_rules_are_coarser() -> None:
     text = "We add. It is 5. However, we forgot one. It is 6.\n\nTherefore six. Fine."
     assert pieces(text, "blank_lines") == ["We add. It is 5. However, we forgot one. It is 6.", "Therefore six. Fine."]
     assert pieces(text, "connectives") == [
-        "We add. It is 5.", "However, we forgot one. It is 6.", "Therefore six. Fine.",
-    ]  # fmt: skip
+        "We add. It is 5.",
+        "However, we forgot one. It is 6.",
+        "Therefore six. Fine.",
+    ]
 
 
 def test_an_unknown_rule_is_named() -> None:
@@ -89,7 +120,7 @@ def test_an_unknown_rule_is_named() -> None:
 
 @pytest.mark.parametrize(
     "unit", ["$", "\\[ ", "```\n", "`\n", "\\boxed{", "@a\n", " ", "\n", ". ", "(", "\\begin{a}", "Then x = 5. "]
-)  # fmt: skip
+)
 def test_long_and_hostile_texts_take_linear_time(unit: str) -> None:
     text = unit * (30_000 // len(unit))
     start = time.process_time()

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.records.schema import Record
+from infra.data.schema import Record
 from infra.world import World
 from infra.world.catalogue import CODE_OPS
 from infra.world.code_problems import Call, sample_code

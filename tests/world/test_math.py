@@ -4,7 +4,7 @@ import operator
 import random
 import re
 
-from infra.records.schema import Record
+from infra.data.schema import Record
 from infra.world import World
 from infra.world.math_families import MATH_FAMILIES
 

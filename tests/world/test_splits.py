@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from scipy.stats import chi2_contingency
 
+from infra.data.schema import Record
 from infra.errors import InputError
-from infra.records.schema import Record
 from infra.world import World, build_world, world_hash
 from infra.world.behaviours import OPTIONAL
 from infra.world.build import MIXES, POOL_SIZE

@@ -24,9 +24,25 @@ from infra.errors import InputError
 MAIN_CONTROL = "same-difficulty-swap"
 
 CONTRAST_COLUMNS = (
-    "task", "contrast", "arm", "control", "role", "difference", "low", "high", "p", "p_holm", "n_problems",
-    "n_seeds", "mde", "label", "status", "note", "se", "df",
-)  # fmt: skip
+    "task",
+    "contrast",
+    "arm",
+    "control",
+    "role",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "n_problems",
+    "n_seeds",
+    "mde",
+    "label",
+    "status",
+    "note",
+    "se",
+    "df",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +214,25 @@ def _contrast_row(table: Floats, task: str, arm: str, control: str, role: str, m
     elif not fit.se > 0:
         note = "no problem on which the arms differ" if fit.mean == 0 else "no variation to judge by"
     return {
-        "task": task, "contrast": f"{arm} - {control}", "arm": arm, "control": control, "role": role,
-        "difference": fit.mean, "low": float(low), "high": float(high), "p": float(p), "p_holm": np.nan,
-        "n_problems": fit.n_problems, "n_seeds": fit.n_seeds,
+        "task": task,
+        "contrast": f"{arm} - {control}",
+        "arm": arm,
+        "control": control,
+        "role": role,
+        "difference": fit.mean,
+        "low": float(low),
+        "high": float(high),
+        "p": float(p),
+        "p_holm": np.nan,
+        "n_problems": fit.n_problems,
+        "n_seeds": fit.n_seeds,
         "mde": float(minimum_detectable(np.array(fit.se), np.array(fit.df))),
         "label": "causal" if control == main else "exploratory",
-        "status": "undecided" if note else "ok", "note": note, "se": fit.se, "df": fit.df,
-    }  # fmt: skip
+        "status": "undecided" if note else "ok",
+        "note": note,
+        "se": fit.se,
+        "df": fit.df,
+    }
 
 
 def accuracy_table(eval_rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

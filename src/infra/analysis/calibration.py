@@ -61,8 +61,14 @@ def null_control(
     for s in range(n_shuffles):
         table = effects(
             shuffle_attributes(used, attributes, np.random.default_rng([seed, 5, s])),
-            scores, folds, targets, attributes, n_boot=n_boot, seed=seed + s, sets=None,
-        )  # fmt: skip
+            scores,
+            folds,
+            targets,
+            attributes,
+            n_boot=n_boot,
+            seed=seed + s,
+            sets=None,
+        )
         found += bool((table["q"] <= LEVEL).any())
         n_rows = len(table)
     return NullControl(n_shuffles, found, n_rows)
@@ -100,9 +106,15 @@ def power_curve(
             shuffled = shuffle_attributes(used, [attribute], np.random.default_rng([seed, 6, s]))
             cell = mine & (shuffled[attribute].astype(str) == value).to_numpy()
             table = effects(
-                shuffled, scores + size * spread * cell[:, None], folds, targets, [attribute],
-                n_boot=n_boot, seed=seed + s, sets=None,
-            )  # fmt: skip
+                shuffled,
+                scores + size * spread * cell[:, None],
+                folds,
+                targets,
+                [attribute],
+                n_boot=n_boot,
+                seed=seed + s,
+                sets=None,
+            )
             here = table[(table["domain"] == domain) & (table["value"] == value) & (table["form"] == form)]
             found += bool(((here["q"] <= LEVEL) & (np.sign(here["effect"]) == np.sign(size))).all())
         low, high = wilson(found, n_shuffles)

@@ -13,8 +13,17 @@ from infra.analysis.statistics import Floats
 from infra.errors import InputError
 
 DEFINITION_COLUMNS = (
-    "target", "domain", "n_steps", "n_examples", "rho", "low", "high", "rho_within", "rho_per_token", "same_sign",
-)  # fmt: skip
+    "target",
+    "domain",
+    "n_steps",
+    "n_examples",
+    "rho",
+    "low",
+    "high",
+    "rho_within",
+    "rho_per_token",
+    "same_sign",
+)
 
 
 def definition_agreement(
@@ -55,13 +64,20 @@ def definition_agreement(
             within = within[np.isfinite(within)]
             tokens = mine["n_tokens"].to_numpy(dtype=np.float64)
             some = tokens > 0
-            rows.append({
-                "target": target, "domain": domain, "n_steps": len(mine), "n_examples": len(members),
-                "rho": _rho(pair), "low": low, "high": high,
-                "rho_within": float(within.mean()) if len(within) else np.nan,
-                "rho_per_token": _rho(pair[some] / tokens[some, None]),
-                "same_sign": float((np.sign(pair[:, 0]) == np.sign(pair[:, 1])).mean()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "target": target,
+                    "domain": domain,
+                    "n_steps": len(mine),
+                    "n_examples": len(members),
+                    "rho": _rho(pair),
+                    "low": low,
+                    "high": high,
+                    "rho_within": float(within.mean()) if len(within) else np.nan,
+                    "rho_per_token": _rho(pair[some] / tokens[some, None]),
+                    "same_sign": float((np.sign(pair[:, 0]) == np.sign(pair[:, 1])).mean()),
+                }
+            )
     return pd.DataFrame(rows, columns=list(DEFINITION_COLUMNS))
 
 

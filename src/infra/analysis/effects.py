@@ -40,9 +40,29 @@ MIN_OVERLAP = 30
 NOT_VALIDATED = "not validated"
 
 COLUMNS = (
-    "target", "attribute", "value", "domain", "form", "effect", "low", "high", "n", "n_rest", "overlap_n",
-    "p", "q", "status", "note", "label", "reliability", "sign_agreement", "validity", "mde", "se", "df",
-)  # fmt: skip
+    "target",
+    "attribute",
+    "value",
+    "domain",
+    "form",
+    "effect",
+    "low",
+    "high",
+    "n",
+    "n_rest",
+    "overlap_n",
+    "p",
+    "q",
+    "status",
+    "note",
+    "label",
+    "reliability",
+    "sign_agreement",
+    "validity",
+    "mde",
+    "se",
+    "df",
+)
 """Columns of every table of effects."""
 
 DRAWS_AT_ONCE = 250
@@ -129,9 +149,15 @@ def domain_means(
         zeros = np.zeros(len(mine), dtype=np.int64)
         units = Units(np.arange(len(mine)), zeros, zeros, tokens, scores[mine])
         rows += effect_rows(
-            units, [domain], drawn, weights, domain=domain, attribute="domain",
-            reliability=reliabilities(scores[mine], drawn), against_zero=True,
-        )  # fmt: skip
+            units,
+            [domain],
+            drawn,
+            weights,
+            domain=domain,
+            attribute="domain",
+            reliability=reliabilities(scores[mine], drawn),
+            against_zero=True,
+        )
     return finish(rows, validity)
 
 
@@ -239,14 +265,32 @@ def effect_rows(
                 enough = overlap if form == "length_matched" else int(smaller[v])
                 note = _note(enough, form, drawn.n_responses[k], drawn.n_folds[k], float(se[f, v, k]))
                 at = (f, v, k)
-                rows.append({
-                    "target": target, "attribute": attribute, "value": names[v], "domain": domain,
-                    "form": form, "effect": point[at], "low": low[at], "high": high[at],
-                    "n": int(n[v]), "n_rest": int(rest[v]), "overlap_n": overlap, "p": p[at], "q": np.nan,
-                    "status": "undecided" if note else "ok", "note": note, "label": "associational",
-                    "reliability": reliability[k], "sign_agreement": agreement[at],
-                    "validity": NOT_VALIDATED, "mde": mde[at], "se": se[at], "df": df[at],
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "target": target,
+                        "attribute": attribute,
+                        "value": names[v],
+                        "domain": domain,
+                        "form": form,
+                        "effect": point[at],
+                        "low": low[at],
+                        "high": high[at],
+                        "n": int(n[v]),
+                        "n_rest": int(rest[v]),
+                        "overlap_n": overlap,
+                        "p": p[at],
+                        "q": np.nan,
+                        "status": "undecided" if note else "ok",
+                        "note": note,
+                        "label": "associational",
+                        "reliability": reliability[k],
+                        "sign_agreement": agreement[at],
+                        "validity": NOT_VALIDATED,
+                        "mde": mde[at],
+                        "se": se[at],
+                        "df": df[at],
+                    }
+                )
     return rows
 
 

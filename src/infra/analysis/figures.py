@@ -26,16 +26,28 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"
 
 STYLE: Mapping[str, Any] = {
-    "font.size": 9, "font.family": "sans-serif", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9,
-    "legend.frameon": False, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "svg.hashsalt": "infra", "svg.fonttype": "none", "axes.axisbelow": True,
-}  # fmt: skip
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "svg.hashsalt": "infra",
+    "svg.fonttype": "none",
+    "axes.axisbelow": True,
+}
 
 FORM_UNITS = {
-    "raw": "influence per example", "per_token": "influence per response token",
+    "raw": "influence per example",
+    "per_token": "influence per response token",
     "length_matched": "influence per example,\nat equal length",
-}  # fmt: skip
+}
 
 FACES = ((GREY, "q at most 0.05"), ("#cccccc", "q above 0.05"), ("white", "too few to judge"))
 
@@ -275,10 +287,16 @@ def target_scatter(
         for d, domain in enumerate(dict.fromkeys(examples["domain"])):
             mine = (examples["domain"] == domain).to_numpy()
             ax.scatter(
-                np.asarray(x)[mine], np.asarray(y)[mine], s=8, alpha=0.5, color=PALETTE[d % 7],
-                marker=MARKERS[d % 7], linewidths=0, label=f"{domain} (n = {int(mine.sum())})",
+                np.asarray(x)[mine],
+                np.asarray(y)[mine],
+                s=8,
+                alpha=0.5,
+                color=PALETTE[d % 7],
+                marker=MARKERS[d % 7],
+                linewidths=0,
+                label=f"{domain} (n = {int(mine.sum())})",
                 rasterized=len(x) > 5000,
-            )  # fmt: skip
+            )
         ax.set_xlabel(f"influence on {names[0]}")
         ax.set_ylabel(f"influence on {names[1]}")
         ax.set_title(f"Spearman rho = {rho:.2f}")

@@ -18,9 +18,21 @@ import pandas as pd
 from infra.analysis.statistics import LEVEL
 
 HYPOTHESIS_COLUMNS = (
-    "name", "statement", "answer", "evidence", "interval", "n", "effect", "low", "high", "p_adjusted", "mde",
-    "label", "reliability", "validity",
-)  # fmt: skip
+    "name",
+    "statement",
+    "answer",
+    "evidence",
+    "interval",
+    "n",
+    "effect",
+    "low",
+    "high",
+    "p_adjusted",
+    "mde",
+    "label",
+    "reliability",
+    "validity",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +58,27 @@ class Hypothesis:
 
 def _transfer(source: str, target: str) -> Hypothesis:
     return Hypothesis(
-        f"{source}-data-helps-{target}", f"{source.capitalize()} data helps {target}.",
-        "domain_means", source, (source,), target=target, attribute="domain", form="raw",
-    )  # fmt: skip
+        f"{source}-data-helps-{target}",
+        f"{source.capitalize()} data helps {target}.",
+        "domain_means",
+        source,
+        (source,),
+        target=target,
+        attribute="domain",
+        form="raw",
+    )
 
 
 def _band(band: str, domain: str, target: str) -> Hypothesis:
     return Hypothesis(
         f"{band}-{domain}-helps-{target}",
         f"{band.capitalize()} {domain} examples help {target} more than other {domain} examples do.",
-        "effects", domain, (band,), target=target, attribute="difficulty_band",
-    )  # fmt: skip
+        "effects",
+        domain,
+        (band,),
+        target=target,
+        attribute="difficulty_band",
+    )
 
 
 def _behaviour(label: str, domain: str) -> Hypothesis:
@@ -64,24 +86,33 @@ def _behaviour(label: str, domain: str) -> Hypothesis:
     return Hypothesis(
         f"{label.replace('_', '-')}-helps-{domain}",
         f"{words.capitalize()} helps {domain} more than other steps do.",
-        "behaviours", domain, (label,), target=domain, attribute="behaviour",
-    )  # fmt: skip
+        "behaviours",
+        domain,
+        (label,),
+        target=domain,
+        attribute="behaviour",
+    )
 
 
 def _flip(domain: str) -> Hypothesis:
     return Hypothesis(
         f"difficulty-flip-improves-{domain}",
         f"The difficulty flip raises held-out {domain} accuracy over swaps at equal difficulty.",
-        "contrasts", domain, ("flip", "same-difficulty-swap"),
-    )  # fmt: skip
+        "contrasts",
+        domain,
+        ("flip", "same-difficulty-swap"),
+    )
 
 
 def _cut(domain: str) -> Hypothesis:
     return Hypothesis(
         f"cutting-exploration-hurts-{domain}",
         f"Cutting exploration and verification lowers {domain} accuracy more than cutting random steps.",
-        "contrasts", domain, ("truncate", "random-truncation"), sign=-1,
-    )  # fmt: skip
+        "contrasts",
+        domain,
+        ("truncate", "random-truncation"),
+        sign=-1,
+    )
 
 
 PAPER: tuple[Hypothesis, ...] = (
@@ -91,8 +122,13 @@ PAPER: tuple[Hypothesis, ...] = (
     _band("hard", "math", "code"),
     _band("easy", "code", "code"),
     Hypothesis(
-        "symbolic-math-helps-code", "Symbolic math transfers to code better than conversational math.",
-        "effects", "math", ("symbolic",), target="code", attribute="style",
+        "symbolic-math-helps-code",
+        "Symbolic math transfers to code better than conversational math.",
+        "effects",
+        "math",
+        ("symbolic",),
+        target="code",
+        attribute="style",
     ),
     _behaviour("exploration", "math"),
     _behaviour("exploration", "code"),
@@ -101,23 +137,36 @@ PAPER: tuple[Hypothesis, ...] = (
     Hypothesis(
         "math-leans-on-connectives",
         "In math traces, logical connectives help math more, token for token, than the rest.",
-        "token_classes", "math", ("connective",), target="math", attribute="token_class", form="per_token",
+        "token_classes",
+        "math",
+        ("connective",),
+        target="math",
+        attribute="token_class",
+        form="per_token",
     ),
     Hypothesis(
         "code-leans-on-syntax",
         "In code traces, structural syntax helps code more, token for token, than the rest.",
-        "token_classes", "code", ("code:keyword", "code:punctuation", "code:operator"), target="code",
-        attribute="token_class", form="per_token",
+        "token_classes",
+        "code",
+        ("code:keyword", "code:punctuation", "code:operator"),
+        target="code",
+        attribute="token_class",
+        form="per_token",
     ),
     _flip("math"),
     _flip("code"),
     Hypothesis(
-        "reverse-flip-hurts-code", "The reverse flip lowers code accuracy below the same-difficulty swap.",
-        "contrasts", "code", ("reverse-flip", "same-difficulty-swap"), sign=-1,
+        "reverse-flip-hurts-code",
+        "The reverse flip lowers code accuracy below the same-difficulty swap.",
+        "contrasts",
+        "code",
+        ("reverse-flip", "same-difficulty-swap"),
+        sign=-1,
     ),
     _cut("math"),
     _cut("code"),
-)  # fmt: skip
+)
 """What the paper found (arXiv 2505.19949), as claims to test."""
 
 
@@ -187,9 +236,12 @@ def _associational(claim: Hypothesis, table: pd.DataFrame | None, target: str) -
     evidence = f"effect on target {target}: {others}{test}{why}"
     return {
         **_head(claim, answer, evidence, row["effect"], row["low"], row["high"], int(row["n"])),
-        "p_adjusted": row["q"], "mde": row["mde"], "label": "associational",
-        "reliability": row["reliability"], "validity": row["validity"],
-    }  # fmt: skip
+        "p_adjusted": row["q"],
+        "mde": row["mde"],
+        "label": "associational",
+        "reliability": row["reliability"],
+        "validity": row["validity"],
+    }
 
 
 def _causal(claim: Hypothesis, contrasts: pd.DataFrame | None, task: str) -> dict[str, Any]:
@@ -218,8 +270,12 @@ def _causal(claim: Hypothesis, contrasts: pd.DataFrame | None, task: str) -> dic
     )
     return {
         **_head(claim, answer, evidence, row["difference"], row["low"], row["high"], int(row["n_problems"])),
-        "p_adjusted": p, "mde": row["mde"], "label": row["label"], "reliability": np.nan, "validity": "",
-    }  # fmt: skip
+        "p_adjusted": p,
+        "mde": row["mde"],
+        "label": row["label"],
+        "reliability": np.nan,
+        "validity": "",
+    }
 
 
 def _head(
@@ -227,13 +283,24 @@ def _head(
 ) -> dict[str, Any]:
     interval = f"[{low:.3g}, {high:.3g}]" if np.isfinite(low) and np.isfinite(high) else ""
     return {
-        "name": claim.name, "statement": claim.statement, "answer": answer, "evidence": evidence,
-        "interval": interval, "n": n, "effect": effect, "low": low, "high": high,
-    }  # fmt: skip
+        "name": claim.name,
+        "statement": claim.statement,
+        "answer": answer,
+        "evidence": evidence,
+        "interval": interval,
+        "n": n,
+        "effect": effect,
+        "low": low,
+        "high": high,
+    }
 
 
 def _untested(claim: Hypothesis, why: str) -> dict[str, Any]:
     return {
-        **_head(claim, "not tested", why, np.nan, np.nan, np.nan, 0), "p_adjusted": np.nan, "mde": np.nan,
-        "label": "", "reliability": np.nan, "validity": "",
-    }  # fmt: skip
+        **_head(claim, "not tested", why, np.nan, np.nan, np.nan, 0),
+        "p_adjusted": np.nan,
+        "mde": np.nan,
+        "label": "",
+        "reliability": np.nan,
+        "validity": "",
+    }

@@ -54,18 +54,27 @@ def permutation_test(
             y = centred(values[mine][known], strata)
             observed = welch_t(y, value[known], len(names))
             null = np.stack(
-                [np.abs(welch_t(y, shuffle_within(value[known], strata, rng), len(names))).max(axis=0)
-                 for _ in range(n_permutations)]
-            )  # fmt: skip
+                [
+                    np.abs(welch_t(y, shuffle_within(value[known], strata, rng), len(names))).max(axis=0)
+                    for _ in range(n_permutations)
+                ]
+            )
             nulls.append(null)
             for k, target in enumerate(drawn.names):
                 top = int(np.argmax(np.abs(observed[:, k])))
                 statistic = float(np.abs(observed[top, k]))
-                rows.append({
-                    "target": target, "attribute": attribute, "domain": domain, "statistic": statistic,
-                    "value": names[top], "p": _p(statistic, null[:, k]), "n": len(known),
-                    "n_permutations": n_permutations,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "target": target,
+                        "attribute": attribute,
+                        "domain": domain,
+                        "statistic": statistic,
+                        "value": names[top],
+                        "p": _p(statistic, null[:, k]),
+                        "n": len(known),
+                        "n_permutations": n_permutations,
+                    }
+                )
     return _with_table_row(rows, nulls, len(used))
 
 
@@ -117,10 +126,18 @@ def span_permutation_test(
         for k, target in enumerate(drawn.names):
             top = int(np.argmax(np.abs(observed[:, k])))
             statistic = float(np.abs(observed[top, k]))
-            rows.append({
-                "target": target, "attribute": attribute, "domain": domain, "statistic": statistic,
-                "value": names[top], "p": _p(statistic, null[:, k]), "n": len(mine), "n_permutations": n_permutations,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "target": target,
+                    "attribute": attribute,
+                    "domain": domain,
+                    "statistic": statistic,
+                    "value": names[top],
+                    "p": _p(statistic, null[:, k]),
+                    "n": len(mine),
+                    "n_permutations": n_permutations,
+                }
+            )
     return _with_table_row(rows, nulls, len(used))
 
 

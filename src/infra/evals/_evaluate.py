@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infra.data.schema import Message, Record
 from infra.evals._types import EvalRow, Verdict
 from infra.evals._verify import verify_many
-from infra.generate import Generation, Generator, Prompt, Sampling, generate_cached
-from infra.records.schema import Message, Record
+from infra.models.generation import Generation, Generator, Prompt, Sampling, generate_cached
 
 Verify = Callable[..., list[Verdict]]
 
@@ -31,7 +31,7 @@ def split_name(problem: Record) -> str:
     own = problem.attributes.get("split")
     if own is not None:
         return str(own)
-    from infra.records import split_of
+    from infra.data import split_of
 
     return str(split_of(problem.question))
 

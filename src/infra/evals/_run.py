@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from infra.data.schema import Record
 from infra.errors import InputError
 from infra.evals._evaluate import evaluate
 from infra.evals._metrics import accuracy_by, accuracy_interval, avg_at_k, majority_vote, pass_at_k
 from infra.evals._types import EvalRow
 from infra.evals.tasks import Task, get_task
-from infra.generate import Generator, Sampling
-from infra.records.schema import Record
+from infra.models.generation import Generator, Sampling
 
 GROUPS = ("split", "difficulty", "platform", "month")
 
@@ -63,10 +63,18 @@ def run_eval(
         problems = task.load(limit=settings.limit, **options)
         asked = [replace(p, messages=task.prompt(p)) for p in problems] if settings.instruct else problems
         rows = evaluate(
-            asked, generator, settings.sampling, settings.seed, folder, model_hash=model_hash, system=settings.system,
-            thinking_prefix=settings.thinking_prefix, mode=settings.mode,
-            unsafe_execution=settings.unsafe_execution, progress=progress,
-        )  # fmt: skip
+            asked,
+            generator,
+            settings.sampling,
+            settings.seed,
+            folder,
+            model_hash=model_hash,
+            system=settings.system,
+            thinking_prefix=settings.thinking_prefix,
+            mode=settings.mode,
+            unsafe_execution=settings.unsafe_execution,
+            progress=progress,
+        )
         write_rows(rows, folder / f"{name}.parquet")
         summary["tasks"][name] = describe_rows(task, problems, rows, settings)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
@@ -82,12 +90,16 @@ def describe_rows(
     answers = [[r.answer for r in rows[i * samples : (i + 1) * samples]] for i in range(len(problems))]
     splits = [rows[i * samples].split for i in range(len(problems))]
     found: dict[str, Any] = {
-        "revision": task.revision, "n": len(problems), "k": samples, "mode": settings.mode,
-        "accuracy": accuracy_interval(table, settings.seed)._asdict(), "avg_at_k": avg_at_k(table),
+        "revision": task.revision,
+        "n": len(problems),
+        "k": samples,
+        "mode": settings.mode,
+        "accuracy": accuracy_interval(table, settings.seed)._asdict(),
+        "avg_at_k": avg_at_k(table),
         "pass_at_k": {k: pass_at_k(table, k) for k in sorted({1, samples})},
         "outcomes": {o: sum(r.outcome == o for r in rows) for o in sorted({r.outcome for r in rows})},
         "cut_by_length": sum(r.finish == "length" for r in rows),
-    }  # fmt: skip
+    }
     if samples > 1 and task.domain == "math":
         found["majority_vote"] = majority_vote(answers, table)
     for name in GROUPS:
@@ -108,4 +120,3 @@ def write_rows(rows: Sequence[EvalRow], path: Path) -> None:
     part = path.with_suffix(".parquet.part")
     pq.write_table(pa.table(columns), part, compression="zstd")
     part.replace(path)
-

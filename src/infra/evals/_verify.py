@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
+from infra.data.schema import Record
 from infra.errors import InputError
 from infra.evals._types import Verdict
 from infra.evals.mathcheck import MathPool, final_answer
 from infra.evals.sandbox import Job, run_jobs
-from infra.records.schema import Record
 
 Progress = Callable[[int], object]
 MODES = ("strict", "compatible")
@@ -68,9 +68,13 @@ def verify_many(
 
 
 def _math(
-    which: Sequence[int], records: Sequence[Record], responses: Sequence[str], timeout_s: float | None,
-    workers: int | None, progress: Progress | None,
-) -> dict[int, Verdict]:  # fmt: skip
+    which: Sequence[int],
+    records: Sequence[Record],
+    responses: Sequence[str],
+    timeout_s: float | None,
+    workers: int | None,
+    progress: Progress | None,
+) -> dict[int, Verdict]:
     out: dict[int, Verdict] = {}
     pairs: list[tuple[str, str]] = []
     asked: list[int] = []
@@ -91,9 +95,15 @@ def _math(
 
 
 def _code(
-    which: Sequence[int], records: Sequence[Record], responses: Sequence[str], mode: str, timeout_s: float | None,
-    workers: int | None, unsafe_execution: bool, progress: Progress | None,
-) -> dict[int, Verdict]:  # fmt: skip
+    which: Sequence[int],
+    records: Sequence[Record],
+    responses: Sequence[str],
+    mode: str,
+    timeout_s: float | None,
+    workers: int | None,
+    unsafe_execution: bool,
+    progress: Progress | None,
+) -> dict[int, Verdict]:
     out: dict[int, Verdict] = {}
     jobs: dict[str, Job] = {}
     keys: dict[int, str] = {}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS
 from infra.influence.curvature import Curvature, ekfac_direction
@@ -21,7 +22,6 @@ from infra.influence.functional import record_stream
 from infra.influence.gradient import gradients
 from infra.influence.scores import example_influence
 from infra.models.tracked import TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 PROBES = 2
 QUERIES_A_PROBE = 16

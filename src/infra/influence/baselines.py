@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
 from infra.influence.capture import Use
@@ -25,7 +26,6 @@ from infra.influence.scores import example_influence
 from infra.influence.target import MeanLogLikelihood, token_log_likelihoods
 from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 Scores = NDArray[np.float64]
 TOKEN_BASELINES = ("random", "length", "training_loss")

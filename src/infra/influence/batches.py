@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError, ResourceError
-from infra.records.tokenized import TokenizedExample
 
 DEFAULT_MAX_TOKENS = 8192
 Result = TypeVar("Result")

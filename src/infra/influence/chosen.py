@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress
 from infra.influence.capture import Use
@@ -17,7 +18,6 @@ from infra.influence.functional import accumulator
 from infra.influence.lowrank import LowRank
 from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 
 def chosen_tokens(

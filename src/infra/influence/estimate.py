@@ -11,13 +11,13 @@ from typing import Any
 import psutil
 import torch
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, plan_batches
 from infra.influence.derivative import TANGENTS_PER_PASS
 from infra.influence.functional import accumulator, causal_model
 from infra.influence.recompute import recomputes
 from infra.models.tracked import TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 
 @dataclass(frozen=True)

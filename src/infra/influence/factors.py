@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.influence.batches import Batch, Progress, is_memory
 from infra.influence.capture import Use
 from infra.influence.curvature import FitInfo
@@ -33,7 +34,6 @@ from infra.influence.totals import Totals
 from infra.influence.visit import Consume, device_of, run_through, visit
 from infra.models.hashing import model_hash as hash_of
 from infra.models.tracked import Block, TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 Fisher = Literal["true", "empirical"]
 Eigenvalues = Literal["per_sequence", "per_token"]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.agreement import Probes, rank_agreement, scale_difference, training_probes
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Progress
@@ -24,7 +25,6 @@ from infra.influence.factors import (
 )
 from infra.influence.functional import record_stream
 from infra.models.tracked import TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 Form = Literal["per_sequence", "per_token", "auto"]
 CHECKED_SEQUENCES = 64

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress
 from infra.influence.capture import Use
@@ -22,7 +23,6 @@ from infra.influence.target import Contrast, Form, FunctionTarget, Target, weigh
 from infra.influence.totals import Totals
 from infra.influence.visit import device_of, run_through, visit
 from infra.models.tracked import Block, TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 
 def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: int = DEFAULT_MAX_TOKENS) -> Direction:

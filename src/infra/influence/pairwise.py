@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
 from infra.influence.capture import Use
@@ -28,7 +29,6 @@ from infra.influence.squares import Rotated, rotated_gradients
 from infra.influence.target import Form, weights_of
 from infra.influence.visit import device_of, run_through, visit
 from infra.models.tracked import Block, TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 QUERIES_AT_ONCE = 16
 """Queries whose full-rank directions are in memory together."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.batches import (
     DEFAULT_MAX_TOKENS,
@@ -37,7 +38,6 @@ from infra.influence.functional import Backbone, accumulator, engine_mode
 from infra.influence.support import check_forward_mode
 from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights, tracked_by_names
-from infra.records.tokenized import TokenizedExample
 
 Route = Literal["auto", "forward", "hooks", "difference"]
 Decomposition = Literal["loss", "position"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError
 from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
 from infra.influence.curvature import Curvature, ekfac_direction
@@ -22,7 +23,6 @@ from infra.influence.functional import HEAD_ELEMENTS, Backbone, accumulator, eng
 from infra.influence.support import check_forward_mode
 from infra.influence.visit import device_of
 from infra.models.tracked import TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 class Totals:
     """Sums by name, whole in this process and over its own data. ``tensors``: what there is so far.
 
-    A kind of totals that several processes share overrides all methods; :class:`infra.distributed.fsdp.RowTotals`.
+    A kind of totals that several processes share overrides all methods; :class:`infra.parallel.fsdp.RowTotals`.
     """
 
     def __init__(self) -> None:

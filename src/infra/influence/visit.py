@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.errors import ModelError
 from infra.influence.batches import (
     DEFAULT_MAX_TOKENS,
@@ -26,7 +27,6 @@ from infra.influence.capture import Capture, Use
 from infra.influence.functional import Backbone, engine_mode, scatter
 from infra.influence.totals import Totals
 from infra.models.tracked import Block, TrackedWeights
-from infra.records.tokenized import TokenizedExample
 
 Consume = Callable[[Batch, Block, list[Use]], None]
 """Adds one block's share of one batch to whatever is being summed. Called once per block and batch."""

@@ -9,6 +9,22 @@ from infra.plan.plan import Plan, PlannedStage, as_it_stands, plan
 from infra.plan.shapes import KNOWN, Shape, shape_of
 
 __all__ = [
-    "DEVICES", "KNOWN", "Amounts", "Checked", "Costs", "Device", "Plan", "PlannedStage", "Shape", "Work", "amounts_of",
-    "as_it_stands", "check", "device_named", "device_of", "plan", "shape_of", "shape_of_recipe",
-]  # fmt: skip
+    "DEVICES",
+    "KNOWN",
+    "Amounts",
+    "Checked",
+    "Costs",
+    "Device",
+    "Plan",
+    "PlannedStage",
+    "Shape",
+    "Work",
+    "amounts_of",
+    "as_it_stands",
+    "check",
+    "device_named",
+    "device_of",
+    "plan",
+    "shape_of",
+    "shape_of_recipe",
+]

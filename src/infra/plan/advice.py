@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from infra.pipeline.recipe import Recipe
 from infra.plan.shapes import Shape
-from infra.recipe import Recipe
 
 MOST_DEVICES = 4096
 BLOCKS = (8192, 4096, 2048)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from infra.data.rows import iter_rows
 from infra.errors import InputError
-from infra.recipe import Recipe
-from infra.records.rows import iter_rows
+from infra.pipeline.recipe import Recipe
 
 CHARACTERS_PER_TOKEN = 3.5  # English, mathematics and code under vocabularies of 32k and more
 LOOK = 200  # rows looked at in each file
@@ -18,10 +18,18 @@ WORLD_TOKENS = (128.8, 0.66)  # tokens per record of the embedded world, and the
 WORLD_PROMPT = 44.0
 WORLD_ANSWER = 105.0
 TASKS = {  # problems of the public benchmarks where there is no file to look at: (target, held-out) by the hash split
-    "gsm8k": (440, 879), "math500": (167, 333), "aime24": (0, 30), "aime25": (0, 30), "humaneval": (55, 109),
-    "mbpp": (167, 333), "livecodebench": (293, 587), "world-math": (240, 400), "world-code": (240, 400),
-    "world-math-paraphrased": (0, 400), "world-code-paraphrased": (0, 400),
-}  # fmt: skip
+    "gsm8k": (440, 879),
+    "math500": (167, 333),
+    "aime24": (0, 30),
+    "aime25": (0, 30),
+    "humaneval": (55, 109),
+    "mbpp": (167, 333),
+    "livecodebench": (293, 587),
+    "world-math": (240, 400),
+    "world-code": (240, 400),
+    "world-math-paraphrased": (0, 400),
+    "world-code-paraphrased": (0, 400),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ def _of_files(recipe: Recipe) -> Amounts:
     length = characters / max(rows, 1.0) / CHARACTERS_PER_TOKEN
     return Amounts(
         round(uses["train"]), round(uses["pool"]), round(uses["pretrain"]), length, 0.8, length * 0.2, length * 0.8, ()
-    )  # fmt: skip
+    )
 
 
 def _rows_in(path: Path) -> tuple[float, float]:

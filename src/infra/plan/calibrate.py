@@ -60,9 +60,17 @@ def calibrate(costs: Costs) -> Device:
     latency = _decoding_step(model) / layers * shape.layers
     flops = {name: gemm * BYTES[costs.recipe.model.dtype] / size for name, size in BYTES.items()} | {"float64": double}
     return Device(
-        "cpu", float(psutil.virtual_memory().total), flops, bandwidth=1e10, link=1e9, disk=5e8,
-        efficiency=training / gemm, latency=latency, python=_timed(_interpreted) / REFERENCE_PYTHON_S, measured=True,
-    )  # fmt: skip
+        "cpu",
+        float(psutil.virtual_memory().total),
+        flops,
+        bandwidth=1e10,
+        link=1e9,
+        disk=5e8,
+        efficiency=training / gemm,
+        latency=latency,
+        python=_timed(_interpreted) / REFERENCE_PYTHON_S,
+        measured=True,
+    )
 
 
 def _random_model(costs: Costs, dtype: Any) -> Any:
@@ -70,9 +78,14 @@ def _random_model(costs: Costs, dtype: Any) -> Any:
 
     s = costs.shape
     config = Qwen2Config(
-        vocab_size=s.vocabulary, hidden_size=s.hidden, intermediate_size=s.intermediate, num_hidden_layers=s.layers,
-        num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, tie_word_embeddings=s.tied,
-    )  # fmt: skip
+        vocab_size=s.vocabulary,
+        hidden_size=s.hidden,
+        intermediate_size=s.intermediate,
+        num_hidden_layers=s.layers,
+        num_attention_heads=s.heads,
+        num_key_value_heads=s.kv_heads,
+        tie_word_embeddings=s.tied,
+    )
     return Qwen2ForCausalLM(config).to(dtype)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from infra.pipeline.recipe import Recipe
 from infra.plan.amounts import Amounts, Task
 from infra.plan.devices import BYTES
 from infra.plan.shapes import Matrix, Shape
-from infra.recipe import Recipe
 
 EIGH = 12.0
 """Operations of one symmetric eigendecomposition with vectors over n^3 (tridiagonal 4/3, eigenvectors of it and their
@@ -378,7 +378,7 @@ class Costs:
             (a.train + a.pool) * STEPS_PER_EXAMPLE * 60.0,
             python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"],
             at_most=1,
-        )  # fmt: skip
+        )
 
     def queries(self) -> Work:
         """Every query by itself. While handfuls of full directions fit, a visit for each handful; else one visit with
@@ -419,7 +419,7 @@ class Costs:
             self.forward_memory(),
             python=FIXED["stage"] + (1 + self.models()) * 0.03,
             at_most=1,
-        )  # fmt: skip
+        )
 
     def on_the_host(self, stage: str, records: float, kind: str, disk: float = 0.0) -> Work:
         """A stage of interpreted code only."""
@@ -452,9 +452,13 @@ class Costs:
                 self.answers(f"evals/original-s{seed}", held),
             ]
         out += [
-            self.answers("responses", drawn), self.on_the_host("targets", a.queries, "stage"), self.curvature(),
-            self.directions(), self.scores(), self.spans(),
-        ]  # fmt: skip
+            self.answers("responses", drawn),
+            self.on_the_host("targets", a.queries, "stage"),
+            self.curvature(),
+            self.directions(),
+            self.scores(),
+            self.spans(),
+        ]
         if r.scores.query_top:
             out.append(self.queries())
         out += [self.on_the_host("effects", records, "effects"), self.on_the_host("arms", records, "encode")]

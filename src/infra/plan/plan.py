@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from infra.pipeline.recipe import Recipe
 from infra.plan.advice import remedies
 from infra.plan.amounts import Amounts
 from infra.plan.cost import Costs
 from infra.plan.devices import Device
 from infra.plan.duration import memory, seconds, sums_on_disk
 from infra.plan.shapes import Shape
-from infra.recipe import Recipe
 
 RESERVE = 0.9
 """Share of a device's memory that a plan may fill."""
@@ -101,7 +101,7 @@ def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices
             changes[kind] = chosen
     return Plan(
         found.recipe, shape, amounts, device, found.devices, found.stages, found.scratch, tuple(changes.values())
-    )  # fmt: skip
+    )
 
 
 def as_it_stands(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:

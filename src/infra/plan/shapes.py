@@ -130,9 +130,12 @@ def from_config(config: Mapping[str, Any], where: str, name: str) -> Shape:
     """The shape in a transformers configuration (of the text model, where there are several)."""
     inner = config.get("text_config", config) if isinstance(config, Mapping) else {}
     fields = {
-        "layers": "num_hidden_layers", "hidden": "hidden_size", "intermediate": "intermediate_size",
-        "heads": "num_attention_heads", "vocabulary": "vocab_size",
-    }  # fmt: skip
+        "layers": "num_hidden_layers",
+        "hidden": "hidden_size",
+        "intermediate": "intermediate_size",
+        "heads": "num_attention_heads",
+        "vocabulary": "vocab_size",
+    }
     values: dict[str, int] = {}
     for mine, theirs in fields.items():
         value = inner.get(theirs) if isinstance(inner, Mapping) else None

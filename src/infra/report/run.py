@@ -122,9 +122,15 @@ class Run:
         view, kind = self.view(id_), str(rows[0]["decomposition"])
         values: NDArray[np.float32] = np.asarray(rows[0]["tokens"], np.float32)[None]
         made = ExampleView(
-            view.id, view.attributes, view.text, view.token_offsets, view.loss_mask, {kind: values},
-            [f"query {query}"], view.steps,
-        )  # fmt: skip
+            view.id,
+            view.attributes,
+            view.text,
+            view.token_offsets,
+            view.loss_mask,
+            {kind: values},
+            [f"query {query}"],
+            view.steps,
+        )
         return show_tokens(made, decomposition=kind)
 
     def figures(self) -> dict[str, Figure]:

@@ -80,9 +80,12 @@ def _contrasts(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Tabl
         name = short_contrast(str(row["contrast"])) + (" *" if row["role"] == "primary" else "")
         reach = interval(row["low"], row["high"]) if is_number(row["low"]) else "–"
         made.add_row(
-            escape(name), escape(str(row["task"])), points(row["difference"]), escape(reach),
+            escape(name),
+            escape(str(row["task"])),
+            points(row["difference"]),
+            escape(reach),
             points(detectable(row), sign=False),
-        )  # fmt: skip
+        )
     return made
 
 
@@ -95,9 +98,12 @@ def _arms(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | N
             continue
         reach = f"[{number(row['f_low'])}, {number(row['f_high'])}]" if is_number(row["f_low"]) else "–"
         made.add_row(
-            escape(arm_name(str(row["arm"]))), escape(str(row["target"])), signed(row["predicted"]),
-            signed(row["measured_f"]), escape(reach),
-        )  # fmt: skip
+            escape(arm_name(str(row["arm"]))),
+            escape(str(row["target"])),
+            signed(row["predicted"]),
+            signed(row["measured_f"]),
+            escape(reach),
+        )
     return made
 
 
@@ -109,9 +115,14 @@ def _definitions(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Ta
     for row in tables["step_definitions"].to_dict("records"):
         reach = f"[{number(row['low'], 2)}, {number(row['high'], 2)}]" if is_number(row["low"]) else "–"
         made.add_row(
-            escape(str(row["target"])), escape(str(row["domain"])), str(row["n_steps"]), number(row["rho"], 2),
-            escape(reach), number(row["rho_within"], 2), number(row["rho_per_token"], 2),
-        )  # fmt: skip
+            escape(str(row["target"])),
+            escape(str(row["domain"])),
+            str(row["n_steps"]),
+            number(row["rho"], 2),
+            escape(reach),
+            number(row["rho_within"], 2),
+            number(row["rho_per_token"], 2),
+        )
     return made
 
 

@@ -16,9 +16,16 @@ from infra.spans.regions import regions
 from infra.spans.values import arrives_at, mentions, normal, number_words_in, numbers_in, stated_answer
 
 LABELS = (
-    "plan", "subgoal", "computation", "fact", "verification", "backtracking", "exploration",
-    "exploration_after_answer", "final_answer",
-)  # fmt: skip
+    "plan",
+    "subgoal",
+    "computation",
+    "fact",
+    "verification",
+    "backtracking",
+    "exploration",
+    "exploration_after_answer",
+    "final_answer",
+)
 
 
 _LONGEST = 2000
@@ -215,9 +222,9 @@ class _Walk:
         begins = not self.worked and (e.method or (needs and opening) or (e.will and not e.sequence))
         if (not computes and (e.plan or begins)) or (e.method and not self.worked and cues.WHOLE(e.body)):
             labels.add("plan")
-        elif (
-            e.heading or e.method or e.first or needs or (e.aim and (e.sequence or not computes))
-        ) or (not computes and (e.sequence or e.will or e.body.endswith("?"))):
+        elif (e.heading or e.method or e.first or needs or (e.aim and (e.sequence or not computes))) or (
+            not computes and (e.sequence or e.will or e.body.endswith("?"))
+        ):
             labels.add("subgoal")
         if not labels and len(e.body) > 8 and any(c.isalpha() for c in e.body):
             labels.add("verification" if self.reached else "fact")

@@ -126,9 +126,7 @@ def _back_off(rows: list[list[Pivot]], min_count: int) -> list[list[Pivot]]:
     """Each opening cut to its longest prefix that is frequent, or ()."""
     for length in (3, 2, 1):
         counts = Counter(p for row in rows for p in row if len(p) == length)
-        rows = [
-            [p[: length - 1] if len(p) == length and counts[p] < min_count else p for p in row] for row in rows
-        ]
+        rows = [[p[: length - 1] if len(p) == length and counts[p] < min_count else p for p in row] for row in rows]
     return rows
 
 

@@ -22,8 +22,16 @@ from infra.spans.lexicon import CONNECTIVE, CONNECTIVE_CLASS
 from infra.spans.regions import Region, regions
 
 CLASSES = (
-    "connective", "number", "operator", "latex", "prose", "punctuation", "tag", "space", "special",
-)  # fmt: skip
+    "connective",
+    "number",
+    "operator",
+    "latex",
+    "prose",
+    "punctuation",
+    "tag",
+    "space",
+    "special",
+)
 
 # Each character gets a class code; a token takes that of its first non-space character.
 _PROSE, _PUNCTUATION, _SPACE, _NUMBER, _OPERATOR, _LATEX, _CONNECTIVE, _TAG = range(8)
@@ -37,8 +45,14 @@ _WORD_OR_NUMBER = re.compile(
     r"|(?P<space>\s+)"
     r"|(?P<punctuation>[^\w\s])"
 )
-_CODES = {"tag": _TAG, "number": _NUMBER, "hyphen": _PROSE, "operator": _OPERATOR, "space": _SPACE,
-          "punctuation": _PUNCTUATION}  # fmt: skip
+_CODES = {
+    "tag": _TAG,
+    "number": _NUMBER,
+    "hyphen": _PROSE,
+    "operator": _OPERATOR,
+    "space": _SPACE,
+    "punctuation": _PUNCTUATION,
+}
 _IN_MATH = re.compile(rf"\d+(?:[.,]\d+)*|[{re.escape(_OPERATOR_CHARS)}]+|\s+")
 _FENCE_HEAD = re.compile(r"[ \t]{0,3}(?:`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n?")
 

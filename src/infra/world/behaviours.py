@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from infra.records.schema import Span
+from infra.data.schema import Span
 
 OPTIONAL = (
     "plan",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from infra.data.schema import Message, Record, Span, record_id
 from infra.errors import InputError
-from infra.records.schema import Message, Record, Span, record_id
 from infra.world import code_chains, code_problems, math_chains, math_problems
 from infra.world.behaviours import OPTIONAL, draw_behaviours
 from infra.world.code_problems import CodeProblem, every_step_shows

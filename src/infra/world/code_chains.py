@@ -6,7 +6,7 @@ import random
 import re
 from typing import Any
 
-from infra.records.schema import Span
+from infra.data.schema import Span
 from infra.world.behaviours import Sentence, assemble
 from infra.world.catalogue import CODE_OP
 from infra.world.code_problems import Call, CodeProblem

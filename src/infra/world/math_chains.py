@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from infra.records.schema import Span
+from infra.data.schema import Span
 from infra.world.behaviours import Sentence, assemble
 from infra.world.graph import apply, evaluate, operands
 from infra.world.math_families import FAMILY

@@ -80,9 +80,24 @@ def same(gold: str, answer: str) -> bool:
     if gold == answer:
         return True
     for rule in (
-        _nothing, _numbers, _dates, _times, _choices, _measures, _vectors, _matrices, _congruences, _ratios, _bases,
-        _named_values, _interval_sets, _all_regions, _tuples, _collections, _words_alone,
-    ):  # fmt: skip
+        _nothing,
+        _numbers,
+        _dates,
+        _times,
+        _choices,
+        _measures,
+        _vectors,
+        _matrices,
+        _congruences,
+        _ratios,
+        _bases,
+        _named_values,
+        _interval_sets,
+        _all_regions,
+        _tuples,
+        _collections,
+        _words_alone,
+    ):
         settled = rule(gold, answer)
         if settled is not None:
             return settled
@@ -274,9 +289,18 @@ def _terms(text: str) -> list[str] | None:
 
 
 _BASES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "twelve": 12,
     "sixteen": 16,
-}  # fmt: skip
+}
 
 
 def _bases(gold: str, answer: str) -> bool | None:

@@ -56,12 +56,29 @@ def _table() -> dict[str, tuple[str, Fraction]]:
     add("celsius", 1, "C celsius Celsius degC")
     add("fahrenheit", 1, "F fahrenheit Fahrenheit degF")
     add("resistance", 1, "\\Omega \\ohm ohm ohms")
-    for name, dimension in (("N", "force"), ("J", "energy"), ("W", "power"), ("V", "voltage"), ("Pa", "pressure"),
-                            ("Hz", "frequency"), ("mol", "amount"), ("A", "current"), ("K", "kelvin")):  # fmt: skip
+    for name, dimension in (
+        ("N", "force"),
+        ("J", "energy"),
+        ("W", "power"),
+        ("V", "voltage"),
+        ("Pa", "pressure"),
+        ("Hz", "frequency"),
+        ("mol", "amount"),
+        ("A", "current"),
+        ("K", "kelvin"),
+    ):
         add(dimension, 1, name)
-    for name, dimension in (("newton", "force"), ("joule", "energy"), ("watt", "power"), ("volt", "voltage"),
-                            ("pascal", "pressure"), ("hertz", "frequency"), ("mole", "amount"), ("ampere", "current"),
-                            ("kelvin", "kelvin")):  # fmt: skip
+    for name, dimension in (
+        ("newton", "force"),
+        ("joule", "energy"),
+        ("watt", "power"),
+        ("volt", "voltage"),
+        ("pascal", "pressure"),
+        ("hertz", "frequency"),
+        ("mole", "amount"),
+        ("ampere", "current"),
+        ("kelvin", "kelvin"),
+    ):
         add(dimension, 1, f"{name} {name}s")
     return found
 
@@ -285,9 +302,19 @@ def clock(text: str) -> tuple[int, bool] | None:
 
 
 _MONTHS = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
     "december",
-)  # fmt: skip
+)
 
 
 def date(text: str) -> tuple[int, int, int | None] | None:

@@ -18,9 +18,7 @@ _CHOOSE = (
     re.compile(r"\\binom\s*(\d)\s*(\d)"),
 )
 _LOWER_UPPER = re.compile(r"(?<![a-zA-Z])C\s*_\s*\{?(\w+)\}?\s*\^\s*\{?(\w+)\}?")
-_PERMUTE = re.compile(
-    r"(?:\{\})?[_^]\s*\{?(\w+)\}?\s*P\s*_\s*\{?(\w+)\}?|(?<![a-zA-Z])P\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)"
-)
+_PERMUTE = re.compile(r"(?:\{\})?[_^]\s*\{?(\w+)\}?\s*P\s*_\s*\{?(\w+)\}?|(?<![a-zA-Z])P\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")
 
 
 def rewrite(text: str) -> str:

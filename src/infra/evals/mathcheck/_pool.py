@@ -29,9 +29,13 @@ _BOOT = (
 class _Worker:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, str(Path(__file__).parent)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}, bufsize=0,
-        )  # fmt: skip
+            [sys.executable, "-P", "-c", _BOOT, str(Path(__file__).parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            bufsize=0,
+        )
         self._buffer = b""
         if self._line(START_S) != "ready":
             self.close()

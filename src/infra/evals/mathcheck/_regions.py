@@ -122,6 +122,8 @@ def same_region(a: Any, b: Any) -> bool:
     """Whether two regions hold the same numbers."""
     import sympy
 
-    return a == b or sympy.SymmetricDifference(a, b) == sympy.S.EmptySet or bool(
-        sympy.Complement(a, b) == sympy.S.EmptySet and sympy.Complement(b, a) == sympy.S.EmptySet
+    return (
+        a == b
+        or sympy.SymmetricDifference(a, b) == sympy.S.EmptySet
+        or bool(sympy.Complement(a, b) == sympy.S.EmptySet and sympy.Complement(b, a) == sympy.S.EmptySet)
     )

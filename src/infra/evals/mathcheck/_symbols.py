@@ -11,9 +11,35 @@ from . import _notation
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]+")
 _NAMES = {
-    "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "lg", "mod", "gcd", "lcm", "min", "max", "pi",
-    "sqrt", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "pmatrix", "bmatrix", "vmatrix", "matrix", "array",
-}  # fmt: skip
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "log",
+    "ln",
+    "exp",
+    "lg",
+    "mod",
+    "gcd",
+    "lcm",
+    "min",
+    "max",
+    "pi",
+    "sqrt",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "pmatrix",
+    "bmatrix",
+    "vmatrix",
+    "matrix",
+    "array",
+}
 POINTS = 4
 DIGITS = 40
 

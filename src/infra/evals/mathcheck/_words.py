@@ -8,16 +8,39 @@ from fractions import Fraction
 from ._number import exact_value
 
 _ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+)
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SMALL = {w: i for i, w in enumerate(_ONES)} | {w: 20 + 10 * i for i, w in enumerate(_TENS)}
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _IRREGULAR = {
-    "first": "one", "second": "two", "third": "three", "fifth": "five", "eighth": "eight", "ninth": "nine",
+    "first": "one",
+    "second": "two",
+    "third": "three",
+    "fifth": "five",
+    "eighth": "eight",
+    "ninth": "nine",
     "twelfth": "twelve",
-}  # fmt: skip
+}
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4}
 _SUFFIX = re.compile(r"^([+-]?[\d,]+)\s*(?:\^\s*\{?\s*)?(?:st|nd|rd|th)\s*\}?$")
 _TIMES = re.compile(r"^(.*?\d)\s*(hundred|thousand|million|billion|trillion)s?$", re.IGNORECASE)
@@ -100,21 +123,50 @@ def _fraction(words: list[str]) -> Fraction | None:
 
 
 _SAME = {
-    "none": "no solution", "no solutions": "no solution", "no real solution": "no solution", "empty set": "no solution",
-    "no real solutions": "no solution", "there is no solution": "no solution", "\\emptyset": "no solution",
-    "there are no solutions": "no solution", "no real roots": "no solution", "no such value": "no solution",
-    "null set": "no solution", "there are none": "no solution", "\\{\\}": "no solution", "\\{ \\}": "no solution",
-    "no values": "no solution", "no value": "no solution", "no such number": "no solution", "no roots": "no solution",
-    "dne": "undefined", "does not exist": "undefined", "not defined": "undefined", "limit does not exist": "undefined",
-    "infinite": "infinitely many", "infinitely many solutions": "infinitely many",
+    "none": "no solution",
+    "no solutions": "no solution",
+    "no real solution": "no solution",
+    "empty set": "no solution",
+    "no real solutions": "no solution",
+    "there is no solution": "no solution",
+    "\\emptyset": "no solution",
+    "there are no solutions": "no solution",
+    "no real roots": "no solution",
+    "no such value": "no solution",
+    "null set": "no solution",
+    "there are none": "no solution",
+    "\\{\\}": "no solution",
+    "\\{ \\}": "no solution",
+    "no values": "no solution",
+    "no value": "no solution",
+    "no such number": "no solution",
+    "no roots": "no solution",
+    "dne": "undefined",
+    "does not exist": "undefined",
+    "not defined": "undefined",
+    "limit does not exist": "undefined",
+    "infinite": "infinitely many",
+    "infinitely many solutions": "infinitely many",
     "infinite solutions": "infinitely many",
-    "infinitely many": "infinitely many", "infinite number": "infinitely many",
+    "infinitely many": "infinitely many",
+    "infinite number": "infinitely many",
     "infinite number of solutions": "infinitely many",
-    "mon": "monday", "tue": "tuesday", "tues": "tuesday", "wed": "wednesday", "thu": "thursday", "thur": "thursday",
-    "thurs": "thursday", "fri": "friday", "sat": "saturday", "sun": "sunday",
-    "all reals": "all real numbers", "all real number": "all real numbers", "real numbers": "all real numbers",
-    "t": "true", "f": "false",
-}  # fmt: skip
+    "mon": "monday",
+    "tue": "tuesday",
+    "tues": "tuesday",
+    "wed": "wednesday",
+    "thu": "thursday",
+    "thur": "thursday",
+    "thurs": "thursday",
+    "fri": "friday",
+    "sat": "saturday",
+    "sun": "sunday",
+    "all reals": "all real numbers",
+    "all real number": "all real numbers",
+    "real numbers": "all real numbers",
+    "t": "true",
+    "f": "false",
+}
 
 
 def plain(text: str) -> str:

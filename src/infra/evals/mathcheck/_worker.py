@@ -30,4 +30,3 @@ def main() -> None:
         except (Exception, RecursionError, MemoryError):
             outcome = "wrong"
         print(json.dumps(outcome), file=out, flush=True)
-

@@ -40,9 +40,14 @@ _BOOT = (
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _ENVIRONMENT = {
-    "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1", "PATH": "/nowhere", "HOME": "/tmp",
-}  # fmt: skip
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PATH": "/nowhere",
+    "HOME": "/tmp",
+}
 _launches = itertools.count()
 
 
@@ -77,11 +82,17 @@ def _config(backend: str, uid: int | None) -> dict[str, Any]:
     bubbled = backend.startswith("bubblewrap")
     return {
         "started_by": os.getpid(),  # unused inside; tells this run's sandboxes from others in a list of processes
-        "inside": str(INSIDE), "packages": site, "read": [*read, *_DEVICES], "listed": site,
+        "inside": str(INSIDE),
+        "packages": site,
+        "read": [*read, *_DEVICES],
+        "listed": site,
         "write": ["/tmp", "/dev/null"] if bubbled else ["/dev/null"],
-        "uid": uid, "own_uid": uid is not None or backend == "bubblewrap",
-        "user_namespace": backend == "bubblewrap-root", "landlock": backend != "unsafe", "seccomp": backend != "unsafe",
-    }  # fmt: skip
+        "uid": uid,
+        "own_uid": uid is not None or backend == "bubblewrap",
+        "user_namespace": backend == "bubblewrap-root",
+        "landlock": backend != "unsafe",
+        "seccomp": backend != "unsafe",
+    }
 
 
 def _bubblewrap(backend: str, read: Sequence[str], config: dict[str, Any]) -> list[str]:
@@ -128,9 +139,16 @@ def start(backend: str) -> subprocess.Popen[bytes]:
         config = _config(backend, own if drop and backend == "landlock" else None)
         command = [interpreter(), "-P", "-s", "-S", "-c", _BOOT, json.dumps(config)]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_ENVIRONMENT,
-        cwd="/", start_new_session=True, bufsize=0, **extra,
-    )  # fmt: skip
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+        bufsize=0,
+        **extra,
+    )
 
 
 @lru_cache(maxsize=1)

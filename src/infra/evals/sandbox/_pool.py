@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program with its tests (see :class:`infra.records.schema.Record`), ``timeout_s`` per test, and a
+    """A program with its tests (see :class:`infra.data.schema.Record`), ``timeout_s`` per test, and a
     mode.
     """
 
@@ -81,8 +81,14 @@ class Sandbox:
 
     def run(self, job: Job) -> Ran:
         """One job. Raises ``_Broken`` when the sandbox did not survive it."""
-        body = {"id": 0, "code": job.code, "tests": job.tests, "timeout_s": job.timeout_s, "mode": job.mode,
-                "limits": {**asdict(job.limits), "cpu_s": max(job.limits.cpu_s, job.timeout_s)}}  # fmt: skip
+        body = {
+            "id": 0,
+            "code": job.code,
+            "tests": job.tests,
+            "timeout_s": job.timeout_s,
+            "mode": job.mode,
+            "limits": {**asdict(job.limits), "cpu_s": max(job.limits.cpu_s, job.timeout_s)},
+        }
         assert self._process.stdin is not None
         try:
             view = memoryview(json.dumps(body).encode() + b"\n")

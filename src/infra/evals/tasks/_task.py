@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Message, Record
 from infra.errors import InputError
 from infra.evals._types import Verdict
 from infra.evals._verify import verify
-from infra.records.schema import Message, Record
 
 Loader = Callable[[str | Path | None, dict[str, Any]], list[Record]]
 
@@ -65,7 +65,7 @@ class Task:
 
 def from_records(path: str | Path | None, hub: str, schema: str, source: str, split: str = "test") -> list[Record]:
     """Problems read by the records room, from a local file or the hub, with ``source`` set."""
-    from infra.records import read_records
+    from infra.data import read_records
 
     where = hub if path is None else path
     return read_records(where, schema=schema, source=source, split=split).records

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Record
 from infra.evals.tasks._task import Task, from_records
-from infra.records.schema import Record
 
 BOXED = "Reason step by step, and put the final answer in \\boxed{}."
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Record
 from infra.evals.tasks._task import Task, from_records
 from infra.evals.tasks.aime import BOXED
-from infra.records.schema import Record
 
 
 def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Record
 from infra.evals.tasks._task import Task, from_records
 from infra.evals.tasks.mbpp import FENCED
-from infra.records.schema import Record
 
 
 def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:

@@ -28,10 +28,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Message, Record, record_id
 from infra.errors import InputError
 from infra.evals.tasks._task import Task
 from infra.evals.tasks.mbpp import FENCED
-from infra.records.schema import Message, Record, record_id
 
 HUB = "livecodebench/code_generation_lite"
 LEVELS = {"easy": 1, "medium": 2, "hard": 3}
@@ -93,9 +93,14 @@ def convert(row: dict[str, Any], where: str) -> Record:
         starter = row["starter_code"]
         content = row["question_content"].strip()
         attributes = {
-            "difficulty": LEVELS.get(row["difficulty"]), "level": row["difficulty"], "platform": row["platform"],
-            "date": date, "month": date[:7], "native_id": str(row["question_id"]), "title": row["question_title"],
-        }  # fmt: skip
+            "difficulty": LEVELS.get(row["difficulty"]),
+            "level": row["difficulty"],
+            "platform": row["platform"],
+            "date": date,
+            "month": date[:7],
+            "native_id": str(row["question_id"]),
+            "title": row["question_title"],
+        }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: not a LiveCodeBench problem ({type(error).__name__}: {error})") from error
     plain = [{"input": case["input"], "output": case["output"]} for case in cases]

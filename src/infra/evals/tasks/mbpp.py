@@ -14,9 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Record
 from infra.errors import InputError
 from infra.evals.tasks._task import Task, from_records
-from infra.records.schema import Record
 
 PARTS = {"all": (1, 974), "prompt": (1, 10), "test": (11, 510), "validation": (511, 600), "train": (601, 974)}
 FENCED = "Reason first if needed, and end with the complete program in one ```python code block."

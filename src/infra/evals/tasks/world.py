@@ -18,9 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from infra.data.schema import Record
 from infra.errors import InputError
 from infra.evals.tasks._task import Task
-from infra.records.schema import Record
 
 TIMEOUT_S = 1.0
 

@@ -135,13 +135,20 @@ async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
 
 def _run(request: Request, run: RunIndex, other: RunIndex | None, opener: Opener) -> dict[str, Any]:
     return {
-        "name": run.root.resolve().name, "version": __version__, "n": run.n, "targets": run.targets,
-        "token_targets": opener.available(), "facets": facets(run), "columns": run.columns,
-        "searchable": run.searchable.is_set(), "search_problem": run.search_problem,
-        "queries": queries.has_queries(run), "report": (run.root / "report.html").is_file(),
+        "name": run.root.resolve().name,
+        "version": __version__,
+        "n": run.n,
+        "targets": run.targets,
+        "token_targets": opener.available(),
+        "facets": facets(run),
+        "columns": run.columns,
+        "searchable": run.searchable.is_set(),
+        "search_problem": run.search_problem,
+        "queries": queries.has_queries(run),
+        "report": (run.root / "report.html").is_file(),
         "other": None if other is None else other.root.resolve().name,
         "shared": [] if other is None else compare.shared_targets(run, other),
-    }  # fmt: skip
+    }
 
 
 def parse_query(parameters: Mapping[str, str]) -> Query:
@@ -188,11 +195,12 @@ def _compare(request: Request, run: RunIndex, other: RunIndex | None) -> dict[st
     ranks = compare.rank_changes(run, other, request.query_params["target"])
     effects = compare.effect_differences(run, other)
     return {
-        "n": ranks["n"], "spearman": plain(ranks["spearman"]),
+        "n": ranks["n"],
+        "spearman": plain(ranks["spearman"]),
         "ranks": table_spec("rank_changes", ranks["table"], limit=25),
         "effects": None if effects is None else table_spec("effect_differences", effects, limit=25),
         "recipe": table_spec("recipe_differences", compare.recipe_differences(run, other), limit=50),
-    }  # fmt: skip
+    }
 
 
 def open_roots(run: Path, other: Path | None) -> tuple[RunIndex, RunIndex | None]:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from infra.data import TokenizedExample, records_from_table, tokenize
 from infra.errors import ArtifactError, InfraError, InputError
-from infra.records import TokenizedExample, records_from_table, tokenize
 from infra.report.data import ExampleView
 from infra.report.encode import plain
 from infra.report.explorer.index import RunIndex

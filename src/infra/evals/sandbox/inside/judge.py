@@ -249,8 +249,12 @@ def _official(job: dict[str, Any], control: socket.socket) -> Verdict:
         nonce = os.urandom(16).hex()  # what a program writes on its own account does not carry it
         candidate.tell(
             {
-                "kind": "official", "code": job["code"], "tests": tests, "timeout_s": job["timeout_s"],
-                "int_digits": 50_000, "nonce": nonce,
+                "kind": "official",
+                "code": job["code"],
+                "tests": tests,
+                "timeout_s": job["timeout_s"],
+                "int_digits": 50_000,
+                "nonce": nonce,
             }
         )
         try:

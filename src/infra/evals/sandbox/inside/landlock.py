@@ -55,9 +55,12 @@ def ruleset(read: Sequence[str], listed: Sequence[str] = (), write: Sequence[str
             continue
         allowed = right & everything & (-1 if os.path.isdir(path) else _OF_FILES)
         _syscall(
-            ctypes.c_long(_ADD), ctypes.c_int(handle), ctypes.c_int(1),
-            struct.pack("=Qi", allowed, target), ctypes.c_uint32(0),
-        )  # fmt: skip
+            ctypes.c_long(_ADD),
+            ctypes.c_int(handle),
+            ctypes.c_int(1),
+            struct.pack("=Qi", allowed, target),
+            ctypes.c_uint32(0),
+        )
         os.close(target)
     return handle
 

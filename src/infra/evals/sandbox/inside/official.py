@@ -27,10 +27,33 @@ from .judge import FAILED, LATE, PASSED, WRONG, lines_agree
 from .prelude import PRELUDE
 
 _OS_REMOVED = (
-    "kill", "system", "putenv", "remove", "removedirs", "rmdir", "fchdir", "setuid", "fork", "forkpty", "killpg",
-    "rename", "renames", "truncate", "replace", "unlink", "fchmod", "fchown", "chmod", "chown", "chroot", "lchflags",
-    "lchmod", "lchown", "getcwd", "chdir",
-)  # fmt: skip
+    "kill",
+    "system",
+    "putenv",
+    "remove",
+    "removedirs",
+    "rmdir",
+    "fchdir",
+    "setuid",
+    "fork",
+    "forkpty",
+    "killpg",
+    "rename",
+    "renames",
+    "truncate",
+    "replace",
+    "unlink",
+    "fchmod",
+    "fchown",
+    "chmod",
+    "chown",
+    "chroot",
+    "lchflags",
+    "lchmod",
+    "lchown",
+    "getcwd",
+    "chdir",
+)
 _MODULES_REMOVED = ("ipdb", "joblib", "resource", "psutil", "tkinter")
 
 

@@ -1,0 +1,112 @@
+"""Examples and queries in one schema: read, written, split, labelled, rendered, tokenised and packed."""
+
+from infra.data.adapters import ADAPTERS, Adapter, detect, get_adapter
+from infra.data.chat import (
+    ChatTemplate,
+    Rendered,
+    render_conversation,
+    render_prompt,
+    resolve_template,
+    with_system,
+)
+from infra.data.difficulty import (
+    difficulty_bins,
+    label_levels,
+    label_quantiles,
+    text_difficulty,
+    with_attributes,
+)
+from infra.data.fields import boxed
+from infra.data.overlap import Duplicate, Overlap, drop, duplicates, overlaps
+from infra.data.packing import (
+    PackedBatch,
+    collate,
+    collate_packed,
+    first_fit_decreasing,
+    loss_weights,
+    pack,
+)
+from infra.data.ratings import (
+    Ratings,
+    interval_alpha,
+    judge_difficulty,
+    label_pass_rate,
+    label_ratings,
+    parse_rating,
+)
+from infra.data.reading import BadRow, ReadResult, iter_records, read_records
+from infra.data.schema import Message, Record, Span, record_id
+from infra.data.splits import normalise, split_of
+from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
+from infra.data.tokenized import TokenizedExample
+from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
+from infra.data.writing import (
+    record_from_dict,
+    record_to_dict,
+    records_from_table,
+    records_to_table,
+    to_llamafactory,
+    write_records,
+)
+
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "BadRow",
+    "ChatTemplate",
+    "DataSummary",
+    "Duplicate",
+    "Message",
+    "Overlap",
+    "PackedBatch",
+    "Ratings",
+    "ReadResult",
+    "Record",
+    "Rendered",
+    "SkippedRecord",
+    "Span",
+    "TokenizeResult",
+    "TokenizedExample",
+    "boxed",
+    "collate",
+    "collate_packed",
+    "describe",
+    "detect",
+    "difficulty_bins",
+    "drop",
+    "duplicates",
+    "first_fit_decreasing",
+    "get_adapter",
+    "interval_alpha",
+    "iter_records",
+    "iter_tokenize",
+    "judge_difficulty",
+    "label_levels",
+    "label_pass_rate",
+    "label_quantiles",
+    "label_ratings",
+    "loss_weights",
+    "normalise",
+    "overlaps",
+    "pack",
+    "parse_rating",
+    "read_records",
+    "record_from_dict",
+    "record_id",
+    "record_to_dict",
+    "records_from_table",
+    "records_to_table",
+    "render_conversation",
+    "render_prompt",
+    "resolve_template",
+    "split_of",
+    "summarise",
+    "summary_figure",
+    "summary_table",
+    "text_difficulty",
+    "to_llamafactory",
+    "tokenize",
+    "with_attributes",
+    "with_system",
+    "write_records",
+]

@@ -1,0 +1,77 @@
+"""One adapter per published schema, and their detection.
+
+The registry is ordered: the first adapter whose fields are all present and whose own check accepts the row
+wins. To add a schema, write a module with an example row at its head and an ``ADAPTERS`` tuple, and list it
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.data.adapters._adapter import Adapter
+from infra.errors import InputError
+
+from infra.data.adapters import (  # isort: skip
+    acereason,
+    aime,
+    apps,
+    chat,
+    deepmath,
+    gsm8k,
+    humaneval,
+    limo,
+    magicoder,
+    math,
+    mbpp,
+    metamath,
+    numinamath,
+    openr1,
+    openthoughts,
+    own,
+    pairs,
+    s1k,
+    stratos,
+    taco,
+)
+
+_ORDER = (
+    own,
+    openthoughts,
+    stratos,
+    openr1,
+    s1k,
+    deepmath,
+    metamath,
+    magicoder,
+    taco,
+    apps,
+    mbpp,
+    humaneval,
+    numinamath,
+    aime,
+    math,
+    limo,
+    gsm8k,
+    acereason,
+    chat,
+    pairs,
+)
+
+ADAPTERS: tuple[Adapter, ...] = tuple(adapter for module in _ORDER for adapter in module.ADAPTERS)
+
+__all__ = ["ADAPTERS", "Adapter", "detect", "get_adapter"]
+
+
+def get_adapter(name: str) -> Adapter:
+    """The adapter of that name or alias. Raises :class:`InputError` listing the names."""
+    for adapter in ADAPTERS:
+        if name == adapter.name or name in adapter.aliases:
+            return adapter
+    raise InputError(f"schema {name!r} is not known; use auto or one of {', '.join(a.name for a in ADAPTERS)}")
+
+
+def detect(row: Mapping[str, Any]) -> Adapter | None:
+    """The first adapter that fits the row, or None."""
+    return next((a for a in ADAPTERS if a.fits(row)), None)

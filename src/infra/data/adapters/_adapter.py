@@ -1,0 +1,34 @@
+"""What an adapter is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.data.fields import Draft, Raw
+
+
+def _always(row: Raw) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """``convert`` turns a raw row into a draft record or raises ``RowProblem``.
+
+    ``fields`` must all be present for the schema to be detected, and ``accepts`` may look closer at the
+    values. ``source`` is the default source of its records; ``native_id`` the field that names a row in
+    messages.
+    """
+
+    name: str
+    fields: frozenset[str]
+    convert: Callable[[Raw], Draft]
+    accepts: Callable[[Raw], bool] = _always
+    aliases: tuple[str, ...] = ()
+    source: str | None = None
+    native_id: str | None = None
+
+    def fits(self, row: Raw) -> bool:
+        """True when the row looks like this schema."""
+        return self.fields <= row.keys() and self.accepts(row)

@@ -1,0 +1,48 @@
+r"""NuminaMath-CoT (and 1.5, which adds ``answer`` and problem types).
+
+Example row (AI-MO/NuminaMath-CoT)::
+
+    {"source": "synthetic_math", "problem": "...", "solution": "... \\boxed{5}",
+     "messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
+"""
+
+from __future__ import annotations
+
+from infra.data.adapters._adapter import Adapter
+from infra.data.fields import Draft, Raw, boxed, dialogue, known, optional_text, text
+
+
+def convert(row: Raw) -> Draft:
+    """The solution is the response, its last box the answer (unless the row has one)."""
+    solution = text(row, "solution")
+    return Draft(
+        dialogue(text(row, "problem"), solution),
+        "math",
+        answer=optional_text(row, "answer") or boxed(solution),
+        attributes=known(
+            origin=optional_text(row, "source"),
+            problem_type=optional_text(row, "problem_type"),
+            question_type=optional_text(row, "question_type"),
+        ),
+    )
+
+
+def _is_one_point_five(row: Raw) -> bool:
+    return "generations" not in row
+
+
+ADAPTERS = (
+    Adapter(
+        "numinamath-cot",
+        frozenset({"source", "problem", "solution", "messages"}),
+        convert,
+        source="numinamath-cot",
+    ),
+    Adapter(
+        "numinamath-1.5",
+        frozenset({"source", "problem", "solution", "problem_type", "question_type"}),
+        convert,
+        accepts=_is_one_point_five,
+        source="numinamath-1.5",
+    ),
+)

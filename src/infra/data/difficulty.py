@@ -1,0 +1,93 @@
+"""Difficulty labels, kept apart under their own attribute names and never merged.
+
+``difficulty`` is the data's native level. ``difficulty_text`` is the cheap text estimate below.
+``difficulty_pass_rate`` and ``difficulty_judge`` come from a model's pass rate and a judge's rating. An
+analysis slices by one of them, by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from infra.data.schema import Attribute, Record
+from infra.errors import InputError
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_OPERATOR = re.compile(r"[-+*/=<>^]|\\(?:frac|sqrt|sum|int|cdot|times|binom)")
+_BRANCH = re.compile(r"\b(?:for|while|if|elif|else|return|lambda|and|or|not|in|try|def|class)\b")
+
+
+def text_difficulty(record: Record) -> float:
+    """A rough difficulty from the text alone: log of the operators, numbers and, for code, keywords of the
+    reference.
+
+    Unit: natural log of a count. It looks at the response where there is one (at the fenced code for
+    ``code``), else at the question. For smoke tests and data without labels: it is confounded with length.
+    """
+    text = record.response if record.response is not None else record.question
+    if record.domain == "code":
+        fenced = re.findall(r"```\w*\n(.*?)```", text, flags=re.S)
+        text = "\n".join(fenced) or text
+        count = len(_BRANCH.findall(text)) + len(_OPERATOR.findall(text))
+    else:
+        count = len(_NUMBER.findall(text)) + len(_OPERATOR.findall(text))
+    return float(np.log1p(count))
+
+
+def difficulty_bins(values: Sequence[float], n_bins: int = 5) -> list[int]:
+    """Bins 1..n of equal size by rank; equal values always share a bin (the one of their mean rank).
+
+    Raises :class:`InputError` for values that are not finite, or when fewer than two bins would be filled.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0 or not np.isfinite(array).all():
+        raise InputError("difficulty bins need at least one value and only finite values; check the labels")
+    unique, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts + 1) / 2
+    bins = np.minimum((mean_rank[inverse] / array.size * n_bins).astype(int), n_bins - 1) + 1
+    if n_bins > 1 and len(unique) < 2:
+        raise InputError(f"all {array.size} values are {unique[0]}; one value cannot be cut into {n_bins} bins")
+    return [int(b) for b in bins]
+
+
+def label_quantiles(
+    records: Sequence[Record],
+    score: Callable[[Record], float] = text_difficulty,
+    *,
+    name: str = "difficulty_text",
+    n_bins: int = 5,
+) -> list[Record]:
+    """Each record with attribute ``name`` = its quantile bin 1..n_bins of ``score`` within its domain."""
+    bins: dict[int, int] = {}
+    for domain in dict.fromkeys(r.domain for r in records):
+        rows = [i for i, r in enumerate(records) if r.domain == domain]
+        bins.update(zip(rows, difficulty_bins([score(records[i]) for i in rows], n_bins)))
+    return [with_attributes(r, {name: bins[i]}) for i, r in enumerate(records)]
+
+
+def label_levels(
+    records: Sequence[Record], levels: Mapping[str, int], *, source: str, name: str = "difficulty"
+) -> list[Record]:
+    """Named levels to numbers: attribute ``source`` through ``levels`` into attribute ``name``.
+
+    Raises :class:`InputError` naming the record for a missing or unknown level.
+    """
+    labelled = []
+    for record in records:
+        value = record.attributes.get(source)
+        if value not in levels:
+            raise InputError(
+                f"record {record.id}: attribute {source!r} is {value!r}; it must be one of "
+                f"{', '.join(map(str, levels))}"
+            )
+        labelled.append(with_attributes(record, {name: levels[str(value)]}))
+    return labelled
+
+
+def with_attributes(record: Record, attributes: Mapping[str, Attribute]) -> Record:
+    """The record with attributes added or replaced."""
+    return replace(record, attributes={**record.attributes, **attributes})

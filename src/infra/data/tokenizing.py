@@ -1,0 +1,216 @@
+"""Records into token sequences with verified loss masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice, pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.data.chat import ChatTemplate, Rendered, render_conversation, resolve_template, with_system
+from infra.data.schema import Record
+from infra.data.tokenized import TokenizedExample
+from infra.data.words import WordEncoder, word_encoder
+from infra.errors import InputError
+
+_BATCH = 64
+MANY_CORES = 4
+"""On more cores than these the library, which uses them all, is faster than the memory of words, which uses one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A record that was not tokenised, and why."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"record {self.id}: {self.reason}"
+
+
+@dataclass(slots=True)
+class TokenizeResult:
+    """``template`` names the chat template used; ``truncated`` lists the ids of records cut at the end, when
+    asked for."""
+
+    examples: list[TokenizedExample] = field(default_factory=list)
+    skipped: list[SkippedRecord] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+    template: str = ""
+
+
+def tokenize(
+    records: Iterable[Record],
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    on_error: Literal["raise", "skip"] = "raise",
+    system: str | None = None,
+    template: str | None = None,
+    truncate: Literal["end"] | None = None,
+) -> TokenizeResult:
+    """Each record's conversation as token ids, with the loss on the assistant's tokens and the end of its
+    turns.
+
+    ``max_length`` in tokens; a longer record is an error, never cut in silence: with ``truncate="end"`` it is
+    cut and its id listed. Raises :class:`InputError` naming the record when it is too long, has no response
+    or an empty one, or cannot be rendered by the template; with ``on_error="skip"`` it is listed in
+    ``skipped`` instead.
+    """
+    result = TokenizeResult(template=resolve_template(tokenizer, template).name)
+    result.examples.extend(
+        iter_tokenize(
+            records,
+            tokenizer,
+            max_length=max_length,
+            on_error=on_error,
+            system=system,
+            template=template,
+            truncate=truncate,
+            result=result,
+        )
+    )
+    return result
+
+
+def iter_tokenize(
+    records: Iterable[Record],
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    on_error: Literal["raise", "skip"] = "raise",
+    system: str | None = None,
+    template: str | None = None,
+    truncate: Literal["end"] | None = None,
+    result: TokenizeResult | None = None,
+) -> Iterator[TokenizedExample]:
+    """The same one at a time, in flat memory; what is skipped or cut is added to ``result``."""
+    if on_error not in ("raise", "skip") or truncate not in (None, "end"):
+        raise InputError(f"on_error is {on_error!r} and truncate {truncate!r}; use raise or skip, and None or 'end'")
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError("the tokenizer gives no character offsets; use its fast version (a tokenizer.json)")
+    chat = resolve_template(tokenizer, template)
+    notes = result if result is not None else TokenizeResult()
+
+    def bad(record: Record, reason: str) -> None:
+        if on_error == "raise":
+            raise InputError(f"record {record.id}: {reason}")
+        notes.skipped.append(SkippedRecord(record.id, reason))
+
+    source = iter(records)
+    chunk = list(islice(source, _BATCH))
+    many = len(chunk) == _BATCH  # worth building a memory for
+    words = word_encoder(tokenizer.backend_tokenizer) if many and _few_cores() else None
+    while chunk:
+        rendered: list[tuple[Record, Rendered]] = []
+        for record in chunk:
+            try:
+                rendered.append((record, render_conversation(with_system(record.messages, system), chat)))
+            except InputError as error:
+                bad(record, str(error))
+        for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer, words)):
+            example = _example(record, text, ids, offsets, tokenizer, chat, words)
+            if max_length is not None and len(example) > max_length:
+                if truncate is None:
+                    bad(
+                        record,
+                        f"{len(example)} tokens are more than max_length {max_length}; raise it, remove the record, or "
+                        "set truncate='end'",
+                    )
+                    continue
+                example = _cut(example, max_length)
+                notes.truncated.append(record.id)
+            if not example.loss_mask.any():
+                bad(record, f"no response token is left within max_length {max_length}; every token is masked")
+                continue
+            yield example
+        chunk = list(islice(source, _BATCH))
+
+
+def _few_cores() -> bool:
+    """Whether one core with a memory of words is faster than the library on all cores it may use."""
+    alone = os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("false", "0")
+    return alone or len(os.sched_getaffinity(0)) <= MANY_CORES
+
+
+def _encode(
+    texts: list[str], tokenizer: Any, words: WordEncoder | None = None
+) -> Iterator[tuple[Sequence[int] | NDArray[np.int64], NDArray[np.int32]]]:
+    """Ids and offsets of each text, no special tokens added, nothing cut or padded."""
+    if words is not None:
+        for text, encoded in zip(texts, words(texts)):
+            yield encoded or next(_encode([text], tokenizer))
+        return
+    core = tokenizer.backend_tokenizer
+    if core.truncation is None and core.padding is None:  # the same without building what is not used
+        for encoding in core.encode_batch(texts, add_special_tokens=False):
+            yield encoding.ids, _offsets(encoding.offsets)
+        return
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"]):
+        yield ids, _offsets(offsets)
+
+
+def _offsets(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+    flat = np.fromiter(chain.from_iterable(offsets), dtype=np.int32, count=2 * len(offsets))
+    return flat.reshape(-1, 2)
+
+
+def _example(
+    record: Record,
+    rendered: Rendered,
+    ids: Sequence[int] | NDArray[np.int64],
+    offsets: NDArray[np.int32],
+    tokenizer: Any,
+    chat: ChatTemplate,
+    words: WordEncoder | None,
+) -> TokenizedExample:
+    """A token is under the loss when it begins inside a span; where one would straddle a border, the pieces
+    between borders are encoded apart, as they are when the model generates."""
+    starts, ends = offsets.T.copy()
+    if any(((starts < border) & (border < ends)).any() for border in chain.from_iterable(rendered.spans)):
+        ids, offsets = _encode_apart(rendered, tokenizer, words)
+        starts, ends = offsets.T.copy()
+    mask = np.zeros(len(ids), dtype=np.bool_)
+    for start, end in rendered.spans:
+        mask |= (starts >= start) & (ends <= end) & (ends > starts)
+    if len(mask):
+        mask[0] = False
+    return TokenizedExample(
+        id=record.id,
+        input_ids=np.asarray(ids, dtype=np.int64),
+        loss_mask=mask,
+        offsets=offsets,
+        text=rendered.text,
+        response_start=rendered.response_start,
+        weight=record.weight,
+    )
+
+
+def _encode_apart(rendered: Rendered, tokenizer: Any, words: WordEncoder | None) -> tuple[list[int], NDArray[np.int32]]:
+    cuts = sorted({0, len(rendered.text), *chain.from_iterable(rendered.spans)})
+    ids: list[int] = []
+    parts = []
+    pieces = [rendered.text[start:end] for start, end in pairwise(cuts)]
+    for start, (piece, offsets) in zip(cuts, _encode(pieces, tokenizer, words)):
+        ids.extend(piece)
+        parts.append(offsets + np.int32(start))
+    return ids, np.concatenate(parts)
+
+
+def _cut(example: TokenizedExample, length: int) -> TokenizedExample:
+    return TokenizedExample(
+        id=example.id,
+        input_ids=example.input_ids[:length],
+        loss_mask=example.loss_mask[:length],
+        offsets=example.offsets[:length],
+        text=example.text,
+        response_start=example.response_start,
+        weight=example.weight,
+        token_weights=None if example.token_weights is None else example.token_weights[:length],
+    )

@@ -1,0 +1,234 @@
+"""Attribution judged by retraining: what the scores predict against what training again without the data does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infra.experiments.retraining.adjoint import FiniteDifference, UnrolledScores, check_by_retraining, unrolled
+    from infra.experiments.retraining.correlation import (
+        Estimate,
+        ceiling,
+        difference,
+        lds,
+        predict,
+        ratio,
+        spearman,
+        split_half,
+        tracking,
+    )
+    from infra.experiments.retraining.extremes import removal
+    from infra.experiments.retraining.functional import FlatModel, flat_model, loss_weights, query_values, query_weights
+    from infra.experiments.retraining.measure import (
+        Journal,
+        Problem,
+        Sizing,
+        Speed,
+        carry_out,
+        finished_part,
+        fit_budget,
+        gathered,
+        measure_speed,
+    )
+    from infra.experiments.retraining.methods import METHODS, MethodSettings, score_methods, unrolled_scores
+    from infra.experiments.retraining.plan import (
+        KINDS,
+        Run,
+        SubsetPlan,
+        load_plan,
+        make_subset_plan,
+        random_subsets,
+        runs_of,
+    )
+    from infra.experiments.retraining.retrain import (
+        AdamState,
+        Retrain,
+        TrainingPlan,
+        adamw,
+        plan_of_sft,
+        train,
+        train_stack,
+    )
+    from infra.experiments.retraining.run import read_validity, validate_run
+    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
+    from infra.experiments.retraining.scores import MethodScores, Targets, make_targets, mean_scores
+    from infra.experiments.retraining.smoothness import metasmoothness
+    from infra.experiments.retraining.table import accuracy_table, lds_table
+    from infra.experiments.retraining.units import (
+        Units,
+        cut_response,
+        example_units,
+        step_units,
+        sum_tokens,
+        token_units,
+    )
+
+_PLACES = {
+    "adjoint": (
+        "FiniteDifference",
+        "UnrolledScores",
+        "check_by_retraining",
+        "unrolled",
+    ),
+    "correlation": (
+        "Estimate",
+        "ceiling",
+        "difference",
+        "lds",
+        "predict",
+        "ratio",
+        "spearman",
+        "split_half",
+        "tracking",
+    ),
+    "functional": (
+        "FlatModel",
+        "flat_model",
+        "loss_weights",
+        "query_values",
+        "query_weights",
+    ),
+    "measure": (
+        "Journal",
+        "Problem",
+        "Sizing",
+        "Speed",
+        "carry_out",
+        "finished_part",
+        "fit_budget",
+        "gathered",
+        "measure_speed",
+    ),
+    "methods": (
+        "METHODS",
+        "MethodSettings",
+        "score_methods",
+        "unrolled_scores",
+    ),
+    "plan": (
+        "KINDS",
+        "Run",
+        "SubsetPlan",
+        "load_plan",
+        "make_subset_plan",
+        "random_subsets",
+        "runs_of",
+    ),
+    "extremes": ("removal",),
+    "retrain": (
+        "AdamState",
+        "Retrain",
+        "TrainingPlan",
+        "adamw",
+        "plan_of_sft",
+        "train",
+        "train_stack",
+    ),
+    "run": (
+        "read_validity",
+        "validate_run",
+    ),
+    "run_folder": (
+        "RunData",
+        "check_replay",
+        "greedy_accuracy",
+        "read_run",
+    ),
+    "scores": (
+        "MethodScores",
+        "Targets",
+        "make_targets",
+        "mean_scores",
+    ),
+    "smoothness": ("metasmoothness",),
+    "table": (
+        "accuracy_table",
+        "lds_table",
+    ),
+    "units": (
+        "Units",
+        "cut_response",
+        "example_units",
+        "step_units",
+        "sum_tokens",
+        "token_units",
+    ),
+}
+_WHERE = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Names load with their module, so that importing the room does not import torch."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"infra.experiments.retraining.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'infra.experiments.retraining' has no attribute {name!r}")
+
+
+__all__ = [
+    "KINDS",
+    "METHODS",
+    "AdamState",
+    "Estimate",
+    "FiniteDifference",
+    "FlatModel",
+    "Journal",
+    "MethodScores",
+    "MethodSettings",
+    "Problem",
+    "Retrain",
+    "Run",
+    "RunData",
+    "Sizing",
+    "Speed",
+    "SubsetPlan",
+    "Targets",
+    "TrainingPlan",
+    "Units",
+    "UnrolledScores",
+    "accuracy_table",
+    "adamw",
+    "carry_out",
+    "ceiling",
+    "check_by_retraining",
+    "check_replay",
+    "cut_response",
+    "difference",
+    "example_units",
+    "finished_part",
+    "fit_budget",
+    "flat_model",
+    "gathered",
+    "greedy_accuracy",
+    "lds",
+    "lds_table",
+    "load_plan",
+    "loss_weights",
+    "make_subset_plan",
+    "make_targets",
+    "mean_scores",
+    "measure_speed",
+    "metasmoothness",
+    "plan_of_sft",
+    "predict",
+    "query_values",
+    "query_weights",
+    "random_subsets",
+    "ratio",
+    "read_run",
+    "read_validity",
+    "removal",
+    "runs_of",
+    "score_methods",
+    "spearman",
+    "split_half",
+    "step_units",
+    "sum_tokens",
+    "token_units",
+    "tracking",
+    "train",
+    "train_stack",
+    "unrolled",
+    "unrolled_scores",
+    "validate_run",
+]

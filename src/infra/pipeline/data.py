@@ -1,0 +1,234 @@
+"""Stage `records`: training data, pool and benchmark problems in one schema, split, checked for leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from infra.data import (
+    Record,
+    difficulty_bins,
+    drop,
+    duplicates,
+    judge_difficulty,
+    normalise,
+    overlaps,
+    read_records,
+    records_from_table,
+    records_to_table,
+    split_of,
+    text_difficulty,
+    with_attributes,
+    with_system,
+)
+from infra.errors import InputError
+from infra.evals import get_task
+from infra.models.generation import OpenAIServer
+from infra.pipeline.recipe import Recipe, SourceSettings
+from infra.pipeline.runner import Context
+from infra.store import write_json
+from infra.world import build_world
+
+USES = ("train", "pool", "pretrain")
+
+
+def save_records(records: Sequence[Record], path: Path) -> None:
+    """One Parquet file of records, in order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(records_to_table(records), path, compression="zstd", row_group_size=512)
+
+
+def load_records(path: Path) -> list[Record]:
+    """The records of :func:`save_records`."""
+    return records_from_table(pq.read_table(path))
+
+
+def share_of(record: Record, shares: Mapping[Any, float]) -> str | None:
+    """The use a record falls to, by hash of its question: stable under adding or removing other records."""
+    point = int(hashlib.sha256(("share:" + record.question).encode("utf-8", "surrogatepass")).hexdigest()[:12], 16)
+    place = point / 16**12
+    for use, share in shares.items():
+        if place < share:
+            return str(use)
+        place -= share
+    return None
+
+
+def make_records(context: Context, recipe: Recipe) -> None:
+    """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
+    problems = {t.name: _problems(recipe, t.name) for t in recipe.tasks}
+    sets: dict[str, list[Record]] = {use: [] for use in USES}
+    skipped: list[dict[str, object]] = []
+    if recipe.data.world is not None:
+        world = build_world(recipe.data.world)
+        sets["train"], sets["pool"] = list(world.train), list(world.pool)
+    for source in recipe.data.sources:
+        for record in read_source(source, recipe, skipped):
+            use = share_of(record, source.shares)
+            if use is not None:
+                sets[use].append(record)
+    sets = {use: _unique(records) for use, records in sets.items()}
+    sets["pool"] = _without(sets["pool"], {normalise(r.question) for r in sets["train"]})
+    dropped = []
+    for use in USES:
+        leaks = overlaps(sets[use], [p for ps in problems.values() for p in ps], n=recipe.data.ngram)
+        gone = {leak.train_id for leak in leaks}
+        dropped += [{"set": use, "id": leak.train_id, "problem": leak.eval_id, "kind": leak.kind} for leak in leaks]
+        sets[use] = [r for r in sets[use] if r.id not in gone]
+    label_levels_by(sets, recipe, context.folder, "text-estimate")
+    for use in ("train", "pool"):
+        if recipe.data.limit is not None:
+            sets[use] = _first_per_domain(sets[use], recipe.data.limit)
+        if not sets[use] and (use == "train" or (recipe.tasks and recipe.arms.names)):
+            raise InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
+    agreement = label_levels_by(sets, recipe, context.folder, "judge")
+    for use, records in sets.items():
+        if records:
+            save_records(records, context.out / f"{use}.parquet")
+    for name, records in problems.items():
+        records = under_system(records, recipe.eval.system, sets["train"])
+        save_records(records, context.out / "problems" / f"{name}.parquet")
+    write_json(context.out / "dropped.json", {"leaks": dropped, "skipped": skipped})
+    counts = {use: _counts(records) for use, records in sets.items()}
+    write_json(context.out / "counts.json", {**counts, "judge": agreement} if agreement else counts)
+
+
+def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, object]]) -> list[Record]:
+    """Records of one file or hub data set, each with a response. Rows passed over are added to ``skipped``."""
+    result = read_records(
+        source.path,
+        schema=source.schema_,
+        domain=source.domain,
+        source=source.source,
+        limit=source.limit,
+        on_error=recipe.data.on_error,
+    )
+    skipped.extend(
+        {"file": b.file, "line": b.line, "id": b.id, "field": b.field, "reason": b.reason} for b in result.skipped
+    )
+    for record in result.records:
+        if record.response is None:
+            raise InputError(f"{source.path}: record {record.id} has no assistant turn; give a file with responses")
+    return list(result.records)
+
+
+def _problems(recipe: Recipe, name: str) -> list[Record]:
+    """A task's problems with their split, limited per split when the recipe says so."""
+    settings = next(t for t in recipe.tasks if t.name == name)
+    task = get_task(name, path=settings.path)
+    options: dict[str, Any] = dict(settings.options)
+    problems = task.load(**options)
+    out: list[Record] = []
+    kept: Counter[str] = Counter()
+    for problem in problems:
+        split = str(problem.attributes.get("split") or split_of(problem.question))
+        split = "held-out" if settings.split == "held-out" else split
+        kept[split] += 1
+        if settings.limit is None or kept[split] <= settings.limit:
+            asked = task.prompt(problem) if recipe.eval.instruct else problem.prompt
+            reference = problem.messages[len(problem.prompt) :]
+            attributes = {**problem.attributes, "split": split, "task": name}
+            out.append(replace(problem, messages=(*asked, *reference), attributes=attributes))
+    if not out:
+        raise InputError(f"task {name} has no problems; check tasks.path in the recipe")
+    return out
+
+
+def under_system(problems: list[Record], system: str | None, train: Sequence[Record]) -> list[Record]:
+    """Problems under the recipe's system prompt; ``train`` takes the one most frequent in the training data."""
+    if system == "train":
+        used = Counter(r.messages[0].content for r in train if r.messages and r.messages[0].role == "system")
+        if not used:
+            raise InputError("eval.system is 'train', and no training record has a system prompt; leave it out")
+        system = used.most_common(1)[0][0]
+    return [replace(p, messages=with_system(p.messages, system)) for p in problems]
+
+
+def _unique(records: Iterable[Record]) -> list[Record]:
+    """Without whole copies: a repeated record would be trained on twice and counted as two."""
+    kept = list({r.id: r for r in records}.values())
+    return drop(kept, [d.id for d in duplicates(kept) if d.kind == "record"])
+
+
+def _without(records: Sequence[Record], questions: set[str]) -> list[Record]:
+    return [r for r in records if normalise(r.question) not in questions]
+
+
+def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
+    seen: Counter[str] = Counter()
+    out = []
+    for record in records:
+        seen[record.domain] += 1
+        if seen[record.domain] <= limit:
+            out.append(record)
+    return out
+
+
+def label_levels_by(
+    sets: dict[str, list[Record]], recipe: Recipe, folder: Path, how: Literal["text-estimate", "judge"]
+) -> dict[str, object]:
+    """Give the domains that ask for it levels 1 to 5: quantiles of a label over training data and pool together.
+
+    The label stays beside the level (``difficulty_judge``), and so does a level of the data's own, as
+    ``difficulty_native``. Returns how well a judge's votes agree, per domain.
+    """
+    agreement: dict[str, object] = {}
+    for domain, wanted in recipe.data.difficulty.items():
+        if wanted != how:
+            continue
+        both = [*sets["train"], *sets["pool"]]
+        mine = [i for i, r in enumerate(both) if r.domain == domain]
+        if not mine:
+            raise InputError(
+                f"data.difficulty names domain '{domain}', and no record has it; the domains are "
+                f"{', '.join(sorted({r.domain for r in both}))}"
+            )
+        if how == "judge":
+            labelled, agreement[domain] = _judged([both[i] for i in mine], recipe, folder)
+            values = [float(r.attributes["difficulty_judge"] or 0) for r in labelled]
+        else:
+            labelled = [both[i] for i in mine]
+            values = [text_difficulty(r) for r in labelled]
+        for i, record, level in zip(mine, labelled, difficulty_bins(values, 5)):
+            native = record.attributes.get("difficulty")
+            kept = {} if native is None else {"difficulty_native": native}
+            both[i] = with_attributes(record, {**kept, "difficulty": level})
+        sets["train"], sets["pool"] = both[: len(sets["train"])], both[len(sets["train"]) :]
+    return agreement
+
+
+def _judged(records: list[Record], recipe: Recipe, folder: Path) -> tuple[list[Record], dict[str, object]]:
+    """The records with a judge's rating. Its answers are kept beside the run's stages and never asked for again."""
+    judge = recipe.data.judge
+    assert judge is not None
+    labelled, ratings = judge_difficulty(
+        records,
+        OpenAIServer(judge.server, judge.model),
+        cache_file=folder / "judge.jsonl",
+        votes=judge.votes,
+        temperature=judge.temperature,
+        max_new_tokens=judge.max_new_tokens,
+        seed=recipe.seed,
+    )
+    unrated = [r.id for r in labelled if "difficulty_judge" not in r.attributes]
+    if unrated:
+        raise InputError(
+            f"the judge gave no readable rating for {len(unrated)} records, record {unrated[0]} among them; raise "
+            "data.judge.max_new_tokens or votes, or choose another judge"
+        )
+    return labelled, {"n": len(labelled), "unreadable_votes": ratings.unread, "alpha": ratings.alpha}
+
+
+def _counts(records: Sequence[Record]) -> dict[str, object]:
+    by_level = Counter(f"{r.domain}:{r.attributes.get('difficulty')}" for r in records)
+    return {
+        "n": len(records),
+        "by_domain": dict(Counter(r.domain for r in records)),
+        "by_level": dict(sorted(by_level.items())),
+    }

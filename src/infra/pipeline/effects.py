@@ -1,0 +1,124 @@
+"""Stage `effects`: what influence alone says of cells of the data, of steps and of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from infra.analysis import (
+    definition_agreement,
+    domain_means,
+    effects,
+    permutation_test,
+    span_effects,
+    span_permutation_test,
+    target_agreement,
+    top_bottom,
+    with_bands,
+)
+from infra.experiments.retraining import read_validity
+from infra.pipeline.attribute import load_folds
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.runner import Context
+from infra.spans import LABELS, cohen_kappa, label_kappa
+
+
+def run_effects(context: Context, recipe: Recipe) -> None:
+    """Effects of cells of the training data, of steps and of token groups on every target, from influence alone.
+
+    Writes effects, domain_means, behaviours, token_classes, parts (with intervals and false-discovery rates),
+    permutation (shuffled labels), agreement (between targets) and step_definitions (`mask` against `delete`).
+    """
+    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    fold_scores = np.load(context.dep("scores") / "folds.npy")
+    folds, weights, _ = load_folds(context)
+    targets = by_name(folds, weights)
+    whole = {t: w for t, w in targets.items() if ":" not in t}
+    examples = with_bands(table, recipe.arms.easy, recipe.arms.hard)
+    wanted = dict.fromkeys((*recipe.effects.attributes, "difficulty_band"))
+    attributes = tuple(a for a in wanted if a in examples.columns)
+    options: dict[str, Any] = {"n_boot": recipe.effects.bootstrap, "seed": recipe.seed}
+    measured = read_validity(context.folder) if recipe.validation is not None else {}
+    whole_examples = measured.get("example", {})
+    shuffles: dict[str, Any] = {"n_permutations": recipe.effects.bootstrap, "seed": recipe.seed}
+    found = {
+        "effects": effects(examples, fold_scores, folds, targets, attributes, validity=whole_examples, **options),
+        "domain_means": domain_means(examples, fold_scores, folds, whole, validity=whole_examples, **options),
+    }
+    tests = [permutation_test(examples, fold_scores, folds, whole, attributes, **shuffles).assign(table="effects")]
+    span_folds = pd.read_parquet(context.dep("spans") / "folds.parquet")
+    for name, attribute, rows, values, length in span_tables(context):
+        spans: dict[str, Any] = {"examples": table, "attribute": attribute}
+        removed = "step" if name == "behaviours" else "token"  # what was masked to validate scores of this kind
+        found[name] = span_effects(
+            rows, values, span_folds, length=length, validity=measured.get(removed), **spans, **options
+        )
+        tests.append(span_permutation_test(rows, values, span_folds, **spans, **shuffles).assign(table=name))
+    shuffled = pd.concat(tests, ignore_index=True)
+    found["permutation"] = shuffled.sort_values("target", key=lambda t: t != "(table)", kind="stable")
+    train = table[table.set == "train"]
+    if len(whole) > 1 and len(train) >= 3:
+        found["agreement"] = target_agreement(
+            train[[f"score_{t}" for t in whole]].to_numpy(), list(whole), seed=recipe.seed
+        )
+    deleted = pd.read_parquet(context.dep("spans") / "deleted.parquet")
+    both = [c.removeprefix("mask_") for c in deleted.columns if c.startswith("mask_")]
+    found["step_definitions"] = definition_agreement(deleted, both, seed=recipe.seed)
+    judged = context.dep("spans") / "judged.parquet"
+    if judged.exists():
+        found["judge_agreement"] = judge_agreement(pd.read_parquet(judged))
+    for name, frame in found.items():
+        frame.to_parquet(context.out / f"{name}.parquet", index=False)
+
+
+def span_tables(context: Context) -> list[tuple[str, str, pd.DataFrame, NDArray[np.float32], str]]:
+    """(table, attribute, rows, scores ``[R, F]``, what lengths are matched on) below the example.
+
+    Behaviours are compared step by step at equal step length; parts and token classes, which lie all over a response,
+    as sums over the response at equal response length.
+    """
+    here = context.dep("spans")
+    steps, step_scores = pd.read_parquet(here / "fold_steps.parquet"), np.load(here / "fold_steps.npy")
+    groups = pd.read_parquet(here / "groups.parquet").rename(columns={"value": "group"})
+    scores = np.load(here / "groups.npy")
+    out = [("behaviours", "behaviour", steps, step_scores, "span")]
+    for name, attribute in (("token_classes", "token_class"), ("parts", "part")):
+        mine = (groups.attribute == attribute).to_numpy()
+        out.append((name, attribute, groups[mine].reset_index(drop=True), scores[mine], "response"))
+    return out
+
+
+def judge_agreement(steps: pd.DataFrame) -> pd.DataFrame:
+    """Kappa between the rules' and the judge's behaviours: the whole label set, then each label as yes or no."""
+    rules, judge = ([tuple(sorted(row)) for row in steps[column]] for column in ("rules", "judge"))
+    rows: list[dict[str, Any]] = [{"label": "(whole set)", "kappa": cohen_kappa(rules, judge)}]
+    for label, kappa in label_kappa(rules, judge, LABELS).items():
+        counts = {
+            f"n_{name}": sum(label in row for row in rows_) for name, rows_ in (("rules", rules), ("judge", judge))
+        }
+        rows.append({"label": label, "kappa": kappa, **counts})
+    return pd.DataFrame(rows, columns=["label", "kappa", "n_rules", "n_judge"]).assign(n_steps=len(steps))
+
+
+def by_name(folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+    """Target -> name of fold -> weight, for the folds that have one."""
+    return {t: {f: float(x) for f, x in zip(folds.fold, w) if x > 0} for t, w in weights.items()}
+
+
+def attribution_tables(context: Context) -> dict[str, pd.DataFrame]:
+    """The tables that come from influence alone: effects, and the strongest examples, steps and tokens."""
+    tables = {p.stem: pd.read_parquet(p) for p in sorted(context.dep("effects").glob("*.parquet"))}
+    strongest = {n: pd.read_parquet(context.dep("spans") / f"{n}.parquet") for n in ("top_steps", "top_tokens")}
+    return {**tables, "top": top_examples(context), **strongest}
+
+
+def top_examples(context: Context) -> pd.DataFrame:
+    """The most helpful and most harmful training examples of each whole target."""
+    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    table = table[table.set == "train"].reset_index(drop=True)
+    targets = [c.removeprefix("score_") for c in table.columns if c.startswith("score_") and ":" not in c]
+    return top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)

@@ -1,0 +1,215 @@
+"""Stage `queries`: for every single query of the targets, the training examples it gains and loses most from.
+
+A query is one response inside a target, with a gradient of its own. The first visit to the training data gives every
+example's influence on every query, exact; the second the tokens of the pairs that are kept, from low-rank directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from infra.data import TokenizedExample
+from infra.influence import (
+    Curvature,
+    Direction,
+    chosen_tokens,
+    ekfac_direction,
+    example_influence,
+    gradients,
+    pairwise_tokens,
+    query_directions,
+)
+from infra.influence.lowrank import LowRank, compress, concatenate
+from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
+from infra.pipeline.data import load_records
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.runner import Context
+from infra.pipeline.spread import recomputing
+from infra.pipeline.targets import query_examples
+from infra.pipeline.train import encode
+from infra.progress import progress
+from infra.report.encode import displayable
+from infra.store import seal, sealed, write_json
+
+DIRECTION_BYTES = 1 << 29
+"""Full-rank directions in memory together; more queries take further visits to the data."""
+ENERGY = 0.95
+RANK = 32
+DECOMPOSITION = "position"
+ROWS = 256  # per row group
+
+
+@recomputing
+def run_queries(context: Context, recipe: Recipe, model_path: str) -> None:
+    """Write queries.parquet: ``query, target, text, side, rank, id, influence, tokens``, and accuracy.json.
+
+    ``influence`` is exact; ``tokens`` are `position` scores of low rank (accuracy.json says how much they lose). The
+    recipe's ``scores.queries`` draws that many queries at random, the same number of every target.
+    """
+    model, _ = load_model(model_path, dtype=recipe.model.dtype, device=recipe.model.device)
+    tracked = tracked_weights(model, recipe.curvature.tracked)
+    curvature = Curvature.load(context.dep("curvature"), model_hash=model_hash(model))
+    frame, queries = query_examples(context, recipe, model_path)
+    kept = chosen_queries(frame, recipe.scores.queries, recipe.seed)
+    frame, queries = frame.iloc[kept].reset_index(drop=True), [queries[i] for i in kept]
+    train = encode(load_records(context.dep("records") / "train.parquet"), model_path, recipe)
+    scores, low, exact = first_visit(context, recipe, model, tracked, curvature, train, queries)
+    rows, chosen = strongest_pairs(scores, recipe.scores.query_top)
+    tokens: dict[tuple[int, int], NDArray[np.float32]] = {}
+    with progress(int(chosen.any(axis=1).sum()), f"{context.label} tokens", "example") as bar:
+        for index, which, values in chosen_tokens(
+            model, train, low, chosen, tracked, recipe.scores.max_tokens, progress=bar.reach
+        ):
+            tokens |= {(index, int(q)): row.astype(np.float32) for q, row in zip(which, values)}
+    records = {r.id: r for r in load_records(context.dep("targets") / "queries.parquet")}
+    texts = [displayable(f"{records[q.id].question}\n\n{records[q.id].response}") for q in queries]
+    heads = [(q.id, str(target), text) for q, target, text in zip(queries, frame.target, texts)]
+    write_queries(context.out / "queries.parquet", rows, scores, tokens, [e.id for e in train], heads)
+    whole = np.array([scores[i, q] for q, _, _, i in rows], dtype=np.float64)
+    added = np.array([tokens[i, q].sum(dtype=np.float64) for q, _, _, i in rows])
+    size = float(np.linalg.norm(whole))
+    write_json(
+        context.out / "accuracy.json",
+        {
+            "queries": len(queries),
+            "examples": len(train),
+            "kept_per_side": recipe.scores.query_top,
+            "decomposition": DECOMPOSITION,
+            "energy_kept": {"mean": float(low.kept.mean()), "least": float(low.kept.min())},
+            "influence": "exact" if exact else "low rank",
+            "token_sums_against_influence": float(np.linalg.norm(added - whole)) / size if size else 0.0,
+        },
+    )
+
+
+def chosen_queries(frame: pd.DataFrame, most: int | None, seed: int) -> list[int]:
+    """Rows of ``frame`` to follow: all, or ``most`` of them, drawn at random with equal shares of the targets."""
+    if most is None or most >= len(frame):
+        return list(range(len(frame)))
+    rng = np.random.default_rng([seed, 11])
+    piles = [list(rng.permutation(np.flatnonzero(frame.target == t))) for t in dict.fromkeys(frame.target)]
+    drawn: list[int] = []
+    while len(drawn) < most:
+        for pile in piles:
+            if pile and len(drawn) < most:
+                drawn.append(int(pile.pop()))
+    return sorted(drawn)
+
+
+def first_visit(
+    context: Context,
+    recipe: Recipe,
+    model: Any,
+    tracked: TrackedWeights,
+    curvature: Curvature,
+    train: Sequence[TokenizedExample],
+    queries: Sequence[TokenizedExample],
+) -> tuple[NDArray[np.float32], LowRank, bool]:
+    """Influence of every example on every query, float32 ``[N, Q]``, the queries' low-rank directions, whether exact.
+
+    Where fewer than eight full-rank directions fit in memory a visit for each handful of queries would be too dear:
+    the influence is then that of the low-rank directions too. Finished groups of queries lie in ``part-*.npy``, and a
+    later command goes on from them.
+    """
+    damping, form, most = recipe.curvature.damping, recipe.targets.form, recipe.scores.max_tokens
+    group = DIRECTION_BYTES // (4 * tracked.size)
+    if group < min(8, len(queries)):
+        low = query_directions(model, queries, tracked, curvature, damping, ENERGY, RANK, form, most)
+        scores = np.zeros((len(train), len(queries)), np.float32)
+        with progress(len(train), context.label, "example") as bar:
+            for chunk in pairwise_tokens(model, train, low, tracked, most, progress=bar.reach):
+                scores[chunk.indices] = [tokens.sum(axis=1) for tokens in chunk.scores]
+        return scores, low, False
+    columns, parts = [], []
+    with progress(len(queries), context.label, "query") as bar:
+        for first in range(0, len(queries), group):
+            some = queries[first : first + group]
+            raw = gradients(
+                model, some, np.arange(len(some)), len(some), tracked, form, [q.id for q in some], max_tokens=most
+            )
+            full = [ekfac_direction(curvature, g, damping=damping) for g in raw]
+            cache = context.out / f"part-{first:06d}.npy"
+            if not sealed(context.out, cache):
+                part = cache.with_suffix(".part.npy")
+                np.save(part, example_influence(model, train, full, max_tokens=most))
+                part.rename(cache)
+                seal(context.out, cache)  # a later command goes on from it
+            columns.append(np.load(cache))
+            parts += [_compressed(tracked, full[i : i + 16]) for i in range(0, len(full), 16)]
+            bar.advance(len(some))
+    for file in context.out.glob("part-*.npy"):
+        file.unlink()
+    return np.concatenate(columns, axis=1).astype(np.float32), concatenate(parts), True
+
+
+def _compressed(tracked: TrackedWeights, directions: Sequence[Direction]) -> LowRank:
+    return compress(
+        {b.key: torch.stack([b.matrix(d.tensors) for d in directions]) for b in tracked.blocks}, ENERGY, RANK
+    )
+
+
+def strongest_pairs(
+    scores: NDArray[np.float32], most: int
+) -> tuple[list[tuple[int, str, int, int]], NDArray[np.bool_]]:
+    """(query, side, rank, example) of each query's ``most`` highest and lowest, and bool ``[N, Q]``: which those are.
+
+    Ties go to the earlier example; with fewer than ``2 most`` examples none is on both sides.
+    """
+    n, n_queries = scores.shape
+    top, bottom = min(most, (n + 1) // 2), min(most, n // 2)
+    rows: list[tuple[int, str, int, int]] = []
+    chosen = np.zeros(scores.shape, dtype=bool)
+    for q in range(n_queries):
+        order = np.argsort(-scores[:, q], kind="stable")
+        for side, picked in (("top", order[:top]), ("bottom", order[::-1][:bottom])):
+            rows += [(q, side, rank, int(i)) for rank, i in enumerate(picked, start=1)]
+            chosen[picked, q] = True
+    return rows, chosen
+
+
+def write_queries(
+    path: Path,
+    rows: Sequence[tuple[int, str, int, int]],
+    scores: NDArray[np.float32],
+    tokens: Mapping[tuple[int, int], NDArray[np.float32]],
+    ids: Sequence[str],
+    queries: Sequence[tuple[str, str, str]],
+) -> None:
+    """Sorted by query in small row groups, so that following one query reads little. ``queries``: id, target, text."""
+    schema = pa.schema(
+        [
+            ("query", pa.string()),
+            ("target", pa.string()),
+            ("text", pa.string()),
+            ("side", pa.string()),
+            ("rank", pa.int32()),
+            ("id", pa.string()),
+            ("influence", pa.float32()),
+            ("tokens", pa.list_(pa.float32())),
+            ("decomposition", pa.string()),
+        ]
+    )
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, len(rows), ROWS):
+            some = rows[first : first + ROWS]
+            columns: dict[str, Any] = {
+                "query": [queries[q][0] for q, *_ in some],
+                "target": [queries[q][1] for q, *_ in some],
+                "text": [queries[q][2] for q, *_ in some],
+                "side": [side for _, side, _, _ in some],
+                "rank": [rank for _, _, rank, _ in some],
+                "id": [ids[i] for *_, i in some],
+                "influence": [float(scores[i, q]) for q, _, _, i in some],
+                "tokens": [tokens[i, q] for q, _, _, i in some],
+                "decomposition": [DECOMPOSITION] * len(some),
+            }
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=ROWS)

@@ -1,0 +1,330 @@
+"""Runs stages in order: skips what is done, hands each its inputs, keeps times outside the hashes."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.errors import ArtifactError, ResourceError
+from infra.parallel.world import barrier, share
+from infra.progress import hide_bars, log_to, progress, say
+from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
+
+METRICS = "metrics.jsonl"
+"""Progress and training metrics as they come, in the run folder and outside every hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a stage function sees: its work folder, its settings and the folders of the stages it reads."""
+
+    out: Path
+    config: Mapping[str, Any]
+    label: str
+    folder: Path
+
+    def dep(self, stage: str) -> Path:
+        """Folder of a finished stage."""
+        return self.folder / stage
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the job.
+
+    ``config`` holds every setting that its bytes depend on; ``needs`` the stages it reads; ``inputs`` the hashes
+    of anything it reads from outside the run. ``parallel``: under torchrun every process runs it, in the same folder,
+    and it shares its work out among them; other stages are rank 0's alone.
+    """
+
+    name: str
+    run: Callable[[Context], None]
+    needs: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    parallel: bool = False
+
+
+class PeakMemory:
+    """Largest resident memory of this process and its children, sampled every 0.1 s. Bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        me = psutil.Process(os.getpid())
+        while not self._stop.is_set():
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total)
+            self._stop.wait(0.1)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def check_order(stages: Sequence[Stage]) -> None:
+    """Every stage comes after what it needs, and no name is used twice."""
+    seen: set[str] = set()
+    for stage in stages:
+        missing = [n for n in stage.needs if n not in seen]
+        if missing or stage.name in seen:
+            raise ValueError(f"stage {stage.name} is misplaced: needs {missing}")
+        seen.add(stage.name)
+
+
+def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str) -> dict[str, Any]:
+    """Run one stage into its folder. Returns its runtime entry.
+
+    Raises ArtifactError naming a file that was changed while the stage read it.
+    """
+    start, processor = time.perf_counter(), time.process_time()
+    log_to(run.root / METRICS)
+    with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
+        if stage.parallel:
+            share((stage.name, str(part), label))
+        stage.run(Context(part, stage.config, label, run.root))
+        if stage.parallel:
+            barrier()
+        for name, digest in stage.inputs.items():
+            if Path(name).exists() and sha256_path(Path(name)) != digest:
+                raise ArtifactError(f"{name} changed while stage {stage.name} was reading it; run the command again")
+    return {
+        "stage": stage.name,
+        "seconds": round(time.perf_counter() - start, 3),
+        "cpu_seconds": round(time.process_time() - processor, 3),  # without the sandbox's and the checker's processes
+        "peak_memory_bytes": memory.peak,
+        "ended": time.time(),
+    }
+
+
+def follow(stages: Sequence[Stage], run: RunFolder) -> None:
+    """What a process other than rank 0 does while rank 0 is in :func:`run_stages`: its share of the parallel stages."""
+    by_name = {s.name: s for s in stages}
+    while (told := share(None)) is not None:
+        name, part, label = told
+        stage = by_name[name]
+        stage.run(Context(Path(part), stage.config, label, run.root))
+        barrier()
+
+
+def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: int = 1) -> list[str]:
+    """Run what is not done yet, up to ``jobs`` stages at a time. Returns the names of the stages that ran.
+
+    With several jobs each runs in a process of its own with ``threads`` threads. A stage starts when everything it
+    needs is done; which stages run beside each other does not change what they write.
+
+    Raises ArtifactError when a finished stage's file is damaged, and whatever a stage raised, after the others
+    under way have ended.
+    """
+    check_order(stages)
+    number = {s.name: i for i, s in enumerate(stages, 1)}
+    digests: dict[str, str] = {}
+    waiting = list(stages)
+    ran: list[str] = []
+    failure: BaseException | None = None
+    with (
+        _interrupts() as interrupts,
+        _workers(jobs, threads, interrupts) as submit,
+        progress(len(stages), "stages", "stage") as bar,
+    ):
+        under_way: dict[Future[dict[str, Any]], Stage] = {}
+        while waiting or under_way:
+            for stage in list(waiting):
+                if failure is not None or len(under_way) >= jobs or not all(n in digests for n in stage.needs):
+                    continue
+                waiting.remove(stage)
+                label = f"[{number[stage.name]}/{len(stages)}] {stage.name}"
+                inputs = {**stage.inputs, **{n: digests[n] for n in stage.needs}}
+                found = _finished(stage, run, inputs)
+                if found is not None:
+                    say(f"{label} already done")
+                    digests[stage.name] = found
+                    bar.advance()
+                    continue
+                say(f"{label} ...")
+                under_way[submit(perform, stage, run, inputs, label)] = stage
+            if not under_way:
+                if failure is not None:
+                    break
+                continue
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                stage = under_way.pop(future)
+                try:
+                    entry = future.result()
+                except BrokenProcessPool as error:
+                    failure = failure or _killed(sorted({stage.name, *(s.name for s in under_way.values())}), error)
+                    continue
+                except (Exception, KeyboardInterrupt) as error:
+                    failure = failure or error
+                    continue
+                run.log_runtime(entry)
+                say(
+                    f"[{number[stage.name]}/{len(stages)}] {stage.name} done in {entry['seconds']:.1f} s, "
+                    f"peak {entry['peak_memory_bytes'] / 2**30:.2f} GiB"
+                )
+                manifest = run.manifest(stage.name)
+                if manifest is None:
+                    raise ArtifactError(f"{run.path(stage.name)} has no manifest after it was made; run again")
+                digests[stage.name] = manifest.digest
+                ran.append(stage.name)
+                bar.advance()
+                if interrupts.asked:
+                    failure = failure or KeyboardInterrupt()
+    if failure is not None:
+        raise failure  # under torchrun the launcher ends the others
+    share(None)
+    return ran
+
+
+def _killed(names: Sequence[str], error: BaseException) -> ResourceError:
+    """What to tell the user when a worker process died."""
+    found = ResourceError(
+        f"a worker process was killed while making {', '.join(names)} (often for memory); nothing finished was lost: "
+        "run the same command again, with fewer jobs if memory ran out"
+    )
+    found.__cause__ = error
+    return found
+
+
+def _finished(stage: Stage, run: RunFolder, inputs: Mapping[str, str]) -> str | None:
+    """Digest of a stage that is done for these inputs and undamaged, else None."""
+    manifest = run.manifest(stage.name)
+    if manifest is None or manifest.key != stage_key(stage.name, stage.config, inputs):
+        return None
+    if not manifest.consistent:
+        folder = run.path(stage.name)
+        raise ArtifactError(
+            f"{folder / MANIFEST} does not agree with its own key (damaged or edited); delete the folder {folder} to "
+            "have it made again"
+        )
+    verified = run.verify(stage.name)
+    return None if verified is None else verified.digest
+
+
+class _Interrupts:
+    """``asked``: Ctrl-C was pressed, also when a library swallowed the KeyboardInterrupt that it raised."""
+
+    def __init__(self) -> None:
+        self.asked, self._waits = False, False
+
+    def handle(self, number: int, frame: object) -> None:
+        self.asked = True
+        if not self._waits:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Ctrl-C in the block counts at its end: a process that is being started would die with a traceback."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
+    """Notes every Ctrl-C of the block."""
+    found = _Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield found
+        return
+    before = signal.signal(signal.SIGINT, found.handle)
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _workers(jobs: int, threads: int, interrupts: _Interrupts) -> Iterator[Callable[..., Future[dict[str, Any]]]]:
+    """A function like ``Executor.submit``: in this process for one job, else in ``jobs`` processes."""
+    if jobs == 1:
+        yield _call_now
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, os.getpid()))
+
+    def submit(function: Callable[..., dict[str, Any]], *arguments: Any) -> Future[dict[str, Any]]:
+        with interrupts.held():
+            return pool.submit(function, *arguments)
+
+    try:
+        yield submit
+    except BaseException:
+        for process in (pool._processes or {}).values():
+            process.kill()  # what they were writing stays a work folder, to be gone on from
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _call_now(function: Callable[..., dict[str, Any]], *arguments: Any) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    try:
+        future.set_result(function(*arguments))
+    except (Exception, KeyboardInterrupt) as error:
+        future.set_exception(error)
+    return future
+
+
+def _start_worker(threads: int, parent: int) -> None:
+    """A worker dies with its parent, uses its share of the cores and draws no bars of its own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)  # it died before this worker asked to be told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    hide_bars()
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def plan_table(stages: Iterable[Stage], run: RunFolder) -> list[tuple[str, str, str]]:
+    """(stage, state, needs) without running anything; state is 'done', 'partly done' or 'to do'."""
+    digests: dict[str, str] = {}
+    rows = []
+    for stage in stages:
+        state = "to do"
+        if all(n in digests for n in stage.needs):
+            inputs = {**stage.inputs, **{n: digests[n] for n in stage.needs}}
+            manifest = run.manifest(stage.name)
+            if manifest is not None and manifest.key == stage_key(stage.name, stage.config, inputs):
+                state = "done"
+                digests[stage.name] = manifest.digest
+            elif run.path(stage.name).with_name(Path(stage.name).name + ".part").exists():
+                state = "partly done"
+        rows.append((stage.name, state, ", ".join(stage.needs)))
+    return rows

@@ -1,0 +1,78 @@
+"""A small attribution from start to end, as any number of processes do it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infra.influence import save_directions
+from infra.models import model_hash
+from infra.parallel.attribution import FitSettings, directions, each_shard, example_scores, fit, token_scores
+from infra.parallel.launch import Crew
+from infra.parallel.settings import ModelSettings, Runtime, forget_model
+from infra.parallel.shards import cut, open_shards
+from infra.parallel.world import barrier, together
+from infra.world import BASE_MODEL
+from tests.influence import toys
+
+GROUPS = np.array([0, 1, 1, 0, 1])
+TARGETS = {"first": [1.0, 0.0], "difference": [1.0, -1.0]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on disk, training examples and queries in shards."""
+
+    folder: Path
+    hash: str
+    dtype: str = "float64"
+    tracked: str = "mlp"
+    recompute: bool = False
+
+    @property
+    def model(self) -> ModelSettings:
+        where = str(self.folder / "model")
+        return ModelSettings(where, self.hash, self.tracked, self.dtype, max_tokens=60, recompute=self.recompute)
+
+
+def make(folder: Path, n: int = 23, shard_tokens: int = 40, model: Any = None, **changes: object) -> Case:
+    """23 examples of 3 to 12 tokens in shards of about 40 tokens; five queries in two groups. ``model``: another than a
+    small Qwen2 with ``changes``.
+    """
+    model = toys.qwen2(**changes) if model is None else model
+    model.save_pretrained(folder / "model")
+    for file in BASE_MODEL.glob("*token*"):
+        shutil.copy(file, folder / "model")
+    cut(toys.examples(n), folder / "train.parquet", shard_tokens)
+    cut([toys.example(f"q{i}", 9, 4, 900 + i) for i in range(5)], folder / "queries.parquet", 20)
+    return Case(folder, model_hash(folder / "model"))
+
+
+def attribute(case: Case, out: Path, fsdp: bool = False, settings: FitSettings | None = None) -> None:
+    """Curvature, directions, example and token scores into ``out``; call it in every process."""
+    crew = Crew(runtime=Runtime(fsdp=fsdp, threads=1))
+    train, queries = open_shards(case.folder / "train.parquet"), open_shards(case.folder / "queries.parquet")
+    with together() as here:
+        found = fit(out / "work", train, case.model, settings or FitSettings(), crew)
+        if found is not None:
+            found.save(out / "curvature")
+        barrier()
+        v = directions(out / "work", queries, GROUPS, ["a", "b"], case.model, out / "curvature", "per_token", 0.1, crew)
+        if v is not None:
+            save_directions(v, out / "directions", case.hash)
+        barrier()
+        examples = example_scores(out / "examples", train, case.model, out / "directions", crew)
+        tokens = token_scores(out / "tokens", train, case.model, out / "directions", TARGETS, crew=crew)
+        if here.first:
+            np.save(out / "scores.npy", np.concatenate(list(each_shard(examples))))
+            for i, path in enumerate(tokens.results()):
+                shutil.copy(path, out / f"tokens-{i}.parquet")
+            shutil.rmtree(out / "work")
+            shutil.rmtree(out / "tokens")
+            shutil.rmtree(out / "examples")
+        barrier()
+    forget_model()

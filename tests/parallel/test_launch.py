@@ -1,0 +1,69 @@
+"""submitit and Ray do what the processes of one command do: the same tasks by the same function, the same bytes."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.errors import ArtifactError, InputError
+from infra.parallel.attribution import FitSettings, fit
+from infra.parallel.launch import Crew, carry_out, do_task
+from infra.parallel.settings import Runtime
+from infra.parallel.shards import open_shards
+from infra.parallel.tasks import Plan, Task
+from tests.parallel.jobs import make
+from tests.parallel.processes import together
+
+
+def fitted(folder: Path, out: Path, crew: Crew) -> None:
+    case = make(folder)
+    found = fit(out / "work", open_shards(case.folder / "train.parquet"), case.model, FitSettings(), crew)
+    assert found is not None
+    found.save(out / "curvature")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit-local", "ray"])
+def test_other_launchers_write_the_same_bytes(tmp_path: Path, launcher: Any) -> None:
+    pytest.importorskip(launcher.partition("-")[0])
+    options = {"timeout_min": 5} if launcher == "submitit-local" else {"num_cpus": 1}
+    together(1, fitted, tmp_path, tmp_path / "here", Crew(runtime=Runtime(threads=1)))
+    together(1, fitted, tmp_path, tmp_path / "there", Crew(launcher, 2, Runtime(threads=1), options))
+    names = ("factors.json", "factors.safetensors")
+    here, there = ([(tmp_path / side / "curvature" / n).read_bytes() for n in names] for side in ("here", "there"))
+    assert here == there
+    if launcher == "submitit-local":  # it was the jobs that worked
+        assert list((tmp_path / "there" / "work" / "covariances" / "jobs").glob("*_result.pkl"))
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "ray"])
+def test_a_missing_package_is_said_with_what_to_install(
+    tmp_path: Path, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **named: Any) -> Any:
+        if name in ("submitit", "ray"):
+            raise ImportError(name)
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(InputError, match=rf"infra-attribution\[{launcher}\]"):
+        carry_out(tmp_path / "x", lambda: Plan("bases", "txt", {}, (Task("0"),)), Crew(launcher))
+
+
+def test_a_launcher_under_torchrun_and_tasks_of_another_version_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="torchrun"):
+        carry_out(tmp_path / "x", lambda: Plan("bases", "txt", {}, ()), Crew("ray", runtime=Runtime(fsdp=True)))
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "plan.json").write_text(
+        json.dumps({"kind": "divination", "suffix": "txt", "settings": {}, "tasks": [{"name": "0"}]})
+    )
+    with pytest.raises(ArtifactError, match="divination"):
+        do_task(str(tmp_path / "y"), "0")

@@ -1,0 +1,49 @@
+"""Out of memory inside a shard: smaller batches, the same scores, and a note of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from infra.errors import ResourceError
+from infra.influence import example_influence, save_directions
+from infra.influence.functional import Backbone
+from infra.models import load_model, tracked_weights
+from infra.parallel.attribution import each_shard, example_scores
+from infra.parallel.launch import Crew
+from infra.parallel.settings import Runtime, forget_model
+from infra.parallel.shards import open_shards
+from tests.influence import toys
+from tests.parallel.jobs import make
+
+
+def test_a_shard_that_does_not_fit_is_done_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make(tmp_path)
+    model, _ = load_model(case.model.path, dtype="float64")
+    v = [toys.direction(tracked_weights(model, "mlp").parameters, seed) for seed in (0, 1)]
+    save_directions(v, tmp_path / "directions", case.hash)
+    expected = example_influence(model, toys.examples(23), v)
+    whole = Backbone.hidden
+
+    def hungry(self: Any, batch: Any, *rest: Any, **named: Any) -> Any:
+        if batch.input_ids.numel() > 24:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(self, batch, *rest, **named)
+
+    monkeypatch.setattr(Backbone, "hidden", hungry)
+    crew = Crew(runtime=Runtime(threads=1))
+    folder = example_scores(
+        tmp_path / "scores", open_shards(tmp_path / "train.parquet"), case.model, tmp_path / "directions", crew
+    )
+    assert toys.error(np.concatenate(list(each_shard(folder))), expected) < 1e-10
+    assert list((tmp_path / "scores" / "halved").glob("*.json"))
+    monkeypatch.setattr(Backbone, "hidden", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("memory")))
+    with pytest.raises(ResourceError, match="record r"):
+        example_scores(
+            tmp_path / "none", open_shards(tmp_path / "train.parquet"), case.model, tmp_path / "directions", crew
+        )
+    forget_model()

@@ -1,0 +1,41 @@
+"""A run of the whole loop small enough for a test: real stages on a sliver of the embedded world."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.pipeline.recipe import Recipe, parse_recipe
+
+MINI = {
+    "name": "mini",
+    "quick": True,
+    "jobs": 2,
+    "threads": 1,
+    "seeds": 1,
+    "data": {"world": "default", "limit": 30},
+    "tasks": [
+        {"name": "world-math", "target": "math", "limit": 24},
+        {"name": "world-code", "target": "code", "limit": 24},
+    ],
+    "sft": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 16},
+    "eval": {"max_new_tokens": 120},
+    "targets": {"folds": 2, "minimum": 2, "samples": 4},
+    "scores": {"span_examples": 12},
+    "effects": {"bootstrap": 20},
+    "arms": {"names": ["flip", "same-difficulty-swap"], "fraction": 0.1, "token_matched": False},
+    "report": {"examples": 6},
+}
+
+
+def mini(**changes) -> Recipe:
+    return parse_recipe({**MINI, **changes}, where="mini", folder=Path("."))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The folder of an undisturbed mini run."""
+    from infra.pipeline import run_recipe
+
+    folder = tmp_path_factory.mktemp("mini") / "run"
+    run_recipe(mini(), folder)
+    return folder

@@ -1,0 +1,92 @@
+"""`infra score`: the reader's own model and data, no training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from infra.errors import InputError, ModelError
+from infra.pipeline.score import run_score, score_recipe
+from infra.world import BASE_MODEL, build_world
+
+
+def write(path, records, form):
+    rows = []
+    for r in records:
+        question, answer = r.question, r.response
+        if form == "messages":
+            rows.append({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+        elif form == "sharegpt":
+            rows.append({"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]})
+        else:
+            rows.append({"prompt": question, "response": answer})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def settings():
+    return {
+        "data": {"max_length": 512},
+        "model": {"base": str(BASE_MODEL)},
+        "targets": {"folds": 2, "minimum": 4},
+        "effects": {"bootstrap": 20},
+        "scores": {"span_examples": 5, "token_targets": ("math", "unknown")},
+    }
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("score")
+    train = [r for r in build_world().train if r.domain == "math"]
+    files = [
+        write(folder / f"{form}.jsonl", train[i * 8 : i * 8 + 8], form)
+        for i, form in enumerate(("messages", "sharegpt", "prompt"))
+    ]
+    recipe = score_recipe(files[0], files[1], **settings())
+    run_score(recipe, folder / "run", None)
+    return folder, files
+
+
+def test_every_example_has_a_score_and_the_page_is_there(scored):
+    folder, _ = scored
+    table = pd.read_parquet(folder / "run" / "scores" / "examples.parquet")
+    column = next(c for c in table.columns if c.startswith("score_"))
+    assert len(table) == 8 and np.isfinite(table[column]).all() and (folder / "run" / "report.html").exists()
+
+
+def test_new_candidates_are_scored_with_an_earlier_runs_directions(scored):
+    folder, files = scored
+    run_score(score_recipe(files[2], None, **settings()), folder / "new", folder / "run")
+    again = run_score(score_recipe(files[0], None, **settings()), folder / "same", folder / "run")
+    old = pd.read_parquet(folder / "run" / "scores" / "examples.parquet").set_index("id")
+    same = pd.read_parquet(folder / "same" / "scores" / "examples.parquet").set_index("id")
+    column = next(c for c in old.columns if c.startswith("score_"))
+    assert again.exists() and np.allclose(old[column], same[column].loc[old.index], rtol=1e-5)
+
+
+def test_another_model_is_refused(scored, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, files = scored
+    model = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
+    model.model.norm.weight.data += 0.1
+    model.save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained(tmp_path / "other")
+    changed = {**settings(), "model": {"base": str(tmp_path / "other")}}
+    with pytest.raises(ModelError, match="hash"):
+        run_score(score_recipe(files[2], None, **changed), tmp_path / "run", folder / "run")
+
+
+def test_a_malformed_row_is_named_and_can_be_skipped(scored, tmp_path):
+    _, files = scored
+    bad = tmp_path / "bad.jsonl"
+    good = Path(files[0]).read_text()
+    bad.write_text(good + '{"messages": [{"role": "alien", "content": "x"}]}\n' + '{"mess')
+    with pytest.raises(InputError, match=r"bad\.jsonl.*9"):
+        run_score(score_recipe(str(bad), files[1], **settings()), tmp_path / "a", None)
+    skipping = {**settings(), "data": {"max_length": 512, "on_error": "skip"}}
+    run_score(score_recipe(str(bad), files[1], **skipping), tmp_path / "b", None)
+    dropped = json.loads((tmp_path / "b" / "records" / "dropped.json").read_text())
+    assert len(dropped["skipped"]) == 2 and "alien" in json.dumps(dropped["skipped"])
