@@ -22,6 +22,7 @@ from infra.influence.directions import (
     open_directions,
     save_directions,
 )
+from infra.influence.engine.engine import Engine, FitSettings
 from infra.influence.engine.gradient import each_gradient, gradient, gradients
 from infra.influence.engine.lowrank import LowRank
 from infra.influence.engine.recompute import recomputed_activations
@@ -34,12 +35,13 @@ from infra.influence.engine.solve import (
 )
 from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
 from infra.influence.fit import (
+    Agreement,
     agreeing_sample,
     choose_eigenvalues,
+    fit_curvature,
     fit_diagonal,
     fit_ekfac,
     fit_kfac,
-    fit_until_agreement,
     subsample,
 )
 from infra.influence.methods.baselines import (
@@ -70,12 +72,15 @@ __all__ = [
     "BASELINES",
     "EKFAC",
     "TOKEN_BASELINES",
+    "Agreement",
     "Contrast",
     "Curvature",
     "Direction",
+    "Engine",
     "Estimate",
     "Factor",
     "FitInfo",
+    "FitSettings",
     "FunctionTarget",
     "LowRank",
     "MeanLogLikelihood",
@@ -99,10 +104,10 @@ __all__ = [
     "ekfac_direction",
     "estimate",
     "example_influence",
+    "fit_curvature",
     "fit_diagonal",
     "fit_ekfac",
     "fit_kfac",
-    "fit_until_agreement",
     "gauss_newton_product",
     "gauss_newton_products",
     "gradient",
