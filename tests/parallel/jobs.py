@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.influence import save_directions
+from infra.influence import Damping, save_directions
 from infra.models import model_hash
 from infra.parallel.attribution import FitSettings, directions, each_shard, example_scores, fit, token_scores
 from infra.parallel.launch import Crew
@@ -61,7 +61,9 @@ def attribute(case: Case, out: Path, fsdp: bool = False, settings: FitSettings |
         if found is not None:
             found.save(out / "curvature")
         barrier()
-        v = directions(out / "work", queries, GROUPS, ["a", "b"], case.model, out / "curvature", "per_token", 0.1, crew)
+        v = directions(
+            out / "work", queries, GROUPS, ["a", "b"], case.model, out / "curvature", "per_token", Damping(0.1), crew
+        )
         if v is not None:
             save_directions(v, out / "directions", case.hash)
         barrier()

@@ -12,6 +12,7 @@ from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.agreement import Probes, rank_agreement, scale_difference, training_probes
 from infra.influence.curvature import Curvature, Factor
+from infra.influence.damping import Damping
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Progress
 from infra.influence.engine.covariances import Covariances, Fisher, Setting, add, covariances
 from infra.influence.engine.eigenbases import Eigenvalues, corrected_eigenvalues, eigenbases
@@ -68,8 +69,7 @@ def fit_until_agreement(
     agreement: float = AGREEMENT,
     start: int = 64,
     probes: Probes | None = None,
-    damping: float = 0.1,
-    absolute: bool = False,
+    damping: Damping | None = None,
     fisher: Fisher = "true",
     seed: int = 0,
     eigenvalues: Form = "per_sequence",
@@ -95,7 +95,7 @@ def fit_until_agreement(
     chosen = _checked(examples, fisher, eigenvalues, 1.0, seed, block_size)
     setting = Setting(model, chosen, tracked, fisher, seed, include_prompt, max_tokens, packed, block_size)
     told = _part(progress, 0, 2, len(chosen))
-    found = agreeing_sample(setting, eigenvalues, agreement, start, probes, damping, absolute, told)
+    found = agreeing_sample(setting, eigenvalues, agreement, start, probes, damping, told)
     both = replace(setting, examples=found.examples)
     told = _part(progress, 1, 2, len(found.examples))
     fitted = _from_sums(both, found.sums, found.eigenvalues, told, model_hash)
@@ -120,8 +120,7 @@ def agreeing_sample(
     agreement: float = AGREEMENT,
     start: int = 64,
     probes: Probes | None = None,
-    damping: float = 0.1,
-    absolute: bool = False,
+    damping: Damping | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """The rounds of :func:`fit_until_agreement`, over the examples of ``setting``."""
@@ -138,7 +137,7 @@ def agreeing_sample(
             new, half = (replace(setting, examples=part[side::2]) for part in (order[used:size], order[:size]))
             sums[side] = total = add(sums[side], covariances(new))
             fits.append(_from_sums(half, total, form, None, ""))
-        rounds.append((size, rank_agreement(setting.model, probes, fits[0], fits[1], damping, absolute, tokens)))
+        rounds.append((size, rank_agreement(setting.model, probes, fits[0], fits[1], damping, tokens)))
         if progress is not None:
             progress(size, len(order))
         if rounds[-1][1] >= agreement or size == len(order):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import InputError
-from infra.influence import Curvature, Direction, Factor, FitInfo, SavedDirections, StoredFactor
+from infra.influence import Curvature, Damping, Direction, Factor, FitInfo, SavedDirections, StoredFactor
 from infra.influence.targets import Form
 from infra.models.tracked import TrackedWeights
 from infra.parallel.direction_tasks import direction_tasks
@@ -163,15 +163,13 @@ def directions(
     model: ModelSettings,
     curvature: Path,
     form: Form,
-    damping: float,
+    damping: Damping,
     crew: Crew | None = None,
     advance: Advance | None = None,
     most: int = SUM_SHARDS,
-    absolute: bool = False,
 ) -> Sequence[Direction] | None:
     """One preconditioned gradient per group of queries. ``groups`` int ``[n]``: the group of each query, -1 for none.
 
-    ``damping`` is times each block's mean eigenvalue, or as it is when ``absolute``.
     ``curvature``: the folder it was saved in. Raises :class:`InputError` naming a group without queries.
     """
     crew = crew or Crew()
@@ -193,7 +191,7 @@ def directions(
         opened = Curvature.open(curvature, model_hash=model.model_hash)
         files = sums.results()
         told = as_settings(ahead, model, gradients=files, curvature=curvature, n_groups=len(names))
-        return Plan("directions", "safetensors", told, direction_tasks(opened, len(names), damping, absolute))
+        return Plan("directions", "safetensors", told, direction_tasks(opened, len(names), damping))
 
     folder = carry_out(ahead, plan_directions, crew)
     if not world().first:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infra.influence import Curvature, Direction, ekfac_direction
+from infra.influence import Curvature, Damping, Direction
 from infra.influence.engine.gradient import add_gradients, from_blocks
 from infra.influence.targets import weights_of
 from infra.models.tracked import Block
@@ -42,9 +42,9 @@ def gradient_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Wor
     return work
 
 
-def direction_tasks(curvature: Curvature, n_groups: int, damping: float, absolute: bool = False) -> tuple[Task, ...]:
+def direction_tasks(curvature: Curvature, n_groups: int, damping: Damping) -> tuple[Task, ...]:
     """One task a weight. Its cost: rotating every group's matrix there and back."""
-    dampings = curvature.dampings(damping, absolute)
+    dampings = curvature.dampings(damping)
     by_weight: dict[str, list[Block]] = {}
     for block in curvature.blocks:
         by_weight.setdefault(block.weight, []).append(block)
@@ -81,7 +81,7 @@ def direction_work(settings: dict[str, Any], root: Path, runtime: Runtime) -> Wo
             whole = {n: torch.zeros_like(t) for n, t in gradient.tensors.items()}
             for block in own:
                 one = Curvature({block.key: curvature.factors[block.key]}, (block,), curvature.info)
-                part = ekfac_direction(one, gradient, damping=keys[block.key], absolute=True)
+                part = one.inverse(Damping(keys[block.key], "absolute")) @ gradient
                 block.store(block.matrix(part.tensors), whole)
             solved.append(Direction(whole, str(group)))
         save(path, {"": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})

@@ -18,7 +18,7 @@ from infra.parallel.attribution import FitSettings, each_shard, example_scores, 
 from infra.parallel.attribution import directions as directions_of
 from infra.parallel.shards import Shards
 from infra.parallel.world import world
-from infra.pipeline.fitting import announce, decide
+from infra.pipeline.fitting import announce, damping_of, decide
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import Context
 from infra.pipeline.spread import crew_of, encoded, model_of, recomputing, shards_of, stored_records, work_folder
@@ -83,11 +83,10 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
                 model,
                 context.dep("curvature"),
                 recipe.targets.form,
-                recipe.curvature.damping,
+                damping_of(recipe),
                 crew_of(recipe),
                 bar.advance,
                 recipe.curvature.sum_shards,
-                recipe.curvature.damping_scale == "absolute",
             )
         if found is not None:  # maybe still in the work folder
             save_directions(found, context.out, model_hash=model.model_hash)

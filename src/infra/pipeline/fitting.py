@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from infra.data import TokenizedExample
-from infra.influence import agreeing_sample, choose_eigenvalues, estimate, matmul_speed
+from infra.influence import Damping, agreeing_sample, choose_eigenvalues, estimate, matmul_speed
 from infra.influence.engine.covariances import Setting
 from infra.influence.estimate import Estimate
 from infra.influence.fit import subsample_draw
@@ -35,6 +35,11 @@ class Decision:
     eigenvalues: str
     agreement: tuple[tuple[int, float], ...] = ()
     per_token_check: tuple[float, float] | None = None
+
+
+def damping_of(recipe: Recipe) -> Damping:
+    """The recipe's damping as one value."""
+    return Damping(recipe.curvature.damping, recipe.curvature.damping_scale)
 
 
 def decide(
@@ -68,8 +73,7 @@ def _decided(
     if c.fraction != "auto":
         form, check = choose_eigenvalues(setting)
         return Decision(plain.below, form, (), check)
-    absolute = c.damping_scale == "absolute"
-    found = agreeing_sample(setting, c.eigenvalues, damping=c.damping, absolute=absolute)
+    found = agreeing_sample(setting, c.eigenvalues, damping=damping_of(recipe))
     enough, n = found.reached, len(found.examples)
     what = "which is enough" if enough else "so all are used"
     say(f"curvature: the halves of {n:,} examples agree to {found.rounds[-1][1]:.5f}, {what}")
