@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.influence import FitSettings, fit_curvature, save_directions
+from infra.influence import Damping, FitSettings, fit_curvature, save_directions
 from infra.influence.steps import OnDisk, each_shard
 from infra.influence.steps.settings import ModelSettings, forget_model
 from infra.models import model_hash
@@ -62,7 +62,7 @@ def attribute(case: Case, out: Path, fsdp: bool = False, settings: FitSettings |
             found.curvature(case.model.model_hash).save(out / "curvature")
         barrier()
         v = OnDisk(out / "work", queries, case.model, crew).directions(
-            GROUPS, ["a", "b"], out / "curvature", lambda curvature: curvature.dampings(0.1), "per_token"
+            GROUPS, ["a", "b"], out / "curvature", Damping(0.1), "per_token"
         )
         if v is not None:
             save_directions(v, out / "directions", case.hash)

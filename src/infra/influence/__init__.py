@@ -5,7 +5,7 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
     tracked   = tracked_weights(model, "mlp")
     targets   = [MeanLogLikelihood("math", responses)]
     curvature = fit_ekfac(model, train, tracked)
-    v         = [ekfac_direction(curvature, gradient(model, t, tracked), damping=0.1) for t in targets]
+    v         = [curvature.inverse(Damping(0.1)) @ gradient(model, t, tracked) for t in targets]
     for chunk in token_influence(model, train, v):
         ...
     scores    = example_influence(model, train, v)
@@ -13,7 +13,8 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
 
 from infra.influence.agreement import Probes, rank_agreement, training_probes
 from infra.influence.chosen import chosen_tokens
-from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, StoredFactor, ekfac_direction, identity
+from infra.influence.curvature import Curvature, Factor, FitInfo, InverseCurvature, StoredFactor, identity
+from infra.influence.damping import Damping
 from infra.influence.directions import (
     Direction,
     SavedDirections,
@@ -70,11 +71,11 @@ from infra.influence.targets import (
 
 __all__ = [
     "BASELINES",
-    "EKFAC",
     "TOKEN_BASELINES",
     "Agreement",
     "Contrast",
     "Curvature",
+    "Damping",
     "Direction",
     "Engine",
     "Estimate",
@@ -82,6 +83,7 @@ __all__ = [
     "FitInfo",
     "FitSettings",
     "FunctionTarget",
+    "InverseCurvature",
     "LowRank",
     "MeanLogLikelihood",
     "Pairwise",
@@ -101,7 +103,6 @@ __all__ = [
     "combine",
     "directions_at_once",
     "each_gradient",
-    "ekfac_direction",
     "estimate",
     "example_influence",
     "fit_curvature",

@@ -10,6 +10,7 @@ from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.agreement import Probes, rank_agreement, scale_difference, training_probes
 from infra.influence.curvature import Curvature, Factor, FitInfo
+from infra.influence.damping import Damping
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Progress
 from infra.influence.engine.engine import Engine, Fisher, FitSettings
 from infra.influence.engine.functional import record_stream
@@ -185,14 +186,13 @@ class Sample:
 @dataclass(frozen=True)
 class Agreement:
     """When the halves of a sample agree: from ``start`` examples on, at a rank agreement of ``reached`` of the scores
-    of ``probes`` (training examples where None) under ``damping``, absolute or times each block's mean eigenvalue.
+    of ``probes`` (training examples where None) under ``damping``.
     """
 
     reached: float = AGREEMENT
     start: int = 64
     probes: Probes | None = None
-    damping: float = 0.1
-    absolute: bool = False
+    damping: Damping | None = None
 
 
 def agreeing_sample(
@@ -227,7 +227,7 @@ def agreeing_sample(
             new, half = (InMemory(engine, part[side::2]) for part in (order[used:size], order[:size]))
             sums[side].extend(new.over_data("covariances", fit=settings))
             fits.append(fit_curvature(half, settings, sums[side]).curvature(""))
-        scored = (engine.model, probes, fits[0], fits[1], agreement.damping, agreement.absolute, engine.max_tokens)
+        scored = (engine.model, probes, fits[0], fits[1], agreement.damping, engine.max_tokens)
         rounds.append((size, rank_agreement(*scored)))
         if progress is not None:
             progress(size, len(order))

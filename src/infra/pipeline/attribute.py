@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.data import Record, TokenizedExample
-from infra.influence import Curvature, Direction, FitSettings, fit_curvature, identity, open_directions, save_directions
+from infra.influence import Direction, FitSettings, fit_curvature, identity, open_directions, save_directions
 from infra.influence.fit import subsample_draw
 from infra.influence.steps import OnDisk, each_shard
 from infra.models import load_model, tracked_weights
 from infra.parallel.shards import Shards
 from infra.parallel.world import world
-from infra.pipeline.fitting import announce, decide
-from infra.pipeline.recipe import CurvatureSettings, Recipe
+from infra.pipeline.fitting import announce, damping_of, decide
+from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import Context
 from infra.pipeline.spread import crew_of, encoded, model_of, recomputing, shards_of, stored_records, work_folder
 from infra.pipeline.targets import fold_names, folds_table, query_examples, target_weights
@@ -64,11 +63,6 @@ def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int)
             yield example
 
 
-def _dampings(settings: CurvatureSettings, curvature: Curvature) -> dict[str, float]:
-    """What the recipe adds to each block's eigenvalues."""
-    return curvature.dampings(settings.damping, settings.damping_scale == "absolute")
-
-
 @recomputing
 def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
     """One preconditioned gradient per fold. Writes folds.parquet, targets.json and the directions."""
@@ -86,7 +80,7 @@ def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
                 groups,
                 list(folds.fold),
                 context.dep("curvature"),
-                partial(_dampings, recipe.curvature),
+                damping_of(recipe),
                 recipe.targets.form,
             )
         if found is not None:  # maybe still in the work folder

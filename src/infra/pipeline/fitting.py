@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import cast
 
 from infra.data import TokenizedExample
-from infra.influence import Agreement, Engine, FitSettings, agreeing_sample, choose_eigenvalues, estimate, matmul_speed
+from infra.influence import (
+    Agreement,
+    Damping,
+    Engine,
+    FitSettings,
+    agreeing_sample,
+    choose_eigenvalues,
+    estimate,
+    matmul_speed,
+)
 from infra.influence.engine.engine import Eigenvalues
 from infra.influence.estimate import Estimate
 from infra.influence.fit import subsample_draw
@@ -35,6 +44,11 @@ class Decision:
     eigenvalues: Eigenvalues
     agreement: tuple[tuple[int, float], ...] = ()
     per_token_check: tuple[float, float] | None = None
+
+
+def damping_of(recipe: Recipe) -> Damping:
+    """The recipe's damping as one value."""
+    return Damping(recipe.curvature.damping, recipe.curvature.damping_scale)
 
 
 def decide(
@@ -65,7 +79,7 @@ def _decided(recipe: Recipe, plain: Decision, sample: list[TokenizedExample], en
     if c.fraction != "auto":
         settings, check = choose_eigenvalues(engine, sample, settings)
         return Decision(plain.below, settings.eigenvalues, (), check)
-    wanted = Agreement(damping=c.damping, absolute=c.damping_scale == "absolute")
+    wanted = Agreement(damping=damping_of(recipe))
     found = agreeing_sample(engine, sample, settings, c.eigenvalues, wanted)
     enough, n = found.reached, len(found.examples)
     what = "which is enough" if enough else "so all are used"

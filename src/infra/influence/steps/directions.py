@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from infra.influence.curvature import Curvature, ekfac_direction
+from infra.influence.curvature import Curvature
+from infra.influence.damping import Damping
 from infra.influence.directions import Direction
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.gradient import add_gradients, from_blocks
@@ -61,7 +62,7 @@ def direction_step(
             whole = {n: torch.zeros_like(t) for n, t in gradient.tensors.items()}
             for block in own:
                 one = Curvature({block.key: opened.factors[block.key]}, (block,), opened.info)
-                part = ekfac_direction(one, gradient, damping=item.keys[block.key], absolute=True)
+                part = one.inverse(Damping(item.keys[block.key], "absolute")) @ gradient
                 block.store(block.matrix(part.tensors), whole)
             solved.append(Direction(whole, str(group)))
         return Tensors({"": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from infra.errors import InputError
 from infra.influence.curvature import Curvature, Factor, StoredFactor
+from infra.influence.damping import Damping
 from infra.influence.directions import Direction, SavedDirections
 from infra.influence.engine.engine import Engine
 from infra.influence.steps.directions import weights_of_blocks
@@ -91,12 +92,11 @@ class OnDisk:
         return {block.key: factors[block.key] for block in self.engine.tracked.blocks}
 
     def directions(
-        self, groups: NDArray[np.int64], names: Sequence[str], curvature: Path, dampings: Dampings, form: Form
+        self, groups: NDArray[np.int64], names: Sequence[str], curvature: Path, damping: Damping, form: Form
     ) -> Sequence[Direction] | None:
         """One preconditioned gradient per group of queries, which are the data; on rank 0.
 
         ``groups`` int ``[n]``: the group of each query, -1 for none. ``curvature``: the folder it was saved in.
-        ``dampings``: what is added to each block's eigenvalues, given the curvature.
         Raises :class:`InputError` naming a group without queries.
         """
         sizes = np.bincount(groups[groups >= 0], minlength=len(names))
@@ -110,7 +110,7 @@ class OnDisk:
 
         def tasks() -> tuple[Task, ...]:
             opened = Curvature.open(curvature, model_hash=self.model.model_hash)
-            return _direction_tasks(opened.blocks, dampings(opened), len(names))
+            return _direction_tasks(opened.blocks, opened.dampings(damping), len(names))
 
         arguments = {"curvature": curvature, "model_hash": self.model.model_hash, "n_groups": len(names)}
         found = self._run("directions", "safetensors", tasks, {"gradients": sums, **arguments})
@@ -177,10 +177,6 @@ class OnDisk:
             return float(sum(blocks[k].shape[0] ** 3 for k in keys) + blocks[keys[0]].columns ** 3)
 
         return tuple(Task(f"{i:05d}", cost(keys), {"keys": list(keys)}) for i, keys in enumerate(groups))
-
-
-Dampings = Callable[[Curvature], Mapping[str, float]]
-"""What is added to each block's eigenvalues, given the curvature."""
 
 
 def _direction_tasks(blocks: Sequence[Block], dampings: Mapping[str, float], n_groups: int) -> tuple[Task, ...]:
