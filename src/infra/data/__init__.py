@@ -7,6 +7,7 @@ from infra.data.chat import (
     render_conversation,
     render_prompt,
     resolve_template,
+    token_masks,
     with_system,
 )
 from infra.data.difficulty import (
@@ -35,7 +36,7 @@ from infra.data.ratings import (
     parse_rating,
 )
 from infra.data.reading import BadRow, ReadResult, iter_records, read_records
-from infra.data.schema import Message, Record, Span, record_id
+from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
 from infra.data.tokenized import TokenizedExample
@@ -67,6 +68,7 @@ __all__ = [
     "Span",
     "TokenizeResult",
     "TokenizedExample",
+    "ToolCall",
     "boxed",
     "collate",
     "collate_packed",
@@ -105,6 +107,7 @@ __all__ = [
     "summary_table",
     "text_difficulty",
     "to_llamafactory",
+    "token_masks",
     "tokenize",
     "with_attributes",
     "with_system",
