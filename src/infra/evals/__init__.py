@@ -11,6 +11,14 @@ from infra.evals._metrics import (
     pass_at_k,
     seed_mean,
 )
+from infra.evals._ratings import (
+    Ratings,
+    interval_alpha,
+    judge_difficulty,
+    label_pass_rate,
+    label_ratings,
+    parse_rating,
+)
 from infra.evals._run import EvalSettings, run_eval
 from infra.evals._types import EvalRow, Verdict
 from infra.evals._verify import last_code_block, verify, verify_many
@@ -20,6 +28,7 @@ __all__ = [
     "EvalRow",
     "EvalSettings",
     "Interval",
+    "Ratings",
     "Task",
     "Verdict",
     "accuracy_by",
@@ -28,9 +37,14 @@ __all__ = [
     "evaluate",
     "from_list",
     "get_task",
+    "interval_alpha",
+    "judge_difficulty",
+    "label_pass_rate",
+    "label_ratings",
     "last_code_block",
     "majority_vote",
     "paired_difference",
+    "parse_rating",
     "pass_at_k",
     "prompts_of",
     "register",
