@@ -27,14 +27,6 @@ from infra.data.packing import (
     loss_weights,
     pack,
 )
-from infra.data.ratings import (
-    Ratings,
-    interval_alpha,
-    judge_difficulty,
-    label_pass_rate,
-    label_ratings,
-    parse_rating,
-)
 from infra.data.reading import BadRow, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
@@ -60,7 +52,6 @@ __all__ = [
     "Message",
     "Overlap",
     "PackedBatch",
-    "Ratings",
     "ReadResult",
     "Record",
     "Rendered",
@@ -79,19 +70,14 @@ __all__ = [
     "duplicates",
     "first_fit_decreasing",
     "get_adapter",
-    "interval_alpha",
     "iter_records",
     "iter_tokenize",
-    "judge_difficulty",
     "label_levels",
-    "label_pass_rate",
     "label_quantiles",
-    "label_ratings",
     "loss_weights",
     "normalise",
     "overlaps",
     "pack",
-    "parse_rating",
     "read_records",
     "record_from_dict",
     "record_id",
