@@ -50,7 +50,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)] + [t.path for t in recipe.tasks if t.path]
     inputs = {f: found for f in files if (found := sha256_path(Path(f))) is not None}
     trained = recipe.model.pretrain is not None
-    model_input = {} if trained else {"base model": train.base_hash(recipe, fetch)}
+    model_input = train.base_parts(recipe, fetch)
     needs_base = ("base",) if trained else ()
     guided = strategies.arms_of(recipe)
     validated = (validity.STAGE,) if recipe.validation is not None else ()

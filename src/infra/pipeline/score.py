@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from infra.errors import ArtifactError, ModelError
-from infra.models import model_hash
+from infra.models import model_hash, tokenizer_hash
 from infra.parallel.world import together
 from infra.pipeline import attribute, data, page, spans, targets
 from infra.pipeline import queries as per_query
@@ -52,7 +52,7 @@ def score_stages(recipe: Recipe, folder: Path, directions: Path | None) -> list[
 
     files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)]
     inputs = {f: found for f in files if (found := sha256_path(Path(f))) is not None}
-    model_input = {"model": model_hash(path)}
+    model_input = {"model": model_hash(path), "tokenizer": tokenizer_hash(path)}  # nothing is generated here
     encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
     shards = {"shards": [recipe.scores.shard_tokens, recipe.scores.max_tokens]}
     stages = [Stage("records", partial(data.make_records, recipe=recipe), (), settings("data"), inputs)]

@@ -13,7 +13,7 @@ import pandas as pd
 from infra.data import Record, TokenizedExample, tokenize
 from infra.errors import InputError
 from infra.evals import evaluate
-from infra.models import load_model, load_tokenizer, model_folder, model_hash
+from infra.models import load_model, load_tokenizer, model_folder, model_hash, model_parts
 from infra.models.generation import InProcess, OpenAIServer, Sampling
 from infra.parallel.generation import SharedGenerator, serve
 from infra.parallel.world import barrier, world
@@ -33,15 +33,17 @@ def base_path(recipe: Recipe, folder: Path) -> str:
     return str(BASE_MODEL) if recipe.model.base == "world" else recipe.model.base
 
 
-def base_hash(recipe: Recipe, fetch: bool = True) -> str:
-    """Hash of a base model that exists before the run, or of nothing when the run trains it.
+def base_parts(recipe: Recipe, fetch: bool = True) -> dict[str, str]:
+    """Hashes of the parts of a base model that exists before the run; nothing when the run trains it.
 
-    With ``fetch=False`` a hub model that is not on this machine is named in place of its hash.
+    With ``fetch=False`` a hub model that is not on this machine is named in place of its hashes.
     """
     if recipe.model.pretrain is not None:
-        return "trained in this run"
+        return {}
     path = base_path(recipe, Path())
-    return model_hash(path) if model_folder(path, fetch=fetch) is not None else f"not here yet: {path}"
+    if model_folder(path, fetch=fetch) is None:
+        return {"base model": f"not here yet: {path}"}
+    return {f"base {part}": found for part, found in model_parts(path).items()}
 
 
 def encode(records: Sequence[Record], model_path: str, recipe: Recipe) -> list[TokenizedExample]:
