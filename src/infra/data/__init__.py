@@ -39,6 +39,7 @@ from infra.data.schema import Message, Record, Span, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
 from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
     record_from_dict,
@@ -67,6 +68,7 @@ __all__ = [
     "Span",
     "TokenizeResult",
     "TokenizedExample",
+    "TokenizedFile",
     "boxed",
     "collate",
     "collate_packed",
@@ -109,4 +111,5 @@ __all__ = [
     "with_attributes",
     "with_system",
     "write_records",
+    "write_tokenized",
 ]

@@ -99,6 +99,7 @@ def generation_config_hash(path_or_model: Any) -> str:
     The argument is a folder, a hub id or a model in memory. A folder without generation_config.json has the one that
     its config.json implies, as when it is loaded.
     """
+    found: Any
     if isinstance(path_or_model, str | Path):
         from transformers import AutoConfig, GenerationConfig
 
