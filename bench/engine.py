@@ -60,8 +60,8 @@ from infra.influence import (
     query_directions,
     token_influence,
 )
-from infra.influence.batches import batches
-from infra.influence.functional import HEAD_ELEMENTS, Backbone, log_softmax_
+from infra.influence.engine.batches import batches
+from infra.influence.engine.functional import HEAD_ELEMENTS, Backbone, log_softmax_
 from infra.models import TrackedWeights, tracked_weights
 
 Options = argparse.Namespace

@@ -22,11 +22,11 @@ from infra.influence import (
     fit_until_agreement,
     gradient,
     identity,
-    squares,
     subsample,
     training_probes,
 )
-from infra.influence import factors as factors_module
+from infra.influence.engine import covariances as covariances_module
+from infra.influence.engine import squares
 from infra.influence.fit import by_hash
 from infra.models import tracked_weights
 from tests.influence import toys
@@ -233,8 +233,8 @@ def test_wide_sides_in_blocks_are_orthogonal_bases_with_measured_eigenvalues():
         # the whole factor, from its eigenvectors and values up to scale, has the same diagonal blocks
         assert torch.equal(wide.factors[block.key].eigenvalues, whole.factors[block.key].eigenvalues)
     one = tracked_weights(model, "layers.0.mlp.gate_proj")
-    setting = factors_module.Setting(model, items, one, "empirical", 0, True, 8192, False)
-    full, parts = (factors_module.covariances(replace(setting, block_size=b)) for b in (None, 7))
+    setting = covariances_module.Setting(model, items, one, "empirical", 0, True, 8192, False)
+    full, parts = (covariances_module.covariances(replace(setting, block_size=b)) for b in (None, 7))
     key = one.blocks[0].key
     for side in ("inputs", "outputs"):
         dense, blocks = getattr(full, side)[key], getattr(parts, side)[key]
@@ -308,7 +308,7 @@ def test_per_token_eigenvalues_are_chosen_only_where_the_check_passes(tmp_path):
 
 
 def test_a_factor_that_cannot_be_decomposed_falls_back_and_names_the_weight(monkeypatch):
-    from infra.influence import rotation
+    from infra.influence.engine import rotation
 
     model, items = toys.qwen2(), toys.examples(5)
     tracked = tracked_weights(model, "layers.0.mlp")

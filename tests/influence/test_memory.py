@@ -8,15 +8,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from infra.influence import (
     MeanLogLikelihood,
-    attention,
     ekfac_direction,
     estimate,
     example_influence,
     fit_ekfac,
-    functional,
     gradient,
     token_influence,
 )
+from infra.influence.engine import attention, functional
 from infra.models import tracked_weights
 from tests.influence import toys
 

@@ -24,8 +24,8 @@ from infra.influence import (
     self_influence,
     token_influence,
 )
-from infra.influence.baselines import bm25, representations
-from infra.influence.lowrank import compress
+from infra.influence.engine.lowrank import compress
+from infra.influence.methods.baselines import bm25, representations
 from infra.models import float64_everywhere, tracked_weights
 from tests.influence import toys
 

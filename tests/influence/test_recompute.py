@@ -18,9 +18,9 @@ from infra.influence import (
     recomputed_activations,
     token_influence,
 )
-from infra.influence.batches import build_batch
-from infra.influence.capture import Capture
-from infra.influence.functional import Backbone, engine_mode
+from infra.influence.engine.batches import build_batch
+from infra.influence.engine.functional import Backbone, engine_mode
+from infra.influence.engine.layer_inputs import Capture
 from infra.models import tracked_weights
 from tests.influence import toys
 from tests.influence.test_architectures import BUILDERS, build

@@ -14,7 +14,7 @@ from infra.influence import (
     gauss_newton_products,
     gradient,
 )
-from infra.influence.derivative import TANGENTS_PER_PASS
+from infra.influence.engine.derivative import TANGENTS_PER_PASS
 from infra.models import float64_everywhere, tracked_weights
 from tests.influence import toys
 

@@ -11,7 +11,7 @@ import torch
 
 from infra.errors import ResourceError
 from infra.influence import example_influence, save_directions
-from infra.influence.functional import Backbone
+from infra.influence.engine.functional import Backbone
 from infra.models import load_model, tracked_weights
 from infra.parallel.attribution import each_shard, example_scores
 from infra.parallel.launch import Crew

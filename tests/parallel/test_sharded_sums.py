@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from infra.influence import Curvature, SavedDirections, direction, fit_ekfac, load_directions
-from infra.influence.batches import build_batch, empty_batch
-from infra.influence.capture import Capture
-from infra.influence.functional import Backbone, engine_mode
+from infra.influence import Curvature, SavedDirections, directions, fit_ekfac, load_directions
+from infra.influence.engine.batches import build_batch, empty_batch
+from infra.influence.engine.functional import Backbone, engine_mode
+from infra.influence.engine.layer_inputs import Capture
 from infra.models import load_model, tracked_weights
 from infra.parallel import fsdp
 from infra.parallel.attribution import FitSettings, fit
@@ -111,7 +111,7 @@ def measured(case: Case, out: Path) -> None:
         fsdp: {"read_shards": noted_read},
         Curvature: {"load": whole},
         SavedDirections: {"__getitem__": whole},
-        direction: {"stack": whole},
+        directions: {"stack": whole},
     }
     for owner, attributes in changed.items():  # in this process alone
         for name, function in attributes.items():

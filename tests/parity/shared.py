@@ -10,9 +10,10 @@ import torch
 from scipy.stats import spearmanr
 
 from infra.influence import MeanLogLikelihood, ekfac_direction, example_influence, fit_ekfac, gradient, token_influence
-from infra.influence.batches import build_batch
 from infra.influence.curvature import Curvature, Factor
-from infra.influence.factors import Basis, Setting, corrected_eigenvalues
+from infra.influence.engine.batches import build_batch
+from infra.influence.engine.covariances import Setting
+from infra.influence.engine.eigenbases import Basis, corrected_eigenvalues
 from infra.models import tracked_weights
 from tests.influence import toys
 

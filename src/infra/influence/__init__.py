@@ -12,16 +12,25 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
 """
 
 from infra.influence.agreement import Probes, rank_agreement, training_probes
-from infra.influence.baselines import BASELINES, TOKEN_BASELINES, baseline_scores, baseline_tokens, gradient_norms
 from infra.influence.chosen import chosen_tokens
 from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, StoredFactor, ekfac_direction, identity
-from infra.influence.direction import (
+from infra.influence.directions import (
     Direction,
     SavedDirections,
     combine,
     load_directions,
     open_directions,
     save_directions,
+)
+from infra.influence.engine.gradient import each_gradient, gradient, gradients
+from infra.influence.engine.lowrank import LowRank
+from infra.influence.engine.recompute import recomputed_activations
+from infra.influence.engine.solve import (
+    Solve,
+    cg_direction,
+    cg_directions,
+    gauss_newton_product,
+    gauss_newton_products,
 )
 from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
 from infra.influence.fit import (
@@ -33,8 +42,13 @@ from infra.influence.fit import (
     fit_until_agreement,
     subsample,
 )
-from infra.influence.gradient import each_gradient, gradient, gradients
-from infra.influence.lowrank import LowRank
+from infra.influence.methods.baselines import (
+    BASELINES,
+    TOKEN_BASELINES,
+    baseline_scores,
+    baseline_tokens,
+    gradient_norms,
+)
 from infra.influence.pairwise import (
     Pairwise,
     pairwise_influence,
@@ -42,16 +56,8 @@ from infra.influence.pairwise import (
     query_directions,
     self_influence,
 )
-from infra.influence.recompute import recomputed_activations
 from infra.influence.scores import TokenScores, example_influence, token_influence
-from infra.influence.solve import (
-    Solve,
-    cg_direction,
-    cg_directions,
-    gauss_newton_product,
-    gauss_newton_products,
-)
-from infra.influence.target import (
+from infra.influence.targets import (
     Contrast,
     FunctionTarget,
     MeanLogLikelihood,

@@ -15,11 +15,11 @@ from scipy.stats import spearmanr
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS
 from infra.influence.curvature import Curvature, ekfac_direction
-from infra.influence.direction import Direction
-from infra.influence.functional import record_stream
-from infra.influence.gradient import gradients
+from infra.influence.directions import Direction
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS
+from infra.influence.engine.functional import record_stream
+from infra.influence.engine.gradient import gradients
 from infra.influence.scores import example_influence
 from infra.models.tracked import TrackedWeights
 

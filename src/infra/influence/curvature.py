@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from infra.errors import ArtifactError, InputError, ModelError
-from infra.influence.direction import Direction
-from infra.influence.rotation import rotate, rotate_back
+from infra.influence.directions import Direction
+from infra.influence.engine.rotation import rotate, rotate_back
 from infra.models.tracked import Block, TrackedWeights
 from infra.store import link
 
@@ -38,8 +38,8 @@ SIDES = ("eigenvalues", "outputs", "inputs")
 @dataclass(frozen=True)
 class Factor:
     """One block's curvature. ``eigenvalues [o, i (+ 1)]``; ``outputs [o, o]`` and ``inputs [i, i]`` are Q_S
-    and Q_A, eigenvectors in columns, or diagonal blocks of them (:mod:`.rotation`), or None where the basis is the
-    standard one.
+    and Q_A, eigenvectors in columns, or diagonal blocks of them (:mod:`.engine.rotation`), or None where the basis is
+    the standard one.
     """
 
     eigenvalues: Tensor

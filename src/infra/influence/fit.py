@@ -1,4 +1,4 @@
-"""Fitting curvature to training data: EK-FAC, K-FAC and the diagonal. What is computed is in :mod:`.factors`."""
+"""Fitting curvature to training data: EK-FAC, K-FAC and the diagonal; the sums are in :mod:`.engine.covariances`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,11 @@ import torch
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.agreement import Probes, rank_agreement, scale_difference, training_probes
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Progress
 from infra.influence.curvature import Curvature, Factor
-from infra.influence.factors import (
-    Covariances,
-    Eigenvalues,
-    Fisher,
-    Setting,
-    add,
-    corrected_eigenvalues,
-    covariances,
-    eigenbases,
-)
-from infra.influence.functional import record_stream
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Progress
+from infra.influence.engine.covariances import Covariances, Fisher, Setting, add, covariances
+from infra.influence.engine.eigenbases import Eigenvalues, corrected_eigenvalues, eigenbases
+from infra.influence.engine.functional import record_stream
 from infra.models.tracked import TrackedWeights
 
 Form = Literal["per_sequence", "per_token", "auto"]
@@ -53,7 +45,7 @@ def fit_ekfac(
     eigenvalue stays within 5% of ``per_sequence`` and the scores' ranks agree to 0.999; the check is stored.
     ``include_prompt`` False leaves prompt positions out of the factors. ``fraction`` below 1 takes that share
     of the examples, chosen by hash of their ids. ``block_size``: a side of a weight wider than this has its
-    eigenvectors in blocks along the diagonal (:mod:`infra.influence.rotation`). Sums in float32 (float64 for a
+    eigenvectors in blocks along the diagonal (:mod:`infra.influence.engine.rotation`). Sums in float32 (float64 for a
     float64 model), eigenvectors in float64. ``model_hash`` is stored (computed when None). ``progress`` counts both
     visits.
 

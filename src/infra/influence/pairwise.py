@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
-from infra.influence.capture import Use
-from infra.influence.contract import example_gradients
 from infra.influence.curvature import Curvature, ekfac_direction
-from infra.influence.functional import accumulator
-from infra.influence.gradient import gradients
-from infra.influence.lowrank import LowRank, position_scores, stack_padded, truncate
-from infra.influence.rotation import rotate, rotate_back
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
+from infra.influence.engine.contract import example_gradients
+from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
+from infra.influence.engine.functional import accumulator
+from infra.influence.engine.gradient import gradients
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.lowrank import LowRank, position_scores, stack_padded, truncate
+from infra.influence.engine.rotation import rotate, rotate_back
+from infra.influence.engine.squares import Rotated, rotated_gradients
 from infra.influence.scores import TokenScores, example_influence
-from infra.influence.squares import Rotated, rotated_gradients
-from infra.influence.target import Form, weights_of
-from infra.influence.visit import device_of, run_through, visit
+from infra.influence.targets import Form, weights_of
 from infra.models.tracked import Block, TrackedWeights
 
 QUERIES_AT_ONCE = 16
@@ -95,7 +95,7 @@ def query_directions(
                 left[block.key][index], right[block.key][index] = u[i], v[i]
             energies[:, indices] += torch.stack([kept, whole]).cpu()
 
-    run_through(visit(model, queries, tracked, consume, max_tokens=max_tokens))
+    run_through(forward_backward(model, queries, tracked, consume, max_tokens=max_tokens))
     for block in tracked.blocks:  # an expert that no token of some query chose
         for side, width in ((left, block.shape[0]), (right, block.columns)):
             missing = torch.zeros(width, 1, dtype=dtype, device=device)
@@ -125,7 +125,7 @@ def pairwise_tokens(
         for index, piece in zip(batch.indices, per_example(scores, batch)):
             running[index] = running[index] + piece if index in running else piece.copy()
 
-    for batch, _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+    for batch, _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
         pieces = [running.pop(index) for index in batch.indices]
         yield TokenScores([e.id for e in batch.examples], batch.indices, pieces, "position")
 
@@ -195,7 +195,7 @@ def self_influence(
         damped = factor.eigenvalues.to(rotated) + dampings[block.key]
         total[batch.indices] += (rotated.square() / damped).flatten(1).sum(1)
 
-    for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+    for _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
         pass
     return total.cpu().numpy()
 

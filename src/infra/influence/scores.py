@@ -13,7 +13,8 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import (
+from infra.influence.directions import Direction, stack
+from infra.influence.engine.batches import (
     DEFAULT_MAX_TOKENS,
     Batch,
     Progress,
@@ -22,9 +23,8 @@ from infra.influence.batches import (
     halving_on_memory,
     per_example,
 )
-from infra.influence.capture import Capture, Use
-from infra.influence.contract import example_scores
-from infra.influence.derivative import (
+from infra.influence.engine.contract import example_scores
+from infra.influence.engine.derivative import (
     TANGENTS_PER_PASS,
     Stacked,
     block_matrices,
@@ -32,11 +32,11 @@ from infra.influence.derivative import (
     forward_scores,
     hook_scores,
 )
-from infra.influence.direction import Direction, stack
+from infra.influence.engine.forward_backward import device_of, forward_backward
+from infra.influence.engine.functional import Backbone, accumulator, engine_mode
+from infra.influence.engine.layer_inputs import Capture, Use
+from infra.influence.engine.support import check_forward_mode
 from infra.influence.estimate import directions_at_once
-from infra.influence.functional import Backbone, accumulator, engine_mode
-from infra.influence.support import check_forward_mode
-from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights, tracked_by_names
 
 Route = Literal["auto", "forward", "hooks", "difference"]
@@ -178,7 +178,9 @@ def example_influence(
             into[batch.indices] += example_scores(block, uses, by[block.key], batch).to(into.dtype)
 
         told = _part_of(progress, number, len(groups))
-        for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=told):
+        for _ in forward_backward(
+            model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=told
+        ):
             pass
     return total.cpu().numpy()
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infra.errors import InputError
 from infra.influence import Curvature, Direction, Factor, FitInfo, SavedDirections, StoredFactor
-from infra.influence.target import Form
+from infra.influence.targets import Form
 from infra.models.tracked import TrackedWeights
 from infra.parallel.direction_tasks import direction_tasks
 from infra.parallel.factor_tasks import basis_readers, basis_tasks, factor_tasks, factor_values, load_bases

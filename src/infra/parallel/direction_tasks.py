@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from infra.influence import Curvature, Direction, ekfac_direction
-from infra.influence.gradient import add_gradients, from_blocks
-from infra.influence.target import weights_of
+from infra.influence.engine.gradient import add_gradients, from_blocks
+from infra.influence.targets import weights_of
 from infra.models.tracked import Block
 from infra.parallel.settings import Data, ModelSettings, Runtime, limit, lots, model_of, totals_of
 from infra.parallel.tasks import Task, Work

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infra.influence.factors import Basis, Covariances, Setting, corrected_eigenvalues, covariances, eigenbases
+from infra.influence.engine.covariances import Covariances, Setting, covariances
+from infra.influence.engine.eigenbases import Basis, corrected_eigenvalues, eigenbases
 from infra.models.tracked import Block, TrackedWeights
 from infra.parallel.settings import Data, ModelSettings, Runtime, limit, lots, model_of, totals_of
 from infra.parallel.tasks import Task, Work

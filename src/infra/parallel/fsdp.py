@@ -35,16 +35,16 @@ from torch import Tensor, nn
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError
 from infra.influence import Direction, SavedDirections, TokenScores
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, empty_batch
-from infra.influence.capture import Use
-from infra.influence.contract import example_scores
-from infra.influence.derivative import TANGENTS_PER_PASS, forward_scores
-from infra.influence.factors import Basis
-from infra.influence.functional import Backbone, accumulator, causal_model, engine_mode
-from infra.influence.layers import layers_of, layers_run_by
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, empty_batch
+from infra.influence.engine.contract import example_scores
+from infra.influence.engine.derivative import TANGENTS_PER_PASS, forward_scores
+from infra.influence.engine.eigenbases import Basis
+from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
+from infra.influence.engine.functional import Backbone, accumulator, causal_model, engine_mode
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layers import layers_of, layers_run_by
+from infra.influence.engine.totals import Totals
 from infra.influence.scores import split_scores
-from infra.influence.totals import Totals
-from infra.influence.visit import device_of, run_through, visit
 from infra.models.tracked import Block, tracked_by_names
 from infra.parallel.world import everyone, on_cpu
 
@@ -351,7 +351,7 @@ def example_influence(
         total[batch.indices] += example_scores(block, uses, matrices, batch).to(total.dtype)
 
     passes = partial(most, group=group)
-    run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens, passes=passes))
+    run_through(forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, passes=passes))
     return total[:-1].cpu().numpy()
 
 

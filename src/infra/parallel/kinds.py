@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.errors import ArtifactError, ResourceError
 from infra.influence import recomputed_activations
-from infra.influence.batches import Batch, on_halving
+from infra.influence.engine.batches import Batch, on_halving
 from infra.parallel.direction_tasks import direction_work, gradient_work
 from infra.parallel.factor_tasks import basis_work, covariance_work, eigenvalue_work, factor_work
 from infra.parallel.score_tasks import example_work, token_work

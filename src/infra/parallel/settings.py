@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.totals import Totals
+from infra.influence.engine.totals import Totals
 from infra.models import load_model, tracked_weights
 from infra.models.tracked import TrackedWeights
 from infra.parallel.shards import Shards, open_shards

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from infra.data import TokenizedExample
 from infra.influence import agreeing_sample, choose_eigenvalues, estimate, matmul_speed
+from infra.influence.engine.covariances import Setting
 from infra.influence.estimate import Estimate
-from infra.influence.factors import Setting
 from infra.influence.fit import subsample_draw
 from infra.models.tracked import TrackedWeights
 from infra.parallel.settings import ModelSettings, Runtime, model_of

@@ -28,7 +28,7 @@ from infra.influence import (
     pairwise_tokens,
     query_directions,
 )
-from infra.influence.lowrank import LowRank, compress, concatenate
+from infra.influence.engine.lowrank import LowRank, compress, concatenate
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import Recipe

@@ -16,11 +16,8 @@ from torch import Tensor
 from infra import __version__
 from infra.data import TokenizedExample
 from infra.errors import InputError
-from infra.experiments.retraining.adjoint import unrolled
-from infra.experiments.retraining.functional import loss_weights
 from infra.experiments.retraining.measure import Problem
 from infra.experiments.retraining.plan import data_hash, training_settings
-from infra.experiments.retraining.retrain import AdamState, train
 from infra.experiments.retraining.scores import Array, MethodScores, Shelf, Targets, mean_scores
 from infra.experiments.retraining.units import cut_examples, cut_response
 from infra.influence import (
@@ -39,8 +36,11 @@ from infra.influence import (
     subsample,
     token_influence,
 )
+from infra.influence.engine.adjoint import unrolled
 from infra.models import tracked_weights
 from infra.store import sha256_json
+from infra.train.flat_model import loss_weights
+from infra.train.replay import AdamState, train
 
 METHODS = (
     "random",

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
 from infra.influence.curvature import Curvature, ekfac_direction
-from infra.influence.derivative import TANGENTS_PER_PASS, hidden_tangents
-from infra.influence.direction import Direction, combine, stack
-from infra.influence.functional import HEAD_ELEMENTS, Backbone, accumulator, engine_mode
-from infra.influence.support import check_forward_mode
-from infra.influence.visit import device_of
+from infra.influence.directions import Direction, combine, stack
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
+from infra.influence.engine.derivative import TANGENTS_PER_PASS, hidden_tangents
+from infra.influence.engine.forward_backward import device_of
+from infra.influence.engine.functional import HEAD_ELEMENTS, Backbone, accumulator, engine_mode
+from infra.influence.engine.support import check_forward_mode
 from infra.models.tracked import TrackedWeights
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import ModelError
-from infra.influence.batches import (
+from infra.influence.engine.batches import (
     DEFAULT_MAX_TOKENS,
     Batch,
     Progress,
@@ -23,16 +23,16 @@ from infra.influence.batches import (
     halving_on_memory,
     plan_batches,
 )
-from infra.influence.capture import Capture, Use
-from infra.influence.functional import Backbone, engine_mode, scatter
-from infra.influence.totals import Totals
+from infra.influence.engine.functional import Backbone, engine_mode, scatter
+from infra.influence.engine.layer_inputs import Capture, Use
+from infra.influence.engine.totals import Totals
 from infra.models.tracked import Block, TrackedWeights
 
 Consume = Callable[[Batch, Block, list[Use]], None]
 """Adds one block's share of one batch to whatever is being summed. Called once per block and batch."""
 
 
-def visit(
+def forward_backward(
     model: Any,
     examples: Sequence[TokenizedExample],
     tracked: TrackedWeights,

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from infra.data import TokenizedExample
 from infra.errors import ModelError
-from infra.experiments.retraining.functional import FlatModel, Form, loss_weights, microbatches, query_weights
-from infra.experiments.retraining.retrain import AdamState, TrainingPlan, adamw, clip_factor, step_gradient
+from infra.train.flat_model import FlatModel, Form, loss_weights, microbatches, query_weights
+from infra.train.replay import AdamState, TrainingPlan, adamw, clip_factor, step_gradient
 
 
 @dataclass(frozen=True)

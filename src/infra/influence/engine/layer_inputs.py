@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from infra.errors import ModelError
-from infra.influence.batches import Batch
-from infra.influence.experts import watcher
-from infra.influence.functional import Backbone, HeadPass, head_pass, scatter
-from infra.influence.layers import layers_of
-from infra.influence.recompute import layers_run_again, recomputes
+from infra.influence.engine.batches import Batch
+from infra.influence.engine.experts import watcher
+from infra.influence.engine.functional import Backbone, HeadPass, head_pass, scatter
+from infra.influence.engine.layers import layers_of
+from infra.influence.engine.recompute import layers_run_again, recomputes
 from infra.models.tracked import Block, TrackedWeights
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from infra.errors import ModelError
-from infra.influence.batches import Batch, build_batch, is_memory
-from infra.influence.derivative import hidden_tangents
-from infra.influence.functional import Backbone, engine_mode
+from infra.influence.engine.batches import Batch, build_batch, is_memory
+from infra.influence.engine.derivative import hidden_tangents
+from infra.influence.engine.functional import Backbone, engine_mode
 
 PROBE_TOKENS = 16
 OTHER_ROUTES = "use route='difference' or decomposition='position'"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from infra.influence.batches import Batch
-from infra.influence.capture import Use
-from infra.influence.functional import accumulator
+from infra.influence.engine.batches import Batch
+from infra.influence.engine.functional import accumulator
+from infra.influence.engine.layer_inputs import Use
 from infra.models.tracked import Block
 
 ROW_ELEMENTS = 1 << 22

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
-from infra.influence.capture import Use
-from infra.influence.contract import example_gradients
-from infra.influence.functional import Backbone, accumulator, engine_mode
-from infra.influence.gradient import gradient
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
+from infra.influence.engine.contract import example_gradients
+from infra.influence.engine.forward_backward import device_of, forward_backward
+from infra.influence.engine.functional import Backbone, accumulator, engine_mode
+from infra.influence.engine.gradient import gradient
+from infra.influence.engine.layer_inputs import Use
 from infra.influence.scores import example_influence
-from infra.influence.target import MeanLogLikelihood, token_log_likelihoods
-from infra.influence.visit import device_of, visit
+from infra.influence.targets import MeanLogLikelihood, token_log_likelihoods
 from infra.models.tracked import Block, TrackedWeights
 
 Scores = NDArray[np.float64]
@@ -179,7 +179,7 @@ def gradient_norms(
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
         squares[batch.indices] += example_gradients(block, uses, batch).to(dtype).flatten(1).square().sum(1)
 
-    for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens):
+    for _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens):
         pass
     return squares.sqrt().cpu().numpy()
 

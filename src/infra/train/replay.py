@@ -21,8 +21,8 @@ from torch.func import vmap
 
 from infra.data import TokenizedExample
 from infra.errors import InputError, ModelError
-from infra.experiments.retraining.functional import FlatModel, Microbatch, microbatches
 from infra.train import SFTConfig, data_order, learning_rate_factor, step_indices
+from infra.train.flat_model import FlatModel, Microbatch, microbatches
 
 
 @dataclass(frozen=True)

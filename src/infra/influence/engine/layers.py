@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from infra.errors import ModelError
-from infra.influence.functional import causal_model
+from infra.influence.engine.functional import causal_model
 
 
 def layers_of(model: Any) -> list[nn.Module]:

@@ -1,12 +1,8 @@
-"""Kronecker factors and corrected eigenvalues: one visit to the data for each.
+"""Kronecker factors: sums of ``a a^T`` and ``g g^T`` over positions, one visit to the data.
 
 For a weight with inputs a_t and output gradients g_t, over the positions through which a response loss flows:
 
-    A = mean_t a_t a_t^T,  S = mean_t g_t g_t^T,  Q_A, Q_S their eigenvectors
-    per sequence:  Lambda = (1/N) sum_n (Q_S^T (sum_t g_t a_t^T) Q_A)^2
-    per token:     Lambda = (1/N) sum_n sum_t (Q_S^T g_t)^2 (Q_A^T a_t)^2T
-
-The second drops products across positions; under sampled labels their expectation is zero.
+    A = mean_t a_t a_t^T,  S = mean_t g_t g_t^T
 
 The true Fisher matrix takes labels sampled from the model, which makes it a Monte Carlo Gauss-Newton matrix;
 the empirical one takes the data's.
@@ -14,29 +10,25 @@ the empirical one takes the data's.
 
 from __future__ import annotations
 
-import warnings as python_warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.batches import Batch, Progress, is_memory
-from infra.influence.capture import Use
 from infra.influence.curvature import FitInfo
-from infra.influence.functional import accumulator, sampled_labels
-from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, rotate, standard_basis
-from infra.influence.squares import Rotated, sequence_squares, token_squares
-from infra.influence.totals import Totals
-from infra.influence.visit import Consume, device_of, run_through, visit
+from infra.influence.engine.batches import Batch, Progress
+from infra.influence.engine.forward_backward import Consume, device_of, forward_backward, run_through
+from infra.influence.engine.functional import accumulator, sampled_labels
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.rotation import add_gram_, empty_gram
+from infra.influence.engine.totals import Totals
 from infra.models.hashing import model_hash as hash_of
 from infra.models.tracked import Block, TrackedWeights
 
 Fisher = Literal["true", "empirical"]
-Eigenvalues = Literal["per_sequence", "per_token"]
 
 
 @dataclass(frozen=True)
@@ -55,18 +47,6 @@ class Covariances:
 
 
 @dataclass(frozen=True)
-class Basis:
-    """Eigenvectors (in columns, in the dtype sums are kept in, whole or in blocks: :mod:`.rotation`) and float64
-    eigenvalues of one block's two factors.
-    """
-
-    outputs: Tensor
-    inputs: Tensor
-    output_values: Tensor
-    input_values: Tensor
-
-
-@dataclass(frozen=True)
 class Setting:
     """What is visited and how, the same for both visits. ``totals``: where their sums are kept."""
 
@@ -81,11 +61,11 @@ class Setting:
     block_size: int | None = None
     totals: type[Totals] = Totals
 
-    def visit(self, consume: Consume, progress: Progress | None) -> None:
+    def run(self, consume: Consume, progress: Progress | None) -> None:
         """Backward through the loss with the data's or sampled labels."""
         labels = (lambda batch: sampled_labels(batch, self.seed)) if self.fisher == "true" else None
         run_through(
-            visit(
+            forward_backward(
                 self.model,
                 self.examples,
                 self.tracked,
@@ -176,7 +156,7 @@ def covariances(setting: Setting, progress: Progress | None = None) -> Covarianc
         kept = (u.gradients if setting.include_prompt else u.gradients[c] for u, c in zip(uses, counted))
         add_to(outputs, block.key, block.shape[0], kept)
 
-    setting.visit(consume, progress)
+    setting.run(consume, progress)
     for block in setting.tracked.blocks:  # an expert that no token chose
         if block.key not in outputs.tensors:
             shared.leader[block.key], positions[block.key] = block.key, 0
@@ -195,81 +175,3 @@ def add(one: Covariances | None, other: Covariances) -> Covariances:
         one.leader,
         {key: n + other.positions[key] for key, n in one.positions.items()},
     )
-
-
-def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Basis], list[str]]:
-    """Eigenvectors of both factors of each block, in float64, and warnings that name the factors that had none."""
-    warned: list[str] = []
-    blocks = {block.key: block for block in tracked.blocks}
-    sides = {key: _eigh(total, blocks[key].columns, f"{key}, inputs", warned) for key, total in sums.inputs.items()}
-    bases = {}
-    for block in tracked.blocks:
-        values, vectors = _eigh(sums.outputs[block.key], block.shape[0], f"{block.key}, outputs", warned)
-        input_values, input_vectors = sides[sums.leader[block.key]]
-        bases[block.key] = Basis(vectors, input_vectors, values, input_values)
-    silent = [key for key, total in sums.outputs.items() if not bool(total.any())]
-    if silent:
-        warned.append(
-            f"no loss flows through {silent[0]}{f' and {len(silent) - 1} more' if len(silent) > 1 else ''}: there the "
-            "damping is relative to the mean eigenvalue of the other weights"
-        )
-        if any(blocks[key].expert is None for key in silent):  # an expert that no token chose is nothing unusual
-            python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=3)
-    return bases, warned
-
-
-def corrected_eigenvalues(
-    setting: Setting, bases: Mapping[str, Basis], form: Eigenvalues, progress: Progress | None = None
-) -> dict[str, Tensor]:
-    """The second visit: sums over sequences of squared gradients in the eigenbasis ``[o, i (+ 1)]``,
-    undivided.
-
-    Without a basis for a block, in the standard one.
-    """
-    device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
-    total = setting.totals()
-    shared: list[Any] = [None, None, None]  # the last input tensor, its basis and its rotation: gate and up share
-
-    def empty(block: Block) -> Tensor:
-        return torch.zeros(block.shape[0], block.columns, dtype=dtype, device=device)
-
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        basis = bases.get(block.key)
-        uses = uses if setting.include_prompt else [_masked(use, setting.counted(batch, use)) for use in uses]
-
-        def rotated_inputs(use: Use) -> Tensor:
-            assert basis is not None
-            if shared[0] is not use.source or shared[1] is not basis.inputs or use.where is not None:
-                shared[:] = [use.source, basis.inputs, rotate(use.widened(block).to(dtype), basis.inputs)]
-            return shared[2]
-
-        turned = None if basis is None else Rotated(basis.outputs, basis.inputs, rotated_inputs)
-        if form == "per_token":
-            squares = token_squares(block, uses, turned, dtype)
-        else:
-            squares = sequence_squares(block, uses, batch, turned, dtype)
-        with total.into(block.key, partial(empty, block)) as sum_:
-            sum_ += squares
-
-    setting.visit(consume, progress)
-    shared.clear()
-    for block in setting.tracked.blocks:
-        if block.key not in total.tensors:
-            total.tensors[block.key] = empty(block)
-    return total.tensors
-
-
-def _masked(use: Use, counted: Tensor) -> Use:
-    return replace(use, gradients=use.gradients * counted[:, None].to(use.gradients.dtype))
-
-
-def _eigh(total: Tensor, width: int, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of a symmetric sum; with a warning, its diagonal and the identity if it has none."""
-    try:
-        return eigenbasis(total, width)
-    except RuntimeError as error:
-        if is_memory(error):
-            raise
-        warned.append(f"the factor of {where} could not be decomposed ({error}); its diagonal is used instead")
-        python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=4)
-        return standard_basis(total, width)

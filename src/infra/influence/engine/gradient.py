@@ -13,15 +13,15 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress
-from infra.influence.capture import Use
-from infra.influence.contract import example_gradients, summed_gradient
-from infra.influence.direction import Direction, combine
+from infra.influence.directions import Direction, combine
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress
+from infra.influence.engine.contract import example_gradients, summed_gradient
+from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
+from infra.influence.engine.functional import accumulator, engine_mode
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.totals import Totals
 from infra.influence.estimate import directions_at_once
-from infra.influence.functional import accumulator, engine_mode
-from infra.influence.target import Contrast, Form, FunctionTarget, Target, weights_of
-from infra.influence.totals import Totals
-from infra.influence.visit import device_of, run_through, visit
+from infra.influence.targets import Contrast, Form, FunctionTarget, Target, weights_of
 from infra.models.tracked import Block, TrackedWeights
 
 
@@ -44,7 +44,7 @@ def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: in
     def consume(_: Batch, block: Block, uses: list[Use]) -> None:
         total[block.key] += summed_gradient(block, uses)
 
-    run_through(visit(model, target.examples, tracked, consume, weights, max_tokens=max_tokens))
+    run_through(forward_backward(model, target.examples, tracked, consume, weights, max_tokens=max_tokens))
     return from_blocks(total, tracked, target.name)
 
 
@@ -123,7 +123,9 @@ def add_gradients(
             into.addmm_(share[:, batch.indices].to(into), formed.to(into))
 
     run_through(
-        visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress, passes=totals.passes)
+        forward_backward(
+            model, examples, tracked, consume, max_tokens=max_tokens, progress=progress, passes=totals.passes
+        )
     )
     for block in tracked.blocks:
         if block.key not in totals.tensors:  # an expert that no token chose

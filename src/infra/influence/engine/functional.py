@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from infra.errors import ModelError
-from infra.influence.attention import documents, forward_attention
-from infra.influence.batches import Batch, build_batch
-from infra.influence.experts import engine_experts
+from infra.influence.engine.attention import documents, forward_attention
+from infra.influence.engine.batches import Batch, build_batch
+from infra.influence.engine.experts import engine_experts
 from infra.models.precision import exact_in
 
 HEAD_ELEMENTS = 1 << 24

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from infra.errors import ModelError
-from infra.influence.batches import Batch
-from infra.influence.capture import Capture, Use
-from infra.influence.contract import position_scores
-from infra.influence.functional import Backbone, accumulator, head_pass, scatter
+from infra.influence.engine.batches import Batch
+from infra.influence.engine.contract import position_scores
+from infra.influence.engine.functional import Backbone, accumulator, head_pass, scatter
+from infra.influence.engine.layer_inputs import Capture, Use
 from infra.models.tracked import Block
 
 Stacked = dict[str, Tensor]

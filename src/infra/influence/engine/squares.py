@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infra.influence.batches import Batch
-from infra.influence.capture import Use
-from infra.influence.contract import sum_outer
-from infra.influence.rotation import rotate
+from infra.influence.engine.batches import Batch
+from infra.influence.engine.contract import sum_outer
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.rotation import rotate
 from infra.models.tracked import Block
 
 GROUP_ELEMENTS = 1 << 23

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, halving_on_memory
-from infra.influence.functional import Backbone, engine_mode, head_pass, scatter
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, halving_on_memory
+from infra.influence.engine.functional import Backbone, engine_mode, head_pass, scatter
 
 Form = Literal["per_token", "summed"]
 
