@@ -15,13 +15,12 @@ from infra.models import (
     load_model,
     load_tokenizer,
     model_hash,
-    model_parts,
     tokenizer_hash,
 )
 from infra.models.generation import Sampling
 from infra.pipeline import plan_table, stages_of
-from infra.pipeline.runner import Stage
 from infra.pipeline.score import score_recipe, score_stages
+from infra.pipeline.stage import Stage
 from infra.pipeline.standalone import evaluate_tasks
 from infra.store import RunFolder
 from infra.world import BASE_MODEL
@@ -43,6 +42,11 @@ def add_token(folder: Path) -> None:
 def change_ends(folder: Path) -> None:
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": [2, 5]}))
+
+
+def model_parts(folder: Path) -> dict[str, str]:
+    hashes = {"weights": model_hash, "tokenizer": tokenizer_hash, "generation config": generation_config_hash}
+    return {part: found(folder) for part, found in hashes.items()}
 
 
 @pytest.fixture
@@ -94,14 +98,14 @@ def test_score_makes_anew_what_read_a_changed_tokenizer_and_keeps_what_generates
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "1 + 1?", "response": "2"}) + "\n")
     recipe, out = score_recipe(str(rows), str(rows), model={"base": str(model)}), tmp_path / "run"
-    pretend(score_stages(recipe, out, None), out)
-    assert to_do(score_stages(recipe, out, None), out) == set()
+    pretend(score_stages(recipe, None), out)
+    assert to_do(score_stages(recipe, None), out) == set()
     change(model)
-    left = to_do(score_stages(recipe, out, None), out)
+    left = to_do(score_stages(recipe, None), out)
     if change is change_ends:
         assert left == set()
     else:
-        assert {"curvature", "directions", "scores", "spans", "queries", "report"} <= left and "records" not in left
+        assert {"tokenized", "targets", "spans"} <= left and "records" not in left
 
 
 @pytest.mark.parametrize("change", [change_template, add_token, change_ends])

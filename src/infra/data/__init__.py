@@ -38,6 +38,7 @@ from infra.data.reading import BadRow, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
+from infra.data.target_name import TargetName, is_whole
 from infra.data.tokenized import TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
@@ -66,6 +67,7 @@ __all__ = [
     "Rendered",
     "SkippedRecord",
     "Span",
+    "TargetName",
     "TokenizeResult",
     "TokenizedExample",
     "TokenizedFile",
@@ -80,6 +82,7 @@ __all__ = [
     "first_fit_decreasing",
     "get_adapter",
     "interval_alpha",
+    "is_whole",
     "iter_records",
     "iter_tokenize",
     "judge_difficulty",

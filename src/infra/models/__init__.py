@@ -1,6 +1,6 @@
 """Models: loading one, saying which one it is, and naming the weights that attribution looks at."""
 
-from infra.models.hashing import generation_config_hash, model_hash, model_parts, tokenizer_hash
+from infra.models.hashing import generation_config_hash, model_hash, tokenizer_hash
 from infra.models.hub import model_folder
 from infra.models.load import load_model, load_tokenizer
 from infra.models.precision import deterministic, float64_everywhere
@@ -17,7 +17,6 @@ __all__ = [
     "load_tokenizer",
     "model_folder",
     "model_hash",
-    "model_parts",
     "tokenizer_hash",
     "tracked_by_names",
     "tracked_weights",

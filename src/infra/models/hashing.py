@@ -53,15 +53,6 @@ def model_hash(path_or_model: Any) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def model_parts(path_or_id: str | Path) -> dict[str, str]:
-    """The hashes of a model's parts that results may depend on: ``weights``, ``tokenizer``, ``generation config``."""
-    return {
-        "weights": model_hash(path_or_id),
-        "tokenizer": tokenizer_hash(path_or_id),
-        "generation config": generation_config_hash(path_or_id),
-    }
-
-
 def tokenizer_hash(path_or_tokenizer: Any) -> str:
     """SHA-256 (64 hex digits) of everything in a tokenizer that decides ids, text and the shape of a conversation.
 
