@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.data.chat import ChatTemplate, Rendered, render_conversation, resolve_template, with_system
+from infra.data.chat import Rendered, render_conversation, resolve_template, token_masks, with_system
 from infra.data.schema import Record
 from infra.data.tokenized import TokenizedExample
 from infra.data.words import WordEncoder, word_encoder
@@ -110,11 +110,12 @@ def iter_tokenize(
         rendered: list[tuple[Record, Rendered]] = []
         for record in chunk:
             try:
-                rendered.append((record, render_conversation(with_system(record.messages, system), chat)))
+                messages = with_system(record.messages, system)
+                rendered.append((record, render_conversation(messages, chat, record.tools)))
             except InputError as error:
                 bad(record, str(error))
         for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer, words)):
-            example = _example(record, text, ids, offsets, tokenizer, chat, words)
+            example = _example(record, text, ids, offsets, tokenizer, words)
             if max_length is not None and len(example) > max_length:
                 if truncate is None:
                     bad(
@@ -167,7 +168,6 @@ def _example(
     ids: Sequence[int] | NDArray[np.int64],
     offsets: NDArray[np.int32],
     tokenizer: Any,
-    chat: ChatTemplate,
     words: WordEncoder | None,
 ) -> TokenizedExample:
     """A token is under the loss when it begins inside a span; where one would straddle a border, the pieces
@@ -175,20 +175,16 @@ def _example(
     starts, ends = offsets.T.copy()
     if any(((starts < border) & (border < ends)).any() for border in chain.from_iterable(rendered.spans)):
         ids, offsets = _encode_apart(rendered, tokenizer, words)
-        starts, ends = offsets.T.copy()
-    mask = np.zeros(len(ids), dtype=np.bool_)
-    for start, end in rendered.spans:
-        mask |= (starts >= start) & (ends <= end) & (ends > starts)
-    if len(mask):
-        mask[0] = False
+    loss_mask, content_mask = token_masks(rendered, offsets)
     return TokenizedExample(
         id=record.id,
         input_ids=np.asarray(ids, dtype=np.int64),
-        loss_mask=mask,
+        loss_mask=loss_mask,
         offsets=offsets,
         text=rendered.text,
         response_start=rendered.response_start,
         weight=record.weight,
+        content_mask=content_mask,
     )
 
 
@@ -213,4 +209,5 @@ def _cut(example: TokenizedExample, length: int) -> TokenizedExample:
         response_start=example.response_start,
         weight=example.weight,
         token_weights=None if example.token_weights is None else example.token_weights[:length],
+        content_mask=None if example.content_mask is None else example.content_mask[:length],
     )

@@ -22,15 +22,15 @@ from infra.influence import (
     Curvature,
     Direction,
     chosen_tokens,
-    ekfac_direction,
     example_influence,
     gradients,
     pairwise_tokens,
     query_directions,
 )
-from infra.influence.lowrank import LowRank, compress, concatenate
+from infra.influence.engine.lowrank import LowRank, compress, concatenate
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
+from infra.pipeline.fitting import damping_of
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import Context
 from infra.pipeline.spread import recomputing
@@ -120,7 +120,7 @@ def first_visit(
     the influence is then that of the low-rank directions too. Finished groups of queries lie in ``part-*.npy``, and a
     later command goes on from them.
     """
-    damping, form, most = recipe.curvature.damping, recipe.targets.form, recipe.scores.max_tokens
+    damping, form, most = damping_of(recipe), recipe.targets.form, recipe.scores.max_tokens
     group = DIRECTION_BYTES // (4 * tracked.size)
     if group < min(8, len(queries)):
         low = query_directions(model, queries, tracked, curvature, damping, ENERGY, RANK, form, most)
@@ -136,7 +136,7 @@ def first_visit(
             raw = gradients(
                 model, some, np.arange(len(some)), len(some), tracked, form, [q.id for q in some], max_tokens=most
             )
-            full = [ekfac_direction(curvature, g, damping=damping) for g in raw]
+            full = [curvature.inverse(damping) @ g for g in raw]
             cache = context.out / f"part-{first:06d}.npy"
             if not sealed(context.out, cache):
                 part = cache.with_suffix(".part.npy")

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from infra.data import Record, TokenizedExample, iter_tokenize, records_from_table
 from infra.influence import recomputed_activations
+from infra.influence.steps.settings import ModelSettings, forget_model
 from infra.models import load_model, load_tokenizer, model_hash
-from infra.parallel.launch import Crew
-from infra.parallel.settings import ModelSettings, Runtime, forget_model
+from infra.parallel.launch import Crew, Runtime
 from infra.parallel.shards import Shards, cut, open_shards
 from infra.parallel.world import barrier, share, world
 from infra.pipeline.recipe import Recipe
