@@ -12,6 +12,7 @@ from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import Context
 from infra.pipeline.train import encode
 from infra.report import ExampleView, ReportData, render_report
+from infra.spans import token_classes
 from infra.store import read_json
 
 
@@ -40,7 +41,7 @@ def run_report(context: Context, recipe: Recipe, model_path: str) -> None:
 
 
 def example_views(context: Context, recipe: Recipe, model_path: str) -> list[ExampleView]:
-    """The most helpful, most harmful and some random training examples with their token scores and steps."""
+    """The most helpful, least helpful and some random training examples with their token scores and steps."""
     table = pd.read_parquet(context.dep("scores") / "examples.parquet")
     table = table[table.set == "train"].set_index("id")
     names = token_targets_of(
@@ -86,6 +87,8 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
                 targets=names,
                 steps=[(int(r["t0"]), int(r["t1"]), tuple(r["behaviours"])) for r in mine.to_dict("records")],
                 example_scores=np.array([table.loc[id_, f"score_{n}"] for n in names], np.float32),
+                token_classes=token_classes(example.text, example.offsets),
+                preview=str(table.loc[id_, "preview"]),
             )
         )
     return views
