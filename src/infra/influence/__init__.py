@@ -43,13 +43,6 @@ from infra.influence.fit import (
     fit_until_agreement,
     subsample,
 )
-from infra.influence.methods.baselines import (
-    BASELINES,
-    TOKEN_BASELINES,
-    baseline_scores,
-    baseline_tokens,
-    gradient_norms,
-)
 from infra.influence.pairwise import (
     Pairwise,
     pairwise_influence,
@@ -68,8 +61,6 @@ from infra.influence.targets import (
 )
 
 __all__ = [
-    "BASELINES",
-    "TOKEN_BASELINES",
     "Contrast",
     "Curvature",
     "Damping",
@@ -89,8 +80,6 @@ __all__ = [
     "Target",
     "TokenScores",
     "agreeing_sample",
-    "baseline_scores",
-    "baseline_tokens",
     "cg_direction",
     "cg_directions",
     "choose_eigenvalues",
@@ -107,7 +96,6 @@ __all__ = [
     "gauss_newton_product",
     "gauss_newton_products",
     "gradient",
-    "gradient_norms",
     "gradients",
     "identity",
     "load_directions",
