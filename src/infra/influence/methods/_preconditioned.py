@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from infra.influence.curvature import Curvature
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction
-from infra.influence.engine.covariances import Fisher
+from infra.influence.engine.engine import Fisher
 from infra.influence.methods._directions import DirectionMethod
 from infra.influence.methods._method import Context
 
