@@ -1,6 +1,8 @@
 """Benchmarks: problems in, verified responses and accuracy with intervals out."""
 
 from infra.evals._evaluate import evaluate, prompts_of, split_name
+from infra.evals._grade_file import GradeSummary, grade_file
+from infra.evals._grade_rows import Graded, GradeSettings, grade_rows
 from infra.evals._metrics import accuracy_by, avg_at_k, majority_vote, pass_at_k
 from infra.evals._ratings import (
     Ratings,
@@ -19,6 +21,9 @@ from infra.intervals import Interval, accuracy_interval
 __all__ = [
     "EvalRow",
     "EvalSettings",
+    "GradeSettings",
+    "GradeSummary",
+    "Graded",
     "Interval",
     "Ratings",
     "Task",
@@ -29,6 +34,8 @@ __all__ = [
     "evaluate",
     "from_list",
     "get_task",
+    "grade_file",
+    "grade_rows",
     "interval_alpha",
     "judge_difficulty",
     "label_pass_rate",
