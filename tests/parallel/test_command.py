@@ -46,7 +46,8 @@ def score(train: str, queries: str, out: Path) -> None:
     """`infra score` up to its scores."""
     recipe = score_recipe(train, queries, **json.loads(json.dumps(SETTINGS)))
     prepare(recipe)
-    stages = score_stages(recipe, out, None)[:5]
+    stages = score_stages(recipe, None)
+    stages = stages[: 1 + [s.name for s in stages].index("scores")]
     run = RunFolder(out)
     with joined() as here:
         if not here.first:

@@ -31,7 +31,9 @@ from infra.data.reading import BadRow, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
+from infra.data.target_name import TargetName, is_whole
 from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
     record_from_dict,
@@ -57,8 +59,10 @@ __all__ = [
     "Rendered",
     "SkippedRecord",
     "Span",
+    "TargetName",
     "TokenizeResult",
     "TokenizedExample",
+    "TokenizedFile",
     "ToolCall",
     "boxed",
     "collate",
@@ -70,6 +74,7 @@ __all__ = [
     "duplicates",
     "first_fit_decreasing",
     "get_adapter",
+    "is_whole",
     "iter_records",
     "iter_tokenize",
     "label_levels",
@@ -98,4 +103,5 @@ __all__ = [
     "with_attributes",
     "with_system",
     "write_records",
+    "write_tokenized",
 ]

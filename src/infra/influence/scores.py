@@ -206,7 +206,7 @@ def _plan(
 ) -> tuple[list[slice], TrackedWeights]:
     """Which directions are in memory together, decided before the work, and the weights that they are over."""
     if not directions:
-        raise InputError("no directions were given; make at least one with gradient, or Curvature.inverse applied to it")
+        raise InputError("no directions were given; make at least one with gradient")
     if at_once is not None and at_once < 1:
         raise InputError(f"at_once is {at_once}; at least one direction must be in memory")
     tracked = tracked_by_names(model, directions[0].tensors)
