@@ -27,12 +27,14 @@ from infra.data.adapters import (  # isort: skip
     mbpp,
     metamath,
     numinamath,
+    openmath,
     openr1,
     openthoughts,
     own,
     pairs,
     s1k,
     stratos,
+    synthetic1,
     taco,
 )
 
@@ -41,6 +43,8 @@ _ORDER = (
     openthoughts,
     stratos,
     openr1,
+    openmath,
+    synthetic1,
     s1k,
     deepmath,
     metamath,
