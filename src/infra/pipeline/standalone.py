@@ -108,6 +108,7 @@ def describe_data(
         path=file,
         schema=result.schema,
         skipped=result.skipped,
+        unread=result.unread,
         benchmarks=named_tasks(benchmarks),
         n=ngram,
     )
