@@ -7,13 +7,14 @@ made again when it is asked for.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from infra.errors import ArtifactError, ResourceError
 from infra.store import out_of_space, read_json, write_json
@@ -75,10 +76,13 @@ def kept(name: str, source: Source, make: Callable[[Path], None]) -> Path:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Exclusive right to make ``folder``; the kernel frees it when the process dies."""
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process is making {folder.name}; waiting for it", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process is making {folder.name}; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
