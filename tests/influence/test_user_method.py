@@ -5,9 +5,10 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
+from infra import plugins
 from infra.errors import InputError
 from infra.influence import MeanLogLikelihood, example_influence, gradient
-from infra.influence.methods import Context, Engine, _registry, get_method
+from infra.influence.methods import Context, Engine, get_method
 from infra.models import tracked_weights
 from tests.influence import toys
 
@@ -54,8 +55,8 @@ def test_a_users_own_file_scores_and_takes_settings(place):
 
 
 def test_an_installed_package_names_its_method_by_an_entry_point(place, monkeypatch):
-    entry = EntryPoint("signed", "collections:OrderedDict", _registry.GROUP)
-    monkeypatch.setattr(_registry, "entry_points", lambda group: [entry] if group == "infra.methods" else [])
+    entry = EntryPoint("signed", "collections:OrderedDict", "infra.methods")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == "infra.methods" else [])
     with pytest.raises(InputError, match=r"'signed' is not a method: it has no fit\(\)"):
         get_method("signed")
     monkeypatch.setattr(EntryPoint, "load", lambda self: type(get_method(place)))
@@ -68,7 +69,7 @@ def test_what_is_wrong_with_a_file_is_said(place, tmp_path):
     path = place.rpartition(":")[0]
     with pytest.raises(InputError, match="there is no file"):
         get_method("nowhere.py:Own")
-    with pytest.raises(InputError, match="has no 'Other', only SignedGradient, NotAMethod"):
+    with pytest.raises(InputError, match=r"does not define 'Other'; it defines .*SignedGradient, NotAMethod"):
         get_method(f"{path}:Other")
     with pytest.raises(InputError, match=r"is not a method: it has no fit\(\)"):
         get_method(f"{path}:NotAMethod")

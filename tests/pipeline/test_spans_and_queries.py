@@ -13,7 +13,7 @@ from infra.models import load_model, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.effects import judge_agreement
 from infra.pipeline.queries import chosen_queries, strongest_pairs
-from infra.pipeline.train import encode
+from infra.pipeline.tokenized import encode
 from infra.store import read_json
 from tests.pipeline.conftest import mini
 

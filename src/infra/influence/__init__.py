@@ -23,6 +23,7 @@ from infra.influence.directions import (
     open_directions,
     save_directions,
 )
+from infra.influence.engine.engine import Engine, FitSettings
 from infra.influence.engine.gradient import each_gradient, gradient, gradients
 from infra.influence.engine.lowrank import LowRank
 from infra.influence.engine.recompute import recomputed_activations
@@ -35,12 +36,13 @@ from infra.influence.engine.solve import (
 )
 from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
 from infra.influence.fit import (
+    Agreement,
     agreeing_sample,
     choose_eigenvalues,
+    fit_curvature,
     fit_diagonal,
     fit_ekfac,
     fit_kfac,
-    fit_until_agreement,
     subsample,
 )
 from infra.influence.pairwise import (
@@ -61,13 +63,16 @@ from infra.influence.targets import (
 )
 
 __all__ = [
+    "Agreement",
     "Contrast",
     "Curvature",
     "Damping",
     "Direction",
+    "Engine",
     "Estimate",
     "Factor",
     "FitInfo",
+    "FitSettings",
     "FunctionTarget",
     "InverseCurvature",
     "LowRank",
@@ -89,10 +94,10 @@ __all__ = [
     "each_gradient",
     "estimate",
     "example_influence",
+    "fit_curvature",
     "fit_diagonal",
     "fit_ekfac",
     "fit_kfac",
-    "fit_until_agreement",
     "gauss_newton_product",
     "gauss_newton_products",
     "gradient",

@@ -13,22 +13,12 @@ from numpy.typing import NDArray
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.directions import Direction
-from infra.influence.engine.batches import DEFAULT_MAX_TOKENS
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.gradient import gradient
 from infra.influence.targets import MeanLogLikelihood, Target
-from infra.models.tracked import TrackedWeights
 from infra.train.recorded import RecordedRun
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """The model that is explained, its tracked weights, and how many token positions a batch may have."""
-
-    model: Any = field(repr=False)
-    tracked: TrackedWeights = field(repr=False)
-    max_tokens: int = DEFAULT_MAX_TOKENS
 
 
 @dataclass(frozen=True)

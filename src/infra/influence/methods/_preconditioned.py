@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from infra.influence.curvature import Curvature
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction
-from infra.influence.engine.covariances import Fisher
+from infra.influence.engine.engine import Fisher
 from infra.influence.methods._directions import DirectionMethod
 from infra.influence.methods._method import Context
 
@@ -35,6 +35,7 @@ class Preconditioned(DirectionMethod):
                 engine.tracked,
                 seed=context.seed,
                 max_tokens=engine.max_tokens,
+                packed=engine.packed,
                 model_hash="",  # a curvature that is not kept needs none
                 **settings,
             )

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, TypeVar
 
 from infra.errors import InputError
 from infra.influence.methods._method import Method
+from infra.plugins import from_file, installed, is_in_file
 
 GROUP = "infra.methods"
 """The entry point group in which an installed package names its methods."""
@@ -82,46 +79,27 @@ def get_method(name: str, **settings: Any) -> Method:
 
 
 def _class_of(name: str) -> Callable[..., Method]:
-    if ".py:" in name:
-        return _from_file(name)
+    if is_in_file(name):
+        made: Callable[..., Method] = from_file(name, "method")
+        return made
     load_methods()
     if name in METHODS:
         return METHODS[name]
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            made: Callable[..., Method] = entry.load()
-            return made
-    added = [e.name for e in entry_points(group=GROUP)]
+    added = installed(GROUP)
+    if name in added:
+        made = added[name].load()
+        return made
     raise InputError(
         f"unknown method {name!r}; choose from {', '.join([*method_names(), *added])}, add '+seeds' or '+checkpoints' "
         "for an ensemble, or name a class in a file of yours as path/to/file.py:ClassName"
     )
 
 
-def _from_file(name: str) -> Callable[..., Method]:
-    place, _, wanted = name.rpartition(":")
-    path = Path(place).expanduser().resolve()
-    if not path.is_file():
-        raise InputError(f"method {name!r}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"infra_user_method_{abs(hash(path))}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"method {name!r}: {path} cannot be imported ({type(error).__name__}: {error})") from error
-    if not hasattr(module, wanted):
-        classes = [n for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__]
-        raise InputError(f"method {name!r}: {path} has no {wanted!r}, only {', '.join(classes) or 'no class at all'}")
-    made: Callable[..., Method] = getattr(module, wanted)
-    return made
-
-
 def _built(name: str, made: Callable[..., Method], settings: dict[str, Any]) -> Method:
     try:
         method = made(**settings)
     except TypeError as error:
-        known = [f.name for f in fields(made) if f.init] if is_dataclass(made) else []
+        known: list[str] = [f.name for f in fields(made) if f.init] if is_dataclass(made) else []
         wrong = sorted(set(settings) - set(known))
         if known and wrong:
             raise InputError(f"method {name!r} has no setting {wrong[0]!r}; it has {', '.join(known)}") from error
