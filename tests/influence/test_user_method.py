@@ -1,6 +1,8 @@
 """A method in a file of the user's own, or in an installed package, works under its place or its name."""
 
+import re
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,32 +14,15 @@ from infra.influence.methods import Context, Engine, get_method
 from infra.models import tracked_weights
 from tests.influence import toys
 
-OWN = '''
-from dataclasses import dataclass
-
-from infra.influence.methods import DirectionMethod
-
-
-@dataclass(frozen=True)
-class SignedGradient(DirectionMethod):
-    """The sign of the gradient, times a factor."""
-
-    factor: float = 1.0
-
-    def directions(self, context):
-        return [type(g)({k: self.factor * t.sign() for k, t in g.tensors.items()}, g.name) for g in context.gradients()]
-
-
-class NotAMethod:
-    pass
-'''
+DOCS = Path(__file__).parents[2] / "docs" / "influence.md"
+OWN = re.search(r"```python\n(# sign.py\n.*?)```", DOCS.read_text(), re.DOTALL).group(1)  # the manual's own example
 
 
 @pytest.fixture
 def place(tmp_path):
     path = tmp_path / "my_method.py"
-    path.write_text(OWN)
-    return f"{path}:SignedGradient"
+    path.write_text(f"{OWN}\n\nclass NotAMethod:\n    pass\n")
+    return f"{path}:Sign"
 
 
 def test_a_users_own_file_scores_and_takes_settings(place):
@@ -69,7 +54,7 @@ def test_what_is_wrong_with_a_file_is_said(place, tmp_path):
     path = place.rpartition(":")[0]
     with pytest.raises(InputError, match="there is no file"):
         get_method("nowhere.py:Own")
-    with pytest.raises(InputError, match=r"does not define 'Other'; it defines .*SignedGradient, NotAMethod"):
+    with pytest.raises(InputError, match=r"does not define 'Other'; it defines .*Sign, NotAMethod"):
         get_method(f"{path}:Other")
     with pytest.raises(InputError, match=r"is not a method: it has no fit\(\)"):
         get_method(f"{path}:NotAMethod")
