@@ -1,42 +1,28 @@
 """A method in a file of the user's own, or in an installed package, works under its place or its name."""
 
+import re
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from infra import plugins
 from infra.errors import InputError
 from infra.influence import MeanLogLikelihood, example_influence, gradient
-from infra.influence.methods import Context, Engine, _registry, get_method
+from infra.influence.methods import Context, Engine, get_method
 from infra.models import tracked_weights
 from tests.influence import toys
 
-OWN = '''
-from dataclasses import dataclass
-
-from infra.influence.methods import DirectionMethod
-
-
-@dataclass(frozen=True)
-class SignedGradient(DirectionMethod):
-    """The sign of the gradient, times a factor."""
-
-    factor: float = 1.0
-
-    def directions(self, context):
-        return [type(g)({k: self.factor * t.sign() for k, t in g.tensors.items()}, g.name) for g in context.gradients()]
-
-
-class NotAMethod:
-    pass
-'''
+DOCS = Path(__file__).parents[2] / "docs" / "influence.md"
+OWN = re.search(r"```python\n(# sign.py\n.*?)```", DOCS.read_text(), re.DOTALL).group(1)  # the manual's own example
 
 
 @pytest.fixture
 def place(tmp_path):
     path = tmp_path / "my_method.py"
-    path.write_text(OWN)
-    return f"{path}:SignedGradient"
+    path.write_text(f"{OWN}\n\nclass NotAMethod:\n    pass\n")
+    return f"{path}:Sign"
 
 
 def test_a_users_own_file_scores_and_takes_settings(place):
@@ -54,8 +40,8 @@ def test_a_users_own_file_scores_and_takes_settings(place):
 
 
 def test_an_installed_package_names_its_method_by_an_entry_point(place, monkeypatch):
-    entry = EntryPoint("signed", "collections:OrderedDict", _registry.GROUP)
-    monkeypatch.setattr(_registry, "entry_points", lambda group: [entry] if group == "infra.methods" else [])
+    entry = EntryPoint("signed", "collections:OrderedDict", "infra.methods")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == "infra.methods" else [])
     with pytest.raises(InputError, match=r"'signed' is not a method: it has no fit\(\)"):
         get_method("signed")
     monkeypatch.setattr(EntryPoint, "load", lambda self: type(get_method(place)))
@@ -68,7 +54,7 @@ def test_what_is_wrong_with_a_file_is_said(place, tmp_path):
     path = place.rpartition(":")[0]
     with pytest.raises(InputError, match="there is no file"):
         get_method("nowhere.py:Own")
-    with pytest.raises(InputError, match="has no 'Other', only SignedGradient, NotAMethod"):
+    with pytest.raises(InputError, match=r"does not define 'Other'; it defines .*Sign, NotAMethod"):
         get_method(f"{path}:Other")
     with pytest.raises(InputError, match=r"is not a method: it has no fit\(\)"):
         get_method(f"{path}:NotAMethod")

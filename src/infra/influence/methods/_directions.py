@@ -10,7 +10,8 @@ import numpy as np
 
 from infra.data.tokenized import TokenizedExample
 from infra.influence.directions import Direction, open_directions, save_directions
-from infra.influence.methods._method import Context, Engine, Fitted, Scores
+from infra.influence.engine.engine import Engine
+from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.scores import example_influence, token_influence
 
 

@@ -35,6 +35,7 @@ class Preconditioned(DirectionMethod):
                 engine.tracked,
                 seed=context.seed,
                 max_tokens=engine.max_tokens,
+                packed=engine.packed,
                 model_hash="",  # a curvature that is not kept needs none
                 **settings,
             )

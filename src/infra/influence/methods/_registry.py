@@ -80,14 +80,14 @@ def get_method(name: str, **settings: Any) -> Method:
 
 def _class_of(name: str) -> Callable[..., Method]:
     if is_in_file(name):
-        own: Callable[..., Method] = from_file(name, "method")
-        return own
+        made: Callable[..., Method] = from_file(name, "method")
+        return made
     load_methods()
     if name in METHODS:
         return METHODS[name]
     added = installed(GROUP)
     if name in added:
-        made: Callable[..., Method] = added[name].load()
+        made = added[name].load()
         return made
     raise InputError(
         f"unknown method {name!r}; choose from {', '.join([*method_names(), *added])}, add '+seeds' or '+checkpoints' "
@@ -99,7 +99,7 @@ def _built(name: str, made: Callable[..., Method], settings: dict[str, Any]) -> 
     try:
         method = made(**settings)
     except TypeError as error:
-        known = [f.name for f in fields(made) if f.init] if is_dataclass(made) else []
+        known: list[str] = [f.name for f in fields(made) if f.init] if is_dataclass(made) else []
         wrong = sorted(set(settings) - set(known))
         if known and wrong:
             raise InputError(f"method {name!r} has no setting {wrong[0]!r}; it has {', '.join(known)}") from error

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.methods._method import Context, Engine, Fitted, Scores
+from infra.influence.engine.engine import Engine
+from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._saving import load_fitted, save_fitted
 
 

@@ -15,11 +15,12 @@ from infra.data.tokenized import TokenizedExample
 from infra.influence.directions import Direction, open_directions
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch
 from infra.influence.engine.contract import example_gradients
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
 from infra.influence.engine.functional import accumulator
 from infra.influence.engine.layer_inputs import Use
 from infra.influence.methods._directions import AlongDirections
-from infra.influence.methods._method import Context, Engine, Fitted, Scores
+from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._registry import register
 from infra.models.tracked import Block, TrackedWeights
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.methods._method import Context, Engine, Fitted, Method, Scores
+from infra.influence.engine.engine import Engine
+from infra.influence.methods._method import Context, Fitted, Method, Scores
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.store import link
 from infra.train.recorded import RecordedRun, weights_set

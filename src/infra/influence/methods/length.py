@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.methods._method import Engine
+from infra.influence.engine.engine import Engine
 from infra.influence.methods._registry import register
 from infra.influence.methods._tokens import TokenMethod
 

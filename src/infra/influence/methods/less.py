@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from infra.data.tokenized import TokenizedExample
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.projection import Projection, Transform, projected_gradients
-from infra.influence.methods._method import Context, Engine, Fitted, Scores
+from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.models.tracked import Block
@@ -107,7 +108,9 @@ class Checkpoint:
         for name, tensor in tensors.items():
             part, _, own = name.partition(".")
             parts[part][own] = tensor
-        return Checkpoint(**parts, **{**facts, "betas": (facts["betas"][0], facts["betas"][1])}, targets=targets)
+        betas = (float(facts["betas"][0]), float(facts["betas"][1]))
+        numbers = (int(facts["step"]), betas, float(facts["eps"]), float(facts["rate"]))
+        return Checkpoint(parts["weights"], parts["first"], parts["second"], *numbers, targets)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.methods._method import Engine
+from infra.influence.engine.engine import Engine
 from infra.influence.methods._registry import register
 from infra.influence.methods._tokens import TokenMethod
 from infra.influence.targets import token_log_likelihoods

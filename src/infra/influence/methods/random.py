@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.functional import record_stream
-from infra.influence.methods._method import Engine
 from infra.influence.methods._registry import register
 from infra.influence.methods._tokens import TokenMethod
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of
 from infra.influence.engine.functional import Backbone, engine_mode
-from infra.influence.methods._method import Context, Engine, Fitted, Scores
+from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 

@@ -27,10 +27,11 @@ from torch.nn.functional import normalize
 from infra.data.tokenized import TokenizedExample
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction, open_directions, save_directions
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.gradient import from_blocks
 from infra.influence.engine.projection import Projection, projected_gradients
 from infra.influence.fit import fit_diagonal
-from infra.influence.methods._method import Context, Engine, Fitted, Scores
+from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.influence.scores import token_influence

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.engine.adjoint import unrolled
-from infra.influence.methods._method import Context, Engine, Fitted, Method, Scores
+from infra.influence.engine.engine import Engine
+from infra.influence.methods._method import Context, Fitted, Method, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.train.flat_model import loss_weights
