@@ -7,6 +7,7 @@ from infra.data.chat import (
     render_conversation,
     render_prompt,
     resolve_template,
+    token_masks,
     with_system,
 )
 from infra.data.difficulty import (
@@ -27,10 +28,12 @@ from infra.data.packing import (
     pack,
 )
 from infra.data.reading import BadRow, ReadResult, iter_records, read_records
-from infra.data.schema import Message, Record, Span, record_id
+from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
+from infra.data.target_name import TargetName, is_whole
 from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
     record_from_dict,
@@ -56,8 +59,11 @@ __all__ = [
     "Rendered",
     "SkippedRecord",
     "Span",
+    "TargetName",
     "TokenizeResult",
     "TokenizedExample",
+    "TokenizedFile",
+    "ToolCall",
     "boxed",
     "collate",
     "collate_packed",
@@ -68,6 +74,7 @@ __all__ = [
     "duplicates",
     "first_fit_decreasing",
     "get_adapter",
+    "is_whole",
     "iter_records",
     "iter_tokenize",
     "label_levels",
@@ -91,8 +98,10 @@ __all__ = [
     "summary_table",
     "text_difficulty",
     "to_llamafactory",
+    "token_masks",
     "tokenize",
     "with_attributes",
     "with_system",
     "write_records",
+    "write_tokenized",
 ]
