@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from infra.data import is_whole
+
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Okabe and Ito's colours, told apart with every common form of colour blindness."""
 
@@ -84,7 +86,7 @@ def run_figures(tables: Mapping[str, pd.DataFrame], examples: pd.DataFrame | Non
     if has("slope"):
         made["accuracy-by-difficulty"] = accuracy_slope(tables["slope"])
     if has("effects"):
-        whole = tables["effects"][~tables["effects"]["target"].astype(str).str.contains(":")]
+        whole = tables["effects"][tables["effects"]["target"].astype(str).map(is_whole)]
         for attribute in dict.fromkeys(whole["attribute"]):
             made[f"effects-{attribute}"] = effects_by_value(whole, attribute=str(attribute))
     for name in ("behaviours", "token_classes", "parts"):
@@ -94,7 +96,7 @@ def run_figures(tables: Mapping[str, pd.DataFrame], examples: pd.DataFrame | Non
     if has("contrasts"):
         made["contrasts"] = contrast_forest(tables["contrasts"])
     if has("arms"):
-        whole = tables["arms"][~tables["arms"]["target"].astype(str).str.contains(":")]
+        whole = tables["arms"][tables["arms"]["target"].astype(str).map(is_whole)]
         made["predicted-and-measured"] = predicted_against_measured(whole)
     if has("agreement") and examples is not None:
         train = examples[examples["set"] == "train"] if "set" in examples else examples

@@ -17,6 +17,7 @@ from infra.data.difficulty import (
     with_attributes,
 )
 from infra.data.fields import boxed
+from infra.data.named import is_named_data, named_records
 from infra.data.overlap import Duplicate, Overlap, drop, duplicates, overlaps
 from infra.data.packing import (
     PackedBatch,
@@ -82,6 +83,7 @@ __all__ = [
     "first_fit_decreasing",
     "get_adapter",
     "interval_alpha",
+    "is_named_data",
     "is_whole",
     "iter_records",
     "iter_tokenize",
@@ -91,6 +93,7 @@ __all__ = [
     "label_quantiles",
     "label_ratings",
     "loss_weights",
+    "named_records",
     "normalise",
     "overlaps",
     "pack",

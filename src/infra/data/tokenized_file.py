@@ -31,6 +31,7 @@ _SCHEMA = pa.schema(
         ("response_start", pa.int64()),
         ("weight", pa.float64()),
         ("token_weights", pa.list_(pa.float32())),
+        ("content_mask", pa.list_(pa.bool_())),
     ]
 )
 
@@ -129,6 +130,7 @@ def _to_table(examples: Sequence[TokenizedExample]) -> pa.Table:
         "response_start": [e.response_start for e in examples],
         "weight": [e.weight for e in examples],
         "token_weights": [e.token_weights for e in examples],
+        "content_mask": [e.content_mask for e in examples],
     }
     return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in _SCHEMA}, schema=_SCHEMA)
 
@@ -142,12 +144,15 @@ def _from_table(table: pa.Table) -> Iterator[TokenizedExample]:
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     lists = {
         name: (columns[name].offsets.to_numpy(), columns[name].values.to_numpy(zero_copy_only=False))
-        for name in ("input_ids", "loss_mask", "starts", "ends", "token_weights")
+        for name in ("input_ids", "loss_mask", "starts", "ends", "token_weights", "content_mask")
     }
 
     def values(name: str, row: int, dtype: type) -> np.ndarray:
         borders, flat = lists[name]
         return np.array(flat[borders[row] : borders[row + 1]], dtype=dtype)
+
+    def maybe(name: str, row: int, dtype: type) -> np.ndarray | None:
+        return values(name, row, dtype) if columns[name][row].is_valid else None
 
     for row in range(table.num_rows):
         yield TokenizedExample(
@@ -158,5 +163,6 @@ def _from_table(table: pa.Table) -> Iterator[TokenizedExample]:
             text=columns["text"][row].as_py(),
             response_start=columns["response_start"][row].as_py(),
             weight=columns["weight"][row].as_py(),
-            token_weights=values("token_weights", row, np.float32) if columns["token_weights"][row].is_valid else None,
+            token_weights=maybe("token_weights", row, np.float32),
+            content_mask=maybe("content_mask", row, np.bool_),
         )

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.errors import InputError
+from infra.models.named import model_place
 
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 def model_folder(path_or_id: str | Path, *, fetch: bool = True) -> Path | None:
-    """The folder with a model's files: the one given, or the snapshot of a hub id in the local cache.
+    """The folder with a model's files: the one given, a named model's, or the snapshot of a hub id in the local cache.
 
     A hub id that is not in the cache is downloaded; with ``fetch=False`` the answer is then None. Raises
     :class:`InputError` when there is no such folder and it is no hub id, or when the hub cannot give it.
     """
-    where = str(path_or_id)
+    where = model_place(path_or_id)
     if Path(where).exists():
         return Path(where)
     if not is_hub_model(where):

@@ -9,6 +9,7 @@ import torch
 
 from infra.errors import InputError, ModelError
 from infra.models.hub import is_hub_model
+from infra.models.named import model_place
 
 DTYPES = {
     "float32": torch.float32,
@@ -28,8 +29,8 @@ def load_model(
 ) -> tuple[Any, Any]:
     """Load ``(model, tokenizer)`` in evaluation mode.
 
-    ``path_or_id`` is a folder written by ``save_pretrained`` or a Hugging Face id. ``dtype`` None keeps the
-    dtype of the files. ``attention`` is the kernel for ordinary passes, ``sdpa`` or ``eager``; forward-mode
+    ``path_or_id`` is a folder written by ``save_pretrained``, a Hugging Face id or a named model. ``dtype`` None keeps
+    the dtype of the files. ``attention`` is the kernel for ordinary passes, ``sdpa`` or ``eager``; forward-mode
     passes bring their own (:mod:`infra.influence.engine.attention`).
 
     Raises :class:`InputError` when there is no such model or no tokenizer beside it, and :class:`ModelError`
@@ -40,7 +41,7 @@ def load_model(
     if attention not in ATTENTIONS:
         raise InputError(f"attention is {attention!r}; choose one of {', '.join(ATTENTIONS)}")
     wanted = _dtype(dtype)
-    where = str(path_or_id)
+    where = model_place(path_or_id)
     path = Path(where)
     if path.exists():
         _check_folder(path)
@@ -65,7 +66,7 @@ def load_tokenizer(path_or_id: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(path_or_id))
+        return AutoTokenizer.from_pretrained(model_place(path_or_id))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"model {path_or_id} has no usable tokenizer: {_first_line(error)}; save one beside it with "

@@ -34,7 +34,6 @@ from infra.pipeline.recipe import Recipe, SourceSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step
 from infra.store import write_json
-from infra.world import build_world
 
 USES = ("train", "pool", "pretrain")
 
@@ -50,8 +49,14 @@ def load_records(path: Path) -> list[Record]:
     return records_from_table(pq.read_table(path))
 
 
-def share_of(record: Record, shares: Mapping[Any, float]) -> str | None:
-    """The use a record falls to, by hash of its question: stable under adding or removing other records."""
+def share_of(record: Record, shares: Mapping[Any, float] | str) -> str | None:
+    """The use a record falls to, by hash of its question: stable under adding or removing other records.
+
+    With shares ``own`` it is the record's ``split``, where that is a use.
+    """
+    if isinstance(shares, str):
+        own = record.attributes.get("split")
+        return str(own) if own in USES else None
     point = int(hashlib.sha256(("share:" + record.question).encode("utf-8", "surrogatepass")).hexdigest()[:12], 16)
     place = point / 16**12
     for use, share in shares.items():
@@ -67,10 +72,7 @@ def make_records(context: Context) -> None:
     problems = {t.name: _problems(recipe, t.name) for t in recipe.tasks}
     sets: dict[str, list[Record]] = {use: [] for use in USES}
     skipped: list[dict[str, object]] = []
-    if recipe.data.world is not None:
-        world = build_world(recipe.data.world)
-        sets["train"], sets["pool"] = list(world.train), list(world.pool)
-    for source in recipe.data.sources:
+    for source in recipe.data.origins:
         for record in read_source(source, recipe, skipped):
             use = share_of(record, source.shares)
             if use is not None:
@@ -111,8 +113,8 @@ RECORDS = Step(
     "records",
     make_records,
     settings=_settings,
-    unhashed=("arms.names",),  # whether a pool is needed
-    files=lambda job: [s.path for s in job.recipe.data.sources] + [t.path for t in job.recipe.tasks if t.path],
+    unhashed=("arms.names", "data.origins"),  # whether a pool is needed; what world and sources come to
+    files=lambda job: [s.path for s in job.recipe.data.origins] + [t.path for t in job.recipe.tasks if t.path],
 )
 
 

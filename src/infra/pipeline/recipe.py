@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from infra.data.named import is_named_data
 from infra.errors import RecipeError
 
 ArmName = Literal["flip", "same-difficulty-swap", "random-swap", "reverse-flip"]
@@ -32,12 +33,15 @@ class SourceSettings(_Settings):
     domain: str | None = None
     source: str | None = None
     limit: int | None = Field(None, ge=1, description="first N records of the file")
-    shares: dict[Literal["pretrain", "train", "pool"], float] = Field(
-        default={"train": 1.0}, description="shares of the file for each use, split by hash of the problem"
+    shares: dict[Literal["pretrain", "train", "pool"], float] | Literal["own"] = Field(
+        default={"train": 1.0},
+        description="shares of the file for each use, split by hash of the problem; 'own': by each record's `split`",
     )
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> SourceSettings:
+        if self.shares == "own":
+            return self
         if not self.shares or any(v < 0 for v in self.shares.values()) or sum(self.shares.values()) > 1 + 1e-9:
             raise ValueError("shares must be non-negative and add up to at most 1")
         return self
@@ -63,7 +67,7 @@ class StepJudgeSettings(_Settings):
 
 
 class DataSettings(_Settings):
-    """Where examples come from: an embedded world, or files."""
+    """Where examples come from: an embedded world (short for one source of that name), or files."""
 
     world: Literal["default", "balanced", "opposite"] | None = None
     sources: tuple[SourceSettings, ...] = ()
@@ -79,6 +83,11 @@ class DataSettings(_Settings):
     )
     judge: JudgeSettings | None = Field(None, description="who rates the domains whose difficulty is 'judge'")
     ngram: int = Field(13, ge=3, description="word n-gram whose recurrence in an evaluation problem is a leak")
+
+    @property
+    def origins(self) -> tuple[SourceSettings, ...]:
+        """Every source that is read."""
+        return self.sources if self.world is None else (SourceSettings(path=f"world:{self.world}", shares="own"),)
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataSettings:
@@ -125,7 +134,7 @@ class PretrainSettings(_Settings):
 
 
 class ModelSettings(_Settings):
-    """The base model: 'world', a folder, a hub id, or one trained here."""
+    """The base model: a name, a folder, a hub id, or one trained here."""
 
     base: str = "world"
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -379,13 +388,15 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
 
 def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
     """Check a recipe's content and resolve its relative paths against ``folder``."""
+    from infra.models.named import is_named_model
+
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(f"recipe {where}: {_sentence(error)}") from error
 
     def resolve(path: str | None) -> str | None:
-        if path is None or Path(path).is_absolute():
+        if path is None or Path(path).is_absolute() or is_named_data(path):
             return path
         here = folder / path
         return str(here.resolve()) if here.exists() or path.startswith(".") else path
@@ -398,7 +409,7 @@ def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
     )
     tasks = tuple(t.model_copy(update={"path": resolve(t.path)}) for t in recipe.tasks)
     model = recipe.model
-    if model.base != "world":
+    if not is_named_model(model.base):
         model = model.model_copy(update={"base": resolve(model.base)})
     return recipe.model_copy(update={"data": data, "tasks": tasks, "model": model})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import ArtifactError
+from infra.models import model_place
 from infra.pipeline.recipe import Recipe, parse_recipe
 from infra.plan.amounts import Amounts, amounts_of
 from infra.plan.calibrate import calibrate
@@ -68,11 +69,7 @@ def shape_of_recipe(recipe: Recipe, model: str | None = None) -> Shape:
         return Shape(
             "trained in the run", p.layers, p.hidden_size, p.intermediate_size, p.heads, p.kv_heads, p.vocab_size, True
         )
-    if recipe.model.base == "world":
-        from infra.world import BASE_MODEL
-
-        return shape_of(str(BASE_MODEL))
-    return shape_of(recipe.model.base)
+    return shape_of(model_place(recipe.model.base))
 
 
 def _counted(folder: Path, amounts: Amounts) -> Amounts:

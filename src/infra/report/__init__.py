@@ -15,15 +15,15 @@ from pathlib import Path
 
 from infra.report.data import TABLE_COLUMNS, ExampleView, ReportData
 from infra.report.page import render_report
-from infra.report.run import Run, load_run
+from infra.report.run import OpenRun, load_run
 from infra.report.terminal import print_summary
 from infra.report.tokenmap import TokenMap, show_tokens
 
 __all__ = [
     "TABLE_COLUMNS",
     "ExampleView",
+    "OpenRun",
     "ReportData",
-    "Run",
     "TokenMap",
     "load_run",
     "print_summary",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from infra.data import is_whole
 from infra.report.data import FORMS, ReportData, table
 from infra.report.seeds import over_seeds, single_seeds
 from infra.report.sentences import ALPHA, contrast_verdict, interval
@@ -203,7 +204,7 @@ def effect_figures(data: ReportData, name: str, attribute: str | None = None) ->
 
 def whole_targets_first(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of whole targets (``math``) before those of their parts (``math:3``), else in order."""
-    return frame.iloc[frame["target"].astype(str).str.contains(":").to_numpy().argsort(kind="stable")]
+    return frame.iloc[(~frame["target"].astype(str).map(is_whole)).to_numpy().argsort(kind="stable")]
 
 
 def _effect_row(row: pd.Series) -> ForestRow:

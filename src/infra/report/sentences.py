@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from infra.data import is_whole
 from infra.report.data import ReportData, table
 from infra.report.seeds import over_seeds, single_seeds
 from infra.report.wording import (
@@ -141,7 +142,7 @@ def _ends(mean: pd.Series, rows: pd.DataFrame) -> tuple[float, float]:
 def _effects(effects: pd.DataFrame) -> Iterable[Sentence]:
     """Per target: the most helpful difficulty after length matching, and whether other forms agree."""
     cells = effects[effects["attribute"] == "difficulty"]
-    whole = cells[~cells["target"].astype(str).str.contains(":")]
+    whole = cells[cells["target"].astype(str).map(is_whole)]
     cells = whole if len(whole) else cells
     for target, rows in cells.groupby("target", sort=False):
         matched = rows[rows["form"] == "length_matched"]

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from infra.data import Record, TokenizedExample, records_from_table, tokenize
+from infra.data import Record, TargetName, TokenizedExample, is_whole, records_from_table, tokenize
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.experiments.retraining.measure import Accuracy, Problem
 from infra.experiments.retraining.methods import UNROLLED, MethodSettings, along, step_variants
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence import open_directions
-from infra.models import load_model, model_hash
+from infra.models import load_model, model_hash, model_place
 from infra.store import read_json
 from infra.train import SFTConfig
 from infra.train.flat_model import flat_model, loss_weights
@@ -112,11 +112,7 @@ def base_of(recipe: Mapping[str, Any], run: Path) -> str:
     """Where the run's base model lies."""
     if recipe["model"].get("pretrain") is not None:
         return str(_needed(run / "base" / "model", "infra run"))
-    if recipe["model"]["base"] == "world":
-        from infra.world import BASE_MODEL
-
-        return str(BASE_MODEL)
-    return str(recipe["model"]["base"])
+    return model_place(recipe["model"]["base"])
 
 
 def sft_config_of(raw: Mapping[str, Any]) -> SFTConfig:
@@ -138,9 +134,9 @@ def read_targets(
     frame = pd.read_parquet(run / "targets" / "folds.parquet").set_index("id").loc[[q.id for q in queries]]
     folds = pd.read_parquet(_needed(run / "directions" / "folds.parquet", "infra run"))
     number = {name: i for i, name in enumerate(folds.fold)}
-    names = [f"{t}:{d}#{p}" for t, d, p in zip(frame.target, frame.difficulty, frame.fold)]
+    names = [str(TargetName(*f)) for f in zip(frame.target, frame.difficulty, frame.fold)]
     raw = read_json(run / "directions" / "targets.json")
-    weights = {t: np.array(w, np.float64) for t, w in raw.items() if levels or ":" not in t}
+    weights = {t: np.array(w, np.float64) for t, w in raw.items() if levels or is_whole(t)}
     return queries, Targets(np.array([number[n] for n in names], np.int64), weights)
 
 
