@@ -10,7 +10,6 @@ import torch
 from infra.errors import ModelError
 from infra.influence import (
     MeanLogLikelihood,
-    ekfac_direction,
     estimate,
     example_influence,
     fit_ekfac,
@@ -31,7 +30,7 @@ def everything(model: Any, tracked: Any) -> dict[str, Any]:
     data = toys.examples(5)
     curvature = fit_ekfac(model, data, tracked, model_hash="x", max_tokens=30)
     g = gradient(model, MeanLogLikelihood("t", data), tracked)
-    v = [ekfac_direction(curvature, g), g]
+    v = [curvature.inverse() @ g, g]
     found: dict[str, Any] = {key: f.eigenvalues for key, f in curvature.factors.items()}
     found |= {f"gradient of {name}": t for name, t in g.tensors.items()}
     found["examples"] = example_influence(model, data, v)

@@ -81,11 +81,11 @@ def work(
     threads: Annotated[int | None, typer.Option(min=1, help="As in the run, for the same bytes.")] = None,
 ) -> None:
     """Help a run that is under way, from this machine or another that sees its folder. May come and go at any time."""
-    from infra.parallel.launch import work_beside
-    from infra.parallel.settings import Runtime
+    from infra.influence.steps.worker import work_of
+    from infra.parallel.launch import Runtime, work_beside
 
     with interruptible():
-        print(f"{work_beside(run, Runtime(threads=threads))} tasks done here")
+        print(f"{work_beside(run, work_of, Runtime(threads=threads))} tasks done here")
 
 
 def print_plan(settings: Recipe, folder: Path) -> None:

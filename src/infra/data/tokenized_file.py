@@ -151,7 +151,7 @@ def _from_table(table: pa.Table) -> Iterator[TokenizedExample]:
         borders, flat = lists[name]
         return np.array(flat[borders[row] : borders[row + 1]], dtype=dtype)
 
-    def maybe(name: str, row: int, dtype: type) -> np.ndarray | None:
+    def optional(name: str, row: int, dtype: type) -> np.ndarray | None:
         return values(name, row, dtype) if columns[name][row].is_valid else None
 
     for row in range(table.num_rows):
@@ -163,6 +163,6 @@ def _from_table(table: pa.Table) -> Iterator[TokenizedExample]:
             text=columns["text"][row].as_py(),
             response_start=columns["response_start"][row].as_py(),
             weight=columns["weight"][row].as_py(),
-            token_weights=maybe("token_weights", row, np.float32),
-            content_mask=maybe("content_mask", row, np.bool_),
+            token_weights=optional("token_weights", row, np.float32),
+            content_mask=optional("content_mask", row, np.bool_),
         )

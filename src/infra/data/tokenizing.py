@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.data.chat import Rendered, render_conversation, resolve_template, with_system
+from infra.data.chat import Rendered, render_conversation, resolve_template, token_masks, with_system
 from infra.data.schema import Record
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
@@ -105,7 +105,8 @@ def iter_tokenize(
         rendered: list[tuple[Record, Rendered]] = []
         for record in chunk:
             try:
-                rendered.append((record, render_conversation(with_system(record.messages, system), chat)))
+                messages = with_system(record.messages, system)
+                rendered.append((record, render_conversation(messages, chat, record.tools)))
             except InputError as error:
                 bad(record, str(error))
         for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer)):
@@ -156,20 +157,16 @@ def _example(
     starts, ends = offsets.T.copy()
     if any(((starts < border) & (border < ends)).any() for border in chain.from_iterable(rendered.spans)):
         ids, offsets = _encode_apart(rendered, tokenizer)
-        starts, ends = offsets.T.copy()
-    mask = np.zeros(len(ids), dtype=np.bool_)
-    for start, end in rendered.spans:
-        mask |= (starts >= start) & (ends <= end) & (ends > starts)
-    if len(mask):
-        mask[0] = False
+    loss_mask, content_mask = token_masks(rendered, offsets)
     return TokenizedExample(
         id=record.id,
         input_ids=np.asarray(ids, dtype=np.int64),
-        loss_mask=mask,
+        loss_mask=loss_mask,
         offsets=offsets,
         text=rendered.text,
         response_start=rendered.response_start,
         weight=record.weight,
+        content_mask=content_mask,
     )
 
 
@@ -194,4 +191,5 @@ def _cut(example: TokenizedExample, length: int) -> TokenizedExample:
         response_start=example.response_start,
         weight=example.weight,
         token_weights=None if example.token_weights is None else example.token_weights[:length],
+        content_mask=None if example.content_mask is None else example.content_mask[:length],
     )

@@ -5,7 +5,7 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
     tracked   = tracked_weights(model, "mlp")
     targets   = [MeanLogLikelihood("math", responses)]
     curvature = fit_ekfac(model, train, tracked)
-    v         = [ekfac_direction(curvature, gradient(model, t, tracked), damping=0.1) for t in targets]
+    v         = [curvature.inverse(Damping(0.1)) @ gradient(model, t, tracked) for t in targets]
     for chunk in token_influence(model, train, v):
         ...
     scores    = example_influence(model, train, v)
@@ -13,7 +13,8 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
 
 from infra.influence.agreement import Probes, rank_agreement, training_probes
 from infra.influence.chosen import chosen_tokens
-from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, StoredFactor, ekfac_direction, identity
+from infra.influence.curvature import Curvature, Factor, FitInfo, InverseCurvature, StoredFactor, identity
+from infra.influence.damping import Damping
 from infra.influence.directions import (
     Direction,
     SavedDirections,
@@ -22,6 +23,7 @@ from infra.influence.directions import (
     open_directions,
     save_directions,
 )
+from infra.influence.engine.engine import Engine, FitSettings
 from infra.influence.engine.gradient import each_gradient, gradient, gradients
 from infra.influence.engine.lowrank import LowRank
 from infra.influence.engine.recompute import recomputed_activations
@@ -34,12 +36,13 @@ from infra.influence.engine.solve import (
 )
 from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
 from infra.influence.fit import (
+    Agreement,
     agreeing_sample,
     choose_eigenvalues,
+    fit_curvature,
     fit_diagonal,
     fit_ekfac,
     fit_kfac,
-    fit_until_agreement,
     subsample,
 )
 from infra.influence.methods.baselines import (
@@ -68,15 +71,19 @@ from infra.influence.targets import (
 
 __all__ = [
     "BASELINES",
-    "EKFAC",
     "TOKEN_BASELINES",
+    "Agreement",
     "Contrast",
     "Curvature",
+    "Damping",
     "Direction",
+    "Engine",
     "Estimate",
     "Factor",
     "FitInfo",
+    "FitSettings",
     "FunctionTarget",
+    "InverseCurvature",
     "LowRank",
     "MeanLogLikelihood",
     "Pairwise",
@@ -96,13 +103,12 @@ __all__ = [
     "combine",
     "directions_at_once",
     "each_gradient",
-    "ekfac_direction",
     "estimate",
     "example_influence",
+    "fit_curvature",
     "fit_diagonal",
     "fit_ekfac",
     "fit_kfac",
-    "fit_until_agreement",
     "gauss_newton_product",
     "gauss_newton_products",
     "gradient",

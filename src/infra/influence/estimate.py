@@ -15,8 +15,9 @@ from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, plan_batches
 from infra.influence.engine.derivative import TANGENTS_PER_PASS
-from infra.influence.engine.functional import accumulator, causal_model
+from infra.influence.engine.functional import accumulator
 from infra.influence.engine.recompute import recomputes
+from infra.models.layers import causal_model
 from infra.models.tracked import TrackedWeights
 
 

@@ -11,15 +11,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.data import Record, TokenizedExample, TokenizedFile, is_whole
-from infra.influence import Direction, identity, open_directions, save_directions
+from infra.influence import Direction, FitSettings, fit_curvature, identity, open_directions, save_directions
 from infra.influence.fit import subsample_draw
+from infra.influence.steps import OnDisk, each_shard
 from infra.layout import EXPLAINED
 from infra.models import load_model, tracked_weights
-from infra.parallel.attribution import FitSettings, each_shard, example_scores, fit, token_scores
-from infra.parallel.attribution import directions as directions_of
 from infra.parallel.shards import open_shards
 from infra.parallel.world import world
-from infra.pipeline.fitting import announce, decide
+from infra.pipeline.fitting import announce, damping_of, decide
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.spread import PASSES, TRACKED, crew_of, model_of, recomputing, shards_of, work_folder
 from infra.pipeline.stage import Context
@@ -54,10 +53,11 @@ def run_curvature(context: Context) -> None:
         announce(context.label, "fit", model, data, work, crew.runtime, block_size=c.block_size)
         visits = 1 if c.method == "diagonal" else 2
         with progress(visits * sum(data.tokens), context.label, "token") as bar:
-            found = fit(work, data, model, settings, crew, bar.advance, c.sum_shards)
-        if found is not None:
+            found = fit_curvature(OnDisk(work, data, model, crew, bar.advance, c.sum_shards), settings)
+        if world().first:
             noted = {"agreement": decided.agreement, "per_token_check": decided.per_token_check}
-            found.noting(available=sum(train.examples), **noted).save(context.out)
+            fitted = found.curvature(model.model_hash)
+            fitted.noting(available=sum(train.examples), **noted).save(context.out)
 
 
 def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int) -> Iterator[TokenizedExample]:
@@ -80,19 +80,13 @@ def run_directions(context: Context) -> None:
     with work_folder(context) as work:
         announce(context.label, "gradients", model, queries, work, crew_of(recipe).runtime, len(folds))
         with progress(sum(queries.tokens), context.label, "token") as bar:
-            found = directions_of(
-                work,
-                queries,
+            place = OnDisk(work, queries, model, crew_of(recipe), bar.advance, recipe.curvature.sum_shards)
+            found = place.directions(
                 groups,
                 list(folds.fold),
-                model,
                 context.curvature,
+                damping_of(recipe),
                 recipe.targets.form,
-                recipe.curvature.damping,
-                crew_of(recipe),
-                bar.advance,
-                recipe.curvature.sum_shards,
-                recipe.curvature.damping_scale == "absolute",
             )
         if found is not None:  # maybe still in the work folder
             save_directions(found, context.out, model_hash=model.model_hash)
@@ -170,17 +164,9 @@ def run_scores(context: Context) -> None:
             announce(label, "examples", model, data, work / which, runtime, len(open_directions(here)))
             announce(label, "forward", model, data, work / which, runtime, len(targets))
             with progress(2 * sum(data.tokens), label, "token") as bar:
-                examples = example_scores(work / f"{which}-examples", data, model, here, crew, bar.advance)
-                tokens = token_scores(
-                    work / f"{which}-tokens",
-                    data,
-                    model,
-                    here,
-                    {t: weights[t].tolist() for t in targets},
-                    decompositions,
-                    crew,
-                    bar.advance,
-                )
+                place = OnDisk(work / which, data, model, crew, bar.advance)
+                examples = place.example_scores(here)
+                tokens = place.token_scores(here, {t: weights[t].tolist() for t in targets}, decompositions)
             if not world().first:
                 continue
             per_fold = np.concatenate(list(each_shard(examples)))

@@ -16,7 +16,6 @@ from infra.data import (
     difficulty_bins,
     drop,
     duplicates,
-    judge_difficulty,
     normalise,
     overlaps,
     read_records,
@@ -28,7 +27,7 @@ from infra.data import (
     with_system,
 )
 from infra.errors import InputError
-from infra.evals import get_task
+from infra.evals import get_task, judge_difficulty
 from infra.models.generation import OpenAIServer
 from infra.pipeline.recipe import Recipe, SourceSettings
 from infra.pipeline.stage import Context

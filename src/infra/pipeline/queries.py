@@ -22,7 +22,6 @@ from infra.influence import (
     Curvature,
     Direction,
     chosen_tokens,
-    ekfac_direction,
     example_influence,
     gradients,
     pairwise_tokens,
@@ -32,6 +31,7 @@ from infra.influence.engine.lowrank import LowRank, compress, concatenate
 from infra.layout import EXPLAINED
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
+from infra.pipeline.fitting import damping_of
 from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step, Uses
@@ -122,7 +122,7 @@ def first_visit(
     later command goes on from them.
     """
     recipe = context.recipe
-    damping, form, most = recipe.curvature.damping, recipe.targets.form, recipe.scores.max_tokens
+    damping, form, most = damping_of(recipe), recipe.targets.form, recipe.scores.max_tokens
     group = DIRECTION_BYTES // (4 * tracked.size)
     if group < min(8, len(queries)):
         low = query_directions(model, queries, tracked, curvature, damping, ENERGY, RANK, form, most)
@@ -138,7 +138,7 @@ def first_visit(
             raw = gradients(
                 model, some, np.arange(len(some)), len(some), tracked, form, [q.id for q in some], max_tokens=most
             )
-            full = [ekfac_direction(curvature, g, damping=damping) for g in raw]
+            full = [curvature.inverse(damping) @ g for g in raw]
             cache = context.out / f"part-{first:06d}.npy"
             if not sealed(context.out, cache):
                 with replacing(cache) as part, open(part, "wb") as handle:

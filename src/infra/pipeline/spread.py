@@ -10,10 +10,10 @@ from pathlib import Path
 
 from infra.data import TokenizedExample
 from infra.influence import recomputed_activations
+from infra.influence.steps.settings import ModelSettings, forget_model
 from infra.layout import EXPLAINED
 from infra.models import load_model, model_hash
-from infra.parallel.launch import Crew
-from infra.parallel.settings import ModelSettings, Runtime, forget_model
+from infra.parallel.launch import Crew, Runtime
 from infra.parallel.shards import Shards, cut, open_shards
 from infra.parallel.world import barrier, share, world
 from infra.pipeline.recipe import Recipe

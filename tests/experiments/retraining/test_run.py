@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from infra.data import Message, Record, tokenize, write_records
+from infra.data import Message, Record, tokenize, write_records, write_tokenized
 from infra.errors import ArtifactError, ModelError, ResourceError
 from infra.experiments.retraining import check_replay, read_run, read_validity, score_methods, validate_run
 from infra.experiments.retraining.run import gather_scores
-from infra.influence import ekfac_direction, example_influence, fit_ekfac, gradients, save_directions
+from infra.influence import Damping, example_influence, fit_ekfac, gradients, save_directions
 from infra.models import load_model, tracked_weights
 from infra.models.small import small_model
 from infra.train import SFTConfig, fine_tune
@@ -77,13 +77,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, tokenizer = load_model(base)
     examples = tokenize(train_records, tokenizer, max_length=128).examples
     queries = tokenize(query_records, tokenizer, max_length=128).examples
+    (folder / "tokenized").mkdir()
+    write_tokenized(examples, folder / "tokenized/train.parquet", 1000, 1000)
+    write_tokenized(queries, folder / "targets/tokenized.parquet", 1000, 1000)
     config = SFTConfig(learning_rate=3e-3, epochs=1, batch_size=5, device="cpu")
     fine_tune(base, examples, folder / "sft/original-s0/model", config, seed=0)
     model, _ = load_model(folder / "sft/original-s0/model")
     tracked = tracked_weights(model, "mlp")
     curvature = fit_ekfac(model, examples, tracked)
     raw = gradients(model, queries, np.array(fold), 2, tracked)
-    directions = [ekfac_direction(curvature, g, damping=10.0) for g in raw]  # not the default of the compared methods
+    directions = [curvature.inverse(Damping(10.0)) @ g for g in raw]  # not the default of the compared methods
     scores = example_influence(model, examples, directions)
     (folder / "scores").mkdir()
     save_directions(directions, folder / "directions")

@@ -27,6 +27,7 @@ from infra.experiments.retraining.run_folder import RunData, check_replay, own_s
 from infra.experiments.retraining.scores import MethodScores
 from infra.experiments.retraining.smoothness import metasmoothness
 from infra.experiments.retraining.table import LEVEL, accuracy_table, lds_table
+from infra.layout import Run
 from infra.progress import progress, say
 from infra.store import read_json, write_json
 
@@ -89,7 +90,7 @@ def validate_run(
     what is needed, or another plan in the way; ModelError when compiling finds no C++ compiler.
     """
     run = Path(run_dir)
-    folder = Path(out) if out is not None else run / "validation"
+    folder = Path(out) if out is not None else Run(run).validation
     check_methods(methods)
     data = read_run(run, base_model=base_model, levels=levels, with_accuracy=accuracy_problems)
     problem = data.problem
@@ -279,7 +280,7 @@ def validity_sentences(table: pd.DataFrame, method: str, unit: str = "example") 
 
 def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
     """Unit (example, step, token) -> target -> validity sentence; empty where the run was not validated."""
-    path = Path(run_dir) / "validation" / "validation.json"
+    path = Run(run_dir).validation / "validation.json"
     return dict(read_json(path)["validity"]) if path.exists() else {}
 
 

@@ -13,22 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.curvature import FitInfo
 from infra.influence.engine.batches import Batch, Progress
-from infra.influence.engine.forward_backward import Consume, device_of, forward_backward, run_through
-from infra.influence.engine.functional import accumulator, sampled_labels
+from infra.influence.engine.engine import Engine, FitSettings, Labels
+from infra.influence.engine.functional import sampled_labels
 from infra.influence.engine.layer_inputs import Use
 from infra.influence.engine.rotation import add_gram_, empty_gram
 from infra.influence.engine.totals import Totals
-from infra.models.hashing import model_hash as hash_of
-from infra.models.tracked import Block, TrackedWeights
-
-Fisher = Literal["true", "empirical"]
+from infra.models.tracked import Block
 
 
 @dataclass(frozen=True)
@@ -46,67 +42,15 @@ class Covariances:
     positions: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is visited and how, the same for both visits. ``totals``: where their sums are kept."""
+def counted(settings: FitSettings, batch: Batch, use: Use) -> Tensor:
+    """bool ``[R]``: the rows of a use that the factors count."""
+    mask = (batch.flows if settings.include_prompt else batch.loss).reshape(-1)
+    return mask if use.where is None else mask[use.where]
 
-    model: Any
-    examples: Sequence[TokenizedExample]
-    tracked: TrackedWeights
-    fisher: Fisher
-    seed: int
-    include_prompt: bool
-    max_tokens: int
-    packed: bool
-    block_size: int | None = None
-    totals: type[Totals] = Totals
 
-    def run(self, consume: Consume, progress: Progress | None) -> None:
-        """Backward through the loss with the data's or sampled labels."""
-        labels = (lambda batch: sampled_labels(batch, self.seed)) if self.fisher == "true" else None
-        run_through(
-            forward_backward(
-                self.model,
-                self.examples,
-                self.tracked,
-                consume,
-                labels=labels,
-                max_tokens=self.max_tokens,
-                packed=self.packed,
-                progress=progress,
-                passes=self.totals.passes,
-            )
-        )
-
-    def counted(self, batch: Batch, use: Use) -> Tensor:
-        """bool ``[R]``: the rows of a use that the factors count."""
-        mask = (batch.flows if self.include_prompt else batch.loss).reshape(-1)
-        return mask if use.where is None else mask[use.where]
-
-    def info(
-        self,
-        kind: str,
-        eigenvalues: str,
-        sums: Covariances | None,
-        model_hash: str | None,
-        warned: Sequence[str],
-    ) -> FitInfo:
-        """The record of this fit."""
-        positions = max(sums.positions.values(), default=0) if sums else 0
-        known = hash_of(self.model) if model_hash is None else model_hash
-        return FitInfo(
-            kind,
-            self.fisher,
-            eigenvalues,
-            self.include_prompt,
-            self.seed,
-            len(self.examples),
-            positions,
-            known,
-            self.tracked.coverage,
-            tuple(warned),
-            self.block_size,
-        )
+def labels_of(settings: FitSettings) -> Labels | None:
+    """Labels sampled from the model for the true Fisher matrix, None (the data's own) for the empirical one."""
+    return (lambda batch: sampled_labels(batch, settings.seed)) if settings.fisher == "true" else None
 
 
 @dataclass
@@ -131,16 +75,17 @@ class _Shared:
         return self.leader[block.key]
 
 
-def covariances(setting: Setting, progress: Progress | None = None) -> Covariances:
+def covariances(
+    engine: Engine, examples: Sequence[TokenizedExample], settings: FitSettings, progress: Progress | None = None
+) -> Covariances:
     """The first visit: sums of a a^T and g g^T over the counted positions."""
     shared = _Shared()
-    inputs, outputs = setting.totals(), setting.totals()
+    inputs, outputs = engine.totals(), engine.totals()
     positions: dict[str, int] = {}
-
-    device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
+    device, dtype = engine.device, engine.accumulator
 
     def empty(width: int) -> Tensor:
-        return empty_gram(width, setting.block_size, dtype, device)
+        return empty_gram(width, settings.block_size, dtype, device)
 
     def add_to(sums: Totals, key: str, width: int, parts: Iterable[Tensor]) -> None:
         with sums.into(key, partial(empty, width)) as total:
@@ -148,30 +93,18 @@ def covariances(setting: Setting, progress: Progress | None = None) -> Covarianc
                 add_gram_(total, rows.to(dtype))
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        counted = [setting.counted(batch, use) for use in uses]
+        chosen = [counted(settings, batch, use) for use in uses]
         if shared.of(block, uses) == block.key:
-            add_to(inputs, block.key, block.columns, (use.widened(block)[c] for use, c in zip(uses, counted)))
-            positions[block.key] = positions.get(block.key, 0) + sum(int(c.sum()) for c in counted)
+            add_to(inputs, block.key, block.columns, (use.widened(block)[c] for use, c in zip(uses, chosen)))
+            positions[block.key] = positions.get(block.key, 0) + sum(int(c.sum()) for c in chosen)
         # where no loss flows the gradient is zero, so it need not be cut out
-        kept = (u.gradients if setting.include_prompt else u.gradients[c] for u, c in zip(uses, counted))
+        kept = (u.gradients if settings.include_prompt else u.gradients[c] for u, c in zip(uses, chosen))
         add_to(outputs, block.key, block.shape[0], kept)
 
-    setting.run(consume, progress)
-    for block in setting.tracked.blocks:  # an expert that no token chose
+    engine.forward_backward(examples, consume, labels_of(settings), progress)
+    for block in engine.tracked.blocks:  # an expert that no token chose
         if block.key not in outputs.tensors:
             shared.leader[block.key], positions[block.key] = block.key, 0
             add_to(outputs, block.key, block.shape[0], ())
             add_to(inputs, block.key, block.columns, ())
-    return Covariances(inputs.tensors, outputs.tensors, shared.leader, setting.totals.counts(positions))
-
-
-def add(one: Covariances | None, other: Covariances) -> Covariances:
-    """The sums over two disjoint sets of examples."""
-    if one is None:
-        return other
-    return Covariances(
-        {key: total + other.inputs[key] for key, total in one.inputs.items()},
-        {key: total + other.outputs[key] for key, total in one.outputs.items()},
-        one.leader,
-        {key: n + other.positions[key] for key, n in one.positions.items()},
-    )
+    return Covariances(inputs.tensors, outputs.tensors, shared.leader, engine.totals.counts(positions))

@@ -10,24 +10,22 @@ The second drops products across positions; under sampled labels their expectati
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.batches import Batch, Progress, is_memory
-from infra.influence.engine.covariances import Covariances, Setting
-from infra.influence.engine.forward_backward import device_of
-from infra.influence.engine.functional import accumulator
+from infra.influence.engine.covariances import Covariances, counted, labels_of
+from infra.influence.engine.engine import Engine, FitSettings
 from infra.influence.engine.layer_inputs import Use
 from infra.influence.engine.rotation import eigenbasis, rotate, standard_basis
 from infra.influence.engine.squares import Rotated, sequence_squares, token_squares
 from infra.models.tracked import Block, TrackedWeights
-
-Eigenvalues = Literal["per_sequence", "per_token"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,19 @@ def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Ba
 
 
 def corrected_eigenvalues(
-    setting: Setting, bases: Mapping[str, Basis], form: Eigenvalues, progress: Progress | None = None
+    engine: Engine,
+    examples: Sequence[TokenizedExample],
+    bases: Mapping[str, Basis],
+    settings: FitSettings,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """The second visit: sums over sequences of squared gradients in the eigenbasis ``[o, i (+ 1)]``,
     undivided.
 
     Without a basis for a block, in the standard one.
     """
-    device, dtype = device_of(setting.model), accumulator(next(setting.model.parameters()).dtype)
-    total = setting.totals()
+    device, dtype = engine.device, engine.accumulator
+    total = engine.totals()
     shared: list[Any] = [None, None, None]  # the last input tensor, its basis and its rotation: gate and up share
 
     def empty(block: Block) -> Tensor:
@@ -80,7 +82,7 @@ def corrected_eigenvalues(
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
         basis = bases.get(block.key)
-        uses = uses if setting.include_prompt else [_masked(use, setting.counted(batch, use)) for use in uses]
+        uses = uses if settings.include_prompt else [_masked(use, counted(settings, batch, use)) for use in uses]
 
         def rotated_inputs(use: Use) -> Tensor:
             assert basis is not None
@@ -89,16 +91,16 @@ def corrected_eigenvalues(
             return shared[2]
 
         turned = None if basis is None else Rotated(basis.outputs, basis.inputs, rotated_inputs)
-        if form == "per_token":
+        if settings.eigenvalues == "per_token":
             squares = token_squares(block, uses, turned, dtype)
         else:
             squares = sequence_squares(block, uses, batch, turned, dtype)
         with total.into(block.key, partial(empty, block)) as sum_:
             sum_ += squares
 
-    setting.run(consume, progress)
+    engine.forward_backward(examples, consume, labels_of(settings), progress)
     shared.clear()
-    for block in setting.tracked.blocks:
+    for block in engine.tracked.blocks:
         if block.key not in total.tensors:
             total.tensors[block.key] = empty(block)
     return total.tensors

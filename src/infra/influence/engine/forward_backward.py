@@ -25,7 +25,7 @@ from infra.influence.engine.batches import (
 )
 from infra.influence.engine.functional import Backbone, engine_mode, scatter
 from infra.influence.engine.layer_inputs import Capture, Use
-from infra.influence.engine.totals import Totals
+from infra.influence.engine.totals import totals_of
 from infra.models.tracked import Block, TrackedWeights
 
 Consume = Callable[[Batch, Block, list[Use]], None]
@@ -42,7 +42,6 @@ def forward_backward(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     packed: bool = False,
     progress: Progress | None = None,
-    passes: Callable[[int], int] = Totals.passes,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Backward through ``sum_t w_t log p(label_t | z_<t)`` for every batch, handing each block to
     ``consume``.
@@ -50,13 +49,14 @@ def forward_backward(
     ``weights(batch) [B, T]`` default to 1 and ``labels(batch)`` to the data's tokens. Yields each batch, when
     it is complete, with its log-probabilities ``[B, T]``. Nothing happens until it is iterated.
 
-    ``passes(n)``: how many passes are made with ``n`` batches. Those beyond are empty: ``consume`` sees them under the
-    index ``len(examples)``, with zero gradients and no position counted; they are not yielded.
+    On a model sharded over processes this is a collective, so a process with fewer batches than others makes further,
+    empty ones: ``consume`` sees them under the index ``len(examples)``, with zero gradients and no position counted;
+    they are not yielded.
     Raises :class:`ModelError` naming the record when a log-likelihood or a gradient is NaN or infinite.
     """
     capture = Capture(Backbone(model), tracked)
     device, own = device_of(model), len(plan_batches(examples, max_tokens))
-    fillers = (empty_batch(len(examples), device) for _ in range(passes(own) - own))
+    fillers = (empty_batch(len(examples), device) for _ in range(totals_of(model).passes(own) - own))
     done = 0
     for number, planned in enumerate(chain(batches(examples, max_tokens, device, packed), fillers)):
 

@@ -21,15 +21,11 @@ from infra.errors import ModelError
 from infra.influence.engine.attention import documents, forward_attention
 from infra.influence.engine.batches import Batch, build_batch
 from infra.influence.engine.experts import engine_experts
+from infra.models.layers import causal_model
 from infra.models.precision import exact_in
 
 HEAD_ELEMENTS = 1 << 24
 """Logits held at once: rows of a chunk times the vocabulary (64 MB in float32)."""
-
-
-def causal_model(model: Any) -> Any:
-    """The causal language model itself, without a PEFT wrapper."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class Backbone(nn.Module):

@@ -16,6 +16,7 @@ from infra.errors import InputError, ModelError
 from infra.influence.directions import Direction, combine
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress
 from infra.influence.engine.contract import example_gradients, summed_gradient
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
 from infra.influence.engine.functional import accumulator, engine_mode
 from infra.influence.engine.layer_inputs import Use
@@ -88,23 +89,22 @@ def each_gradient(
     size = at_once or directions_at_once("gradients", model, examples, tracked, n_groups, max_tokens)
     lots = [slice(first, min(first + size, n_groups)) for first in range(0, n_groups, size)]
     members = [torch.nonzero(factors[lot].any(0))[:, 0] for lot in lots]
+    engine = Engine(model, tracked, max_tokens)
     done, work = 0, sum(len(m) for m in members)
     for lot, member in zip(lots, members):
         told = None if progress is None else partial(_told, progress, done, work)
         own = [examples[int(i)] for i in member]
-        total = add_gradients(model, own, tracked, factors[lot][:, member], Totals(), max_tokens, told)
+        total = add_gradients(engine, own, factors[lot][:, member], Totals(), told)
         done += len(own)
         for k, group in enumerate(range(lot.start, lot.stop)):
             yield from_blocks({key: t[k] for key, t in total.items()}, tracked, names[group] if names else str(group))
 
 
 def add_gradients(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
     share: Tensor,
     totals: Totals,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Add ``sum_n share[k, n] grad_n`` to ``totals``, ``[K, out, in (+ 1)]`` a block; gives all that is in them.
@@ -114,7 +114,7 @@ def add_gradients(
     share = torch.cat([share, share.new_zeros(len(share), 1)], dim=1)  # the last column is the empty batches'
 
     def empty(block: Block) -> Tensor:
-        return zero_block(model, block, len(share))
+        return zero_block(engine.model, block, len(share))
 
     def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
         formed = example_gradients(block, uses, batch).flatten(1)
@@ -122,12 +122,8 @@ def add_gradients(
             into = total.flatten(1)
             into.addmm_(share[:, batch.indices].to(into), formed.to(into))
 
-    run_through(
-        forward_backward(
-            model, examples, tracked, consume, max_tokens=max_tokens, progress=progress, passes=totals.passes
-        )
-    )
-    for block in tracked.blocks:
+    engine.forward_backward(examples, consume, progress=progress)
+    for block in engine.tracked.blocks:
         if block.key not in totals.tensors:  # an expert that no token chose
             totals.tensors[block.key] = empty(block)
     return totals.tensors

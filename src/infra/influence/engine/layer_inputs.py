@@ -20,8 +20,8 @@ from infra.errors import ModelError
 from infra.influence.engine.batches import Batch
 from infra.influence.engine.experts import watcher
 from infra.influence.engine.functional import Backbone, HeadPass, head_pass, scatter
-from infra.influence.engine.layers import layers_of
 from infra.influence.engine.recompute import layers_run_again, recomputes
+from infra.models.layers import layers_of
 from infra.models.tracked import Block, TrackedWeights
 
 

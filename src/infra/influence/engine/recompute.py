@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from infra.errors import ModelError
-from infra.influence.engine.layers import layers_run_by
+from infra.models.layers import layers_run_by
 from infra.models.precision import exact_in
 
 _asked: ContextVar[bool] = ContextVar("recompute", default=False)

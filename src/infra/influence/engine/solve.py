@@ -15,7 +15,8 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError
-from infra.influence.curvature import Curvature, ekfac_direction
+from infra.influence.curvature import Curvature
+from infra.influence.damping import Damping
 from infra.influence.directions import Direction, combine, stack
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
 from infra.influence.engine.derivative import TANGENTS_PER_PASS, hidden_tangents
@@ -52,8 +53,7 @@ def cg_directions(
     grads: Sequence[Direction],
     tracked: TrackedWeights,
     curvature: Curvature | None = None,
-    damping: float = 10.0,
-    absolute: bool = False,
+    damping: Damping | None = None,
     steps: int = 20,
     tolerance: float = 1e-10,
     max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -62,22 +62,27 @@ def cg_directions(
     """``(H + lambda)^-1 grad`` of every target, H the exact Gauss-Newton matrix of the summed response loss.
 
     One recursion a target, in step with one another, so that the forward passes over ``examples`` are shared; the
-    results are those of one at a time, and five vectors a target are in memory. ``damping`` is relative to the mean
-    eigenvalue of ``curvature`` over all tracked weights, or itself lambda when ``absolute`` (then ``curvature``, the
-    preconditioner, may be None). A fraction of the training data is enough. ``on_step(step, largest relative
-    residual)`` reports progress.
+    results are those of one at a time, and five vectors a target are in memory. ``damping`` (by default
+    ``Damping(10.0)``) is relative to the mean eigenvalue of ``curvature`` over all tracked weights, or absolute (then
+    ``curvature``, the preconditioner, may be None). A fraction of the training data is enough. ``on_step(step, largest
+    relative residual)`` reports progress.
 
     Raises :class:`InputError` for a relative damping without curvature and :class:`ModelError` when the products
     are not finite or not positive.
     """
-    if curvature is None and not absolute:
-        raise InputError("a damping relative to the mean eigenvalue needs a curvature; give one, or absolute=True")
-    lam = damping if absolute or curvature is None else damping * mean_eigenvalue(curvature)
+    damping = damping or Damping(10.0)
+    if curvature is None and damping.scale == "relative":
+        raise InputError(
+            "a damping relative to the mean eigenvalue needs a curvature; give one, or Damping(amount, 'absolute')"
+        )
+    lam = damping.of(0.0 if curvature is None else curvature.mean_eigenvalue())
     if lam <= 0:
         raise InputError(f"the damping comes to {lam}; conjugate gradients need a positive one")
 
+    inverse = None if curvature is None else curvature.inverse(Damping(lam, "absolute"))
+
     def precondition(vector: Direction) -> Direction:
-        return vector if curvature is None else ekfac_direction(curvature, vector, lam, absolute=True)
+        return vector if inverse is None else inverse @ vector
 
     systems = [_System(grad, precondition) for grad in grads]
     for step in range(steps):
@@ -115,12 +120,6 @@ class _System:
         z = self.precondition(self.residual)
         self.rz, before = self.residual.dot(z), self.rz
         self.along = combine([z, self.along], [1.0, self.rz / before])
-
-
-def mean_eigenvalue(curvature: Curvature) -> float:
-    """The mean over all tracked scalars: the trace of H over its size."""
-    total = sum(float(f.eigenvalues.double().sum()) for f in curvature.factors.values())
-    return total / sum(f.eigenvalues.numel() for f in curvature.factors.values())
 
 
 def gauss_newton_product(

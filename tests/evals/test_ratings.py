@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.data import Message, Record, interval_alpha, judge_difficulty, label_pass_rate, parse_rating
+from infra.data import Message, Record
 from infra.errors import InputError
+from infra.evals import interval_alpha, judge_difficulty, label_pass_rate, parse_rating
 from infra.models.generation import Generation
 
 

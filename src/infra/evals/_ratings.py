@@ -12,16 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from infra.data.difficulty import with_attributes
 from infra.data.schema import Message, Record
 from infra.errors import InputError
-
-if TYPE_CHECKING:
-    from infra.models.generation import Generator
+from infra.models.generation import Generator, Prompt, Sampling, generate_cached
 
 SCALE = """\
 Rate how hard the problem below is, on the Art of Problem Solving scale of competition problems, from 1 to 10:
@@ -70,8 +67,6 @@ def judge_difficulty(
     ``judge`` is any generator, such as ``OpenAIServer``; finished votes are in ``cache_file`` and are not asked
     again. A record without a readable vote keeps neither attribute. Raises what the generator raises.
     """
-    from infra.models.generation import Prompt, Sampling, generate_cached
-
     prompts = [Prompt(r.id, judge_messages(r)) for r in records]
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, n=votes)
     texts: dict[str, list[str]] = {r.id: [] for r in records}

@@ -10,7 +10,11 @@ from typing import Any
 from torch import nn
 
 from infra.errors import ModelError
-from infra.influence.engine.functional import causal_model
+
+
+def causal_model(model: Any) -> Any:
+    """The causal language model itself, without a PEFT wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def layers_of(model: Any) -> list[nn.Module]:
