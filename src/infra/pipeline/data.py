@@ -29,7 +29,8 @@ from infra.data import (
 from infra.errors import InputError
 from infra.evals import get_task, judge_difficulty
 from infra.models.generation import OpenAIServer
-from infra.pipeline.recipe import Recipe, SourceSettings
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.settings import SourceSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step
 from infra.store import write_json

@@ -8,6 +8,7 @@ from pathlib import Path
 from infra.layout import BASE, EXPLAINED
 from infra.models import model_place
 from infra.pipeline import (
+    answers,
     attribute,
     data,
     effects,
@@ -29,9 +30,9 @@ STEPS: tuple[Step, ...] = (
     data.RECORDS,
     train.TRAIN_BASE,
     tokenized.TOKENIZED,
-    train.EVALS,
+    answers.EVALS,
     train.SFT,
-    train.RESPONSES,
+    answers.RESPONSES,
     targets.TARGETS,
     attribute.CURVATURE,
     attribute.DIRECTIONS,

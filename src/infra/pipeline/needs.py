@@ -10,7 +10,8 @@ from infra.evals import get_task
 from infra.layout import BASE
 from infra.models import is_named_model, model_folder
 from infra.pipeline.graph import given_models
-from infra.pipeline.recipe import Recipe, SourceSettings
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.settings import SourceSettings
 
 MISSING = "MISSING"
 

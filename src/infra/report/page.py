@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -26,6 +25,7 @@ from infra.report.honesty import caveats
 from infra.report.runinfo import LISTS, listed_tables, run_facts
 from infra.report.tablespec import table_spec, title
 from infra.report.wording import count
+from infra.store import write_text
 
 MAX_BYTES = 40_000_000
 _EXACT_VALUES = 1_500_000
@@ -62,11 +62,7 @@ def render_report(data: ReportData, out: Path, max_bytes: int = MAX_BYTES) -> No
     blobs, levels = pack_examples(data.examples, max_bytes - fixed - 700 * len(data.examples))
     page_json["examples"] = [_listing(view) for view in data.examples[: len(blobs)]]
     html = _render(data, page_json, blobs, _precision(levels, len(blobs), len(data.examples)))
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(html, encoding="utf-8", newline="\n")
-    os.replace(part, out)
+    write_text(Path(out), html)
 
 
 def pack_examples(examples: Sequence[ExampleView], budget: int) -> tuple[list[str], int | None]:

@@ -29,7 +29,7 @@ from infra.experiments.retraining.smoothness import metasmoothness
 from infra.experiments.retraining.table import LEVEL, accuracy_table, lds_table
 from infra.layout import Run
 from infra.progress import progress, say
-from infra.store import read_json, write_json
+from infra.store import read_json, replacing, write_json
 
 BLOCKS: tuple[tuple[str, str], ...] = (
     ("half", "same_seed"),
@@ -293,7 +293,5 @@ def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
 
 
 def _save(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)

@@ -105,7 +105,9 @@ def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
 
 def _needed(path: Path) -> Path:
     if not path.exists():
-        raise ArtifactError(f"{path} is missing; validation reads a finished run: make it with infra run")
+        raise ArtifactError(
+            f"{path} is missing; validation reads a finished run of version 0.2.0 or later: make it with infra run"
+        )
     return path
 
 
