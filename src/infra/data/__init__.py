@@ -32,7 +32,7 @@ from infra.data.reading import BadRow, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
-from infra.data.target_name import TargetName, is_whole
+from infra.data.target_name import TargetName, is_whole, whole_targets
 from infra.data.tokenized import TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
@@ -103,6 +103,7 @@ __all__ = [
     "to_llamafactory",
     "token_masks",
     "tokenize",
+    "whole_targets",
     "with_attributes",
     "with_system",
     "write_records",

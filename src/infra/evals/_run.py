@@ -77,8 +77,8 @@ def run_eval(
             unsafe_execution=settings.unsafe_execution,
             progress=progress,
         )
-        write_rows(rows, folder / f"{name}.parquet")
-        summary["tasks"][name] = describe_rows(task, problems, rows, settings)
+        write_rows(rows, folder / f"{task.name}.parquet")
+        summary["tasks"][task.name] = describe_rows(task, problems, rows, settings)
     write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
     return summary
 

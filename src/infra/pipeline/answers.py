@@ -65,7 +65,7 @@ def answer(context: Context, model: str, split: str, sampling: Sampling, tasks: 
             generator = SharedGenerator(generator)
     cache = context.out / "generations.jsonl"
     frames = []
-    own = {t.name: t.samples for t in recipe.tasks} if split == "held-out" else {}
+    own = {t.label: t.samples for t in recipe.tasks} if split == "held-out" else {}
     count = {name: own.get(name) or sampling.n for name in problems}
     total = sum(len(p) * count[name] for name, p in problems.items())
     with progress(total, context.label, "response") as bar:
@@ -112,7 +112,7 @@ def run_evals(context: Context) -> None:
     """Held-out accuracy of one model on every task (an arm's model: on those the arms are judged by)."""
     e, of = context.recipe.eval, context.member
     sampling = Sampling(temperature=e.temperature, top_p=e.top_p, max_new_tokens=e.max_new_tokens, n=e.samples)
-    tasks = [t.name for t in context.recipe.tasks if t.arms or not of.arm]
+    tasks = [t.label for t in context.recipe.tasks if t.arms or not of.arm]
     rows = answer(context, of.model, "held-out", sampling, tasks)
     if rows is not None:
         rows.to_parquet(context.answers(of.step), index=False)
@@ -123,7 +123,7 @@ def run_responses(context: Context) -> None:
     recipe = context.recipe
     t = recipe.targets
     sampling = Sampling(temperature=t.temperature, top_p=1.0, max_new_tokens=recipe.eval.max_new_tokens, n=t.samples)
-    tasks = [task.name for task in recipe.tasks if task.target]
+    tasks = [task.label for task in recipe.tasks if task.target]
     rows = answer(context, EXPLAINED, "target", sampling, tasks)
     if rows is not None:
         rows.to_parquet(context.answers("responses"), index=False)
@@ -134,7 +134,7 @@ def _asked(_: Job, of: Evaluated) -> list[Uses]:
 
 
 def _questions(job: Job, of: Evaluated) -> Mapping[str, Any]:
-    return {"model": asdict(of), "tasks": {t.name: t.samples for t in job.recipe.tasks if t.arms or not of.arm}}
+    return {"model": asdict(of), "tasks": {t.label: t.samples for t in job.recipe.tasks if t.arms or not of.arm}}
 
 
 EVALS = Step(
@@ -156,7 +156,7 @@ RESPONSES = Step(
     uses=(Uses(EXPLAINED, EVERY_PART),),
     settings=("targets.samples", "targets.temperature", "eval", *RUNS_MODEL),
     unhashed=("tasks",),
-    also=lambda job, _: {"tasks": [t.name for t in job.recipe.tasks if t.target]},
+    also=lambda job, _: {"tasks": [t.label for t in job.recipe.tasks if t.target]},
     when=lambda job: job.trains and not job.recipe.data.queries,
     parallel=True,
 )

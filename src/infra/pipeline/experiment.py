@@ -158,7 +158,7 @@ def _experiments(context: Context) -> tuple[dict[str, pd.DataFrame], dict[str, A
     """The tables of a job that trains, and what results.json says beside them."""
     recipe = context.recipe
     rows = gather_rows(context, recipe)
-    task_of_target = {str(t.target): t.name for t in reversed(recipe.tasks) if t.target}
+    task_of_target = {str(t.target): t.label for t in reversed(recipe.tasks) if t.target}
     guided = guided_arms(recipe)
     plain = rows[~rows.arm.isin(guided)]
     contrasts = arm_contrasts(plain, primary_tasks=list(task_of_target.values())) if _testable(recipe) else None

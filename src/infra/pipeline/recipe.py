@@ -27,12 +27,14 @@ from infra.pipeline.settings import (
     ScaleSettings,
     ScoreSettings,
     Settings,
+    SourceSettings,
     StrategySettings,
     TargetSettings,
     TaskSettings,
     TrainSettings,
     ValidationSettings,
 )
+from infra.plugins import file_of, label_of
 
 
 class Recipe(Settings):
@@ -66,7 +68,7 @@ class Recipe(Settings):
             raise ValueError("at least one task needs a `target` (or give data.queries): f is made of its responses")
         if "select" in self.strategies.names and "flip" not in self.arms.names:
             raise ValueError("strategies 'select' takes out what the arm 'flip' takes out: add 'flip' to arms.names")
-        if len({t.name for t in self.tasks}) < len(self.tasks):
+        if len({t.label for t in self.tasks}) < len(self.tasks):
             raise ValueError("two tasks have the same name")
         return self
 
@@ -143,13 +145,17 @@ def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
         here = folder / path
         return str(here.resolve()) if here.exists() or path.startswith(".") else path
 
+    def resolve_name(name: str) -> str:
+        file = file_of(name)
+        return name if file is None else f"{resolve(file)}:{label_of(name)}"
+
+    def resolve_source(source: SourceSettings) -> SourceSettings:
+        return source.model_copy(update={"path": resolve(source.path), "schema_": resolve_name(source.schema_)})
+
     data = recipe.data.model_copy(
-        update={
-            name: tuple(s.model_copy(update={"path": resolve(s.path)}) for s in getattr(recipe.data, name))
-            for name in ("sources", "queries")
-        }
+        update={name: tuple(map(resolve_source, getattr(recipe.data, name))) for name in ("sources", "queries")}
     )
-    tasks = tuple(t.model_copy(update={"path": resolve(t.path)}) for t in recipe.tasks)
+    tasks = tuple(t.model_copy(update={"path": resolve(t.path), "name": resolve_name(t.name)}) for t in recipe.tasks)
     model = recipe.model
     if not is_named_model(model.base):
         model = model.model_copy(update={"base": resolve(model.base)})

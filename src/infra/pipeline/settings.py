@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra.plugins import label_of
+
 ArmName = Literal["flip", "same-difficulty-swap", "random-swap", "reverse-flip"]
 StrategyName = Literal["select", "prune", "weights", "truncate"]
 
@@ -20,7 +22,9 @@ class SourceSettings(Settings):
     """One file or hub data set of training data."""
 
     path: str
-    schema_: str = Field("auto", alias="schema", description="an adapter's name; 'auto' detects it")
+    schema_: str = Field(
+        "auto", alias="schema", description="an adapter's name, or path/to/file.py:NAME for your own; 'auto' detects it"
+    )
     domain: str | None = None
     source: str | None = None
     limit: int | None = Field(None, ge=1, description="first N records of the file")
@@ -92,7 +96,7 @@ class DataSettings(Settings):
 class TaskSettings(Settings):
     """One benchmark."""
 
-    name: str
+    name: str = Field(description="a benchmark's name, or path/to/file.py:NAME for one of your own")
     path: str | None = Field(None, description="local file in the public schema; without it the task's own source")
     target: str | None = Field(None, description="the target its verified responses belong to, e.g. math")
     limit: int | None = Field(None, ge=1, description="first N problems of each split")
@@ -102,6 +106,11 @@ class TaskSettings(Settings):
     samples: int | None = Field(None, ge=1, description="answers per held-out problem; default: eval.samples")
     options: dict[str, str] = Field(default={}, description="the task's own options, e.g. release: release_v2")
     arms: bool = Field(True, description="also asked of the arms' models, not only of the base and the fine-tuned ones")
+
+    @property
+    def label(self) -> str:
+        """What files and tables call it: its name, or that of the object in the user's file."""
+        return label_of(self.name)
 
     @model_validator(mode="after")
     def _targets_have_problems(self) -> TaskSettings:

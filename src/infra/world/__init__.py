@@ -12,7 +12,6 @@ BASE_MODEL = Path(__file__).parent / "base_model"
 """Folder of the base model: ``from_pretrained`` loads model and tokenizer from it."""
 
 
-
 def records_of(name: str) -> Iterator[Record]:
     """A world's training data, then its pool; ``split`` among the attributes says which. See :func:`build_world`."""
     world = build_world(name)

@@ -20,6 +20,7 @@ from infra.experiments.retraining.units import example_units, step_units, token_
 from infra.influence import open_directions
 from infra.layout import BASE, EXPLAINED, Run
 from infra.models import load_model, model_hash, model_place
+from infra.plugins import label_of
 from infra.store import read_json
 from infra.train import SFTConfig
 from infra.train.flat_model import flat_model, loss_weights
@@ -193,7 +194,7 @@ def held_out_accuracy(run: Path, recipe: Mapping[str, Any], tokenizer: Any, limi
     for task in recipe["tasks"]:
         if not task.get("target"):
             continue
-        table = pq.read_table(_needed(Run(run).problems(task["name"])))
+        table = pq.read_table(_needed(Run(run).problems(label_of(task["name"]))))
         held_out = [r for r in records_from_table(table) if r.attributes["split"] == "held-out"]
         problems.setdefault(task["target"], []).extend(held_out[:limit])
     if not any(problems.values()):

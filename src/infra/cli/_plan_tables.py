@@ -1,0 +1,87 @@
+"""Plans and checks as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.pipeline.plan import Checked, Device, Plan
+
+TOLERANCE = 0.25
+COUNTS_FROM = 1.0
+"""Seconds from which a stage's error is counted: below it start-up and rounding decide."""
+
+
+def planned(plan: Plan) -> None:
+    """Every stage, the sums, and what to change."""
+    console = Console(width=120)
+    device, n = plan.device, plan.devices
+    console.print(
+        f"{plan.recipe.name}: {plan.shape.name}, {plan.shape.parameters / 1e9:.3g}e9 parameters; "
+        f"{plan.amounts.train:,} training and {plan.amounts.pool:,} pool examples of {plan.amounts.length:.0f} tokens, "
+        f"{plan.amounts.queries:,} queries; {n} x {device.name}"
+        + (", calibrated now" if device.measured else f", {device.efficiency:.0%} of its stated rate assumed")
+    )
+    table = Table("stage", *("operations", "time", "memory a device", "disk"))
+    for stage in plan.stages:
+        table.add_row(stage.stage, f"{stage.flops:.2g}", span(stage.seconds), size(stage.memory), size(stage.disk))
+    table.add_section()
+    table.add_row(
+        "all", f"{sum(s.flops for s in plan.stages):.2g}", span(plan.seconds), size(plan.memory), size(plan.disk)
+    )
+    console.print(table)
+    for change in plan.changes:
+        console.print(f"set  {change}", highlight=False)
+    for stage in plan.too_large:
+        console.print(f"{stage.stage} needs {size(stage.memory)} on each device, which has {size(plan.device.memory)}")
+    if plan.devices > plan.recipe.curvature.sum_shards and not plan.recipe.scale.fsdp:
+        console.print(
+            f"A fit uses {plan.recipe.curvature.sum_shards} processes; curvature.sum_shards: {plan.devices} lets all "
+            f"work, for {size(plan.scratch * plan.devices / plan.recipe.curvature.sum_shards)} of scratch on disk"
+        )
+    if plan.changes:
+        console.print("The table is under these settings. The recipe without them does not fit what was asked for.")
+    if plan.enough is not None:
+        console.print(f"No setting makes it fit on --devices {n}; on --devices {plan.enough} it would.")
+    elif not plan.fits:
+        console.print("No setting known here makes it fit; shorter examples, fewer folds or a larger device would.")
+
+
+def checked(device: Device, rows: Sequence[Checked]) -> None:
+    """Each stage's planned and measured seconds, and how many of those that count lie within a quarter."""
+    console = Console(width=120)
+    table = Table("stage", "planned s", "measured s", "error", "planned memory", "measured memory")
+    for row in rows:
+        figures = (f"{row.planned:.2f}", f"{row.measured:.2f}", f"{row.error:+.0%}")
+        table.add_row(row.stage, *figures, size(row.planned_memory), size(row.measured_memory))
+    console.print(table)
+    counted = [r for r in rows if r.measured >= COUNTS_FROM]
+    within = sum(abs(r.error) <= TOLERANCE for r in counted)
+    planned, measured = sum(r.planned for r in rows), sum(r.measured for r in rows)
+    console.print(
+        f"all stages: {planned:.1f} s planned, {measured:.1f} s measured ({planned / measured - 1:+.0%}); "
+        f"{within} of {len(counted)} stages of {COUNTS_FROM:.0f} s and more within {TOLERANCE:.0%}"
+    )
+    console.print(
+        f"this machine: {device.flops['float32'] / 1e9:.1f} GFLOP/s in products, {device.efficiency:.0%} of it in a "
+        f"training step, {device.latency * 1e3:.1f} ms a decoding step, interpreted code {device.python:.2f} x as slow "
+        "as the reference"
+    )
+
+
+def span(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def size(amount: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if amount >= length:
+            return f"{amount / length:.3g} {unit}"
+    return f"{amount:.0f} B"
