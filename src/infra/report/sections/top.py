@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from infra.data import whole_targets
 from infra.report.data import ExampleView, ReportData, table, whole
 from infra.report.section import Section, Sentence, Table
 from infra.report.wording import count, is_number, listing, percent, signed
@@ -93,7 +94,7 @@ def concentrations(data: ReportData) -> list[str]:
     """One sentence for every example, position, token or token class with more than a third of all |score|."""
     out = []
     if data.scores is not None and len(data.scores) >= FEWEST:
-        for column in (c for c in data.scores.columns if str(c).startswith("score_") and ":" not in str(c)):
+        for column in (f"score_{t}" for t in whole_targets(data.scores.columns)):
             size = data.scores[column].abs()
             if size.sum() > 0 and size.max() / size.sum() > LARGE_SHARE:
                 name = (
