@@ -4,7 +4,8 @@
     python3 dev.py run [ARGS]     the main job: `infra run ARGS` (makes the environment on first use)
     python3 dev.py test [ARGS]    the tests: `pytest ARGS`
     python3 dev.py infra ARGS     any other `infra` command
-    python3 dev.py lint | types | bench NAME | setup
+    python3 dev.py lint           style, format, types and the order of the rooms: ruff, mypy, import-linter
+    python3 dev.py types | bench NAME | setup
 
 The environment lies in .venv and is made again only when pyproject.toml, constraints.txt or Python change.
 """
@@ -55,13 +56,25 @@ def setup(extra: str = "") -> None:
 
 
 def call(*command: str) -> int:
-    """Run a command of the environment from the repository's root; Ctrl-C is the child's to handle."""
+    """Run a module of the environment from the repository's root; Ctrl-C is the child's to handle."""
     process = subprocess.Popen([str(PYTHON), "-m", *command], cwd=ROOT)
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
             continue
+
+
+def lint() -> int:
+    """Every check that needs no test to run; the first that fails ends it. Returns its exit code."""
+    files = ("src", "tests", "bench", "dev.py")
+    contract = [str(PYTHON.with_name("lint-imports")), "--no-logo"]  # a script: this package has no module to run
+    return (
+        call("ruff", "check", *files)
+        or call("ruff", "format", "--check", *files)
+        or subprocess.run(contract, cwd=ROOT).returncode
+        or call("mypy")
+    )
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -86,7 +99,7 @@ def main() -> int:
     if verb == "test":
         return call("pytest", *rest, *without_browser(rest))
     if verb == "lint":
-        return call("ruff", "check", "src", "tests", "bench", "dev.py") or call("mypy")
+        return lint()
     if verb == "types":
         return call("mypy")
     if verb == "bench":

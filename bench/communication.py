@@ -23,13 +23,14 @@ from bench.shapes import rows
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from infra.influence import Direction, recomputed_activations
-from infra.influence.batches import build_batch
-from infra.influence.capture import Capture
-from infra.influence.derivative import forward_scores
-from infra.influence.factors import Setting, corrected_eigenvalues, covariances, eigenbases
-from infra.influence.functional import Backbone, engine_mode
-from infra.influence.gradient import add_gradients
-from infra.influence.totals import Totals
+from infra.influence.engine.batches import build_batch
+from infra.influence.engine.covariances import Setting, covariances
+from infra.influence.engine.derivative import forward_scores
+from infra.influence.engine.eigenbases import corrected_eigenvalues, eigenbases
+from infra.influence.engine.functional import Backbone, engine_mode
+from infra.influence.engine.gradient import add_gradients
+from infra.influence.engine.layer_inputs import Capture
+from infra.influence.engine.totals import Totals
 from infra.models import tracked_weights
 from infra.parallel.fsdp import (
     GatheredBases,

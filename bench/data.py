@@ -10,7 +10,7 @@ expression and as many merges as the text gives, up to its 151,643. Prints one J
 
 Rates are per second of processor time of this process, so that they are rates per core. ``floor_records_per_s`` is what
 the tokenizers library needs for ``encode_batch_fast`` of the same rendered texts and nothing else: no reader that calls
-it can be faster. ``library_records_per_s`` is the whole job with the library's encoder in place of the memory of words.
+it can be faster.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from infra.data import (
     pack,
     render_conversation,
     resolve_template,
-    tokenizing,
     write_records,
 )
 
@@ -151,17 +150,12 @@ def rates(file: Path, n: int, tokenizer: Any, length: int) -> dict[str, Any]:
         return pack_stream(iter_tokenize(iter_records(file), tokenizer, max_length=None), length)
 
     (rows, tokens), ours = timed(job)
-    few, tokenizing._few_cores = tokenizing._few_cores, lambda: False
-    again, library = timed(job)
-    tokenizing._few_cores = few
-    assert again == (rows, tokens)
     return {
         "tokens": tokens,
         "rows": rows,
         "read_records_per_s": round(n / read, 1),
         "read_and_template_records_per_s": round(n / rendered, 1),
         "floor_records_per_s": round(n / floor, 1),
-        "library_records_per_s": round(n / library, 1),
         "all_records_per_s": round(n / ours, 1),
         "all_tokens_per_s": round(tokens / ours),
     }

@@ -51,7 +51,6 @@ from infra.influence import (
     Direction,
     LowRank,
     MeanLogLikelihood,
-    ekfac_direction,
     example_influence,
     fit_ekfac,
     gradient,
@@ -60,8 +59,8 @@ from infra.influence import (
     query_directions,
     token_influence,
 )
-from infra.influence.batches import batches
-from infra.influence.functional import HEAD_ELEMENTS, Backbone, log_softmax_
+from infra.influence.engine.batches import batches
+from infra.influence.engine.functional import HEAD_ELEMENTS, Backbone, log_softmax_
 from infra.models import TrackedWeights, tracked_weights
 
 Options = argparse.Namespace
@@ -220,7 +219,7 @@ def beside(name: str, shape: Shape, options: Options, with_query: bool) -> Found
     def token_scores() -> None:
         if with_query:
             grad = gradient(model, MeanLogLikelihood("q", queries[:1], "summed"), tracked)
-            given = [ekfac_direction(fitted["fit"], grad)]
+            given = [fitted["fit"].inverse() @ grad]
         else:
             given = directions(tracked, 1)
         drain(token_influence(model, train, given, decomposition="position", max_tokens=options.tokens))
@@ -353,7 +352,7 @@ def agreement_of(
 ) -> float:
     """Spearman correlation of example scores under two curvatures, the mean over queries."""
     grads = [gradient(model, MeanLogLikelihood(q.id, [q]), tracked) for q in queries]
-    both = [example_influence(model, train, [ekfac_direction(c, g) for g in grads]) for c in (one, other)]
+    both = [example_influence(model, train, [c.inverse() @ g for g in grads]) for c in (one, other)]
     return float(sum(spearmanr(a, b).statistic for a, b in zip(both[0].T, both[1].T)) / len(grads))
 
 

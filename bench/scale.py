@@ -33,11 +33,11 @@ import pyarrow.parquet as pq
 
 from infra.data import TokenizedExample, tokenize
 from infra.influence import save_directions
+from infra.influence.steps import FitSettings, directions, example_scores, fit, token_scores
+from infra.influence.steps.settings import ModelSettings, Runtime, model_of
 from infra.models import load_tokenizer, model_hash
 from infra.models.small import small_model
-from infra.parallel.attribution import FitSettings, directions, example_scores, fit, token_scores
 from infra.parallel.launch import Crew
-from infra.parallel.settings import ModelSettings, Runtime, model_of
 from infra.parallel.shards import cut, open_shards
 from infra.parallel.world import barrier, together, world
 from infra.world import BASE_MODEL, build_world

@@ -83,19 +83,35 @@ def sha256_tree(folder: Path) -> dict[str, str]:
     }
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write atomically: a temporary file beside ``path``, flushed to disk, then renamed over it."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` to write; it takes the place of ``path`` when the block ends well.
+
+    The content is on disk before the rename, so that a reader sees the whole old file or the whole new one, also after
+    a crash. When the block fails the temporary file is removed and ``path`` stays as it was. A killed process leaves
+    ``.<name>.<pid>.tmp``, which :meth:`RunFolder.lock` and :meth:`RunFolder.writing` clear away.
+
+    Raises ResourceError when the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
+        yield temporary
+        with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise out_of_space(error, path) or error from error
+        full = out_of_space(error, path)
+        if full is None:
+            raise
+        raise full from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text by :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

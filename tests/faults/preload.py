@@ -20,6 +20,6 @@ for name in (
     "infra.pipeline.page",
     "infra.pipeline.spans",
     "infra.pipeline.targets",
-    "infra.pipeline.train",
+    "infra.pipeline.graph",
 ):
     importlib.import_module(name)

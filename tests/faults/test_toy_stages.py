@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import ArtifactError, ResourceError
-from infra.pipeline.runner import Context, Stage, run_stages
+from infra.pipeline.runner import run_stages
+from infra.pipeline.stage import Context, Stage
 from infra.store import MANIFEST, SEALS, RunFolder, seal, sealed, sha256_file, write_text
 from tests.faults.children import DieAtRename, Fault, FileLimit, JumpingClock, RecordRenames, contents
 
@@ -26,7 +27,7 @@ def read_source(context: Context, source: Path) -> None:
 
 def in_shards(context: Context) -> None:
     """Three shards, each sealed; a shard that is there is not made again."""
-    text = (context.dep("source") / "text.txt").read_text()
+    text = (context.step("source") / "text.txt").read_text()
     for i in range(3):
         shard = context.out / "shards" / f"{i}.txt"
         if not sealed(context.out, shard):
@@ -35,7 +36,7 @@ def in_shards(context: Context) -> None:
 
 
 def total(context: Context) -> None:
-    sizes = [len(p.read_text()) for p in sorted((context.dep("a/shards") / "shards").iterdir())]
+    sizes = [len(p.read_text()) for p in sorted((context.step("a/shards") / "shards").iterdir())]
     write_text(context.out / "sizes.txt", str(sizes))
 
 
@@ -179,8 +180,8 @@ def test_every_library_s_word_for_a_full_disk_is_understood(tmp_path: Path, libr
 
 
 def die_in_the_worker(context: Context) -> None:
-    if not (context.folder / "died").exists():
-        (context.folder / "died").touch()
+    if not context.beside("died").exists():
+        context.beside("died").touch()
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
     write_text(context.out / "x.txt", "x")

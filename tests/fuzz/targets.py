@@ -25,7 +25,8 @@ from infra.evals import get_task
 from infra.evals.tasks.livecodebench import decode_tests
 from infra.models.generation._cache import read_cache
 from infra.pipeline.recipe import load_recipe
-from infra.pipeline.runner import Stage, plan_table
+from infra.pipeline.runner import plan_table
+from infra.pipeline.stage import Stage
 from infra.store import MANIFEST, RunFolder
 from tests.data.schema_rows import ROWS
 from tests.fuzz.wild import altered, damaged, texts, values

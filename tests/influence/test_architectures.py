@@ -277,7 +277,7 @@ def test_attention_of_another_kind_is_refused_before_any_work():
     from transformers import BloomConfig, BloomForCausalLM
     from transformers.masking_utils import chunked_causal_mask_function
 
-    from infra.influence.attention import window_mask
+    from infra.influence.engine.attention import window_mask
 
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=toys.VOCABULARY, hidden_size=16, n_layer=2, n_head=2, initializer_range=0.4)
@@ -308,7 +308,7 @@ def test_a_weight_that_is_not_called_as_a_layer_is_refused_by_name():
 
 
 def test_the_engines_attention_has_no_backward_pass_and_says_so():
-    from infra.influence.attention import forward_attention
+    from infra.influence.engine.attention import forward_attention
 
     model = toys.qwen2()
     with forward_attention(model), pytest.raises(ModelError, match="has a forward derivative and no backward pass"):

@@ -7,7 +7,6 @@ from infra.errors import InputError
 from infra.influence import (
     MeanLogLikelihood,
     chosen_tokens,
-    ekfac_direction,
     example_influence,
     fit_ekfac,
     gradient,
@@ -26,7 +25,7 @@ def test_chosen_pairs_have_the_position_scores_of_their_query(family, max_tokens
     tracked = tracked_weights(model)
     curvature = fit_ekfac(model, train, tracked)
     low = query_directions(model, queries, tracked, curvature, energy=1.0)
-    full = [ekfac_direction(curvature, gradient(model, MeanLogLikelihood(q.id, [q]), tracked)) for q in queries]
+    full = [curvature.inverse() @ gradient(model, MeanLogLikelihood(q.id, [q]), tracked) for q in queries]
     expected = {
         i: s
         for chunk in token_influence(model, train, full, decomposition="position")

@@ -9,7 +9,6 @@ from infra.influence import (
     MeanLogLikelihood,
     cg_direction,
     directions_at_once,
-    ekfac_direction,
     example_influence,
     fit_ekfac,
     gradient,
@@ -54,7 +53,7 @@ def test_the_whole_chain_gives_the_same_directions_and_scores():
         curvature = fit_ekfac(model, items, tracked, fisher="empirical")
         raw = gradient(model, MeanLogLikelihood("f", items[:4]), tracked)
         refined = cg_direction(model, items, raw, tracked, curvature, steps=5).direction
-        both = [ekfac_direction(curvature, raw), refined]
+        both = [curvature.inverse() @ raw, refined]
         matrix = pairwise_influence(model, items, items[:3], tracked, curvature, energy=1.0, rescore=2).scores
         own = self_influence(model, items, tracked, curvature)
         results.append((example_influence(model, items, both), matrix, own))
@@ -82,7 +81,7 @@ def test_sampled_labels_are_those_of_the_cpu():
     fits = [fit_ekfac(m, items, tracked_weights(m), seed=1) for m in (host, device)]
     grad = toys.direction(tracked_weights(host).parameters, 0)
     there = toys.Direction({k: t.cuda() for k, t in grad.tensors.items()}, "d")
-    expected, found = ekfac_direction(fits[0], grad), ekfac_direction(fits[1], there)
+    expected, found = fits[0].inverse() @ grad, fits[1].inverse() @ there
     for key, tensor in expected.tensors.items():
         assert toys.error(found.tensors[key].cpu(), tensor) < 1e-8
 
@@ -104,7 +103,7 @@ def test_bfloat16_ranks_like_float32_there():
     for dtype in (torch.bfloat16, torch.float32):
         cast = model.to(torch.bfloat16).to(dtype).cuda()
         tracked = tracked_weights(cast)
-        v = ekfac_direction(fit_ekfac(cast, items, tracked), gradient(cast, MeanLogLikelihood("f", items[:8]), tracked))
+        v = fit_ekfac(cast, items, tracked).inverse() @ gradient(cast, MeanLogLikelihood("f", items[:8]), tracked)
         ranks.append(example_influence(cast, items, [v])[:, 0])
     assert spearmanr(*ranks).statistic >= 0.999
 

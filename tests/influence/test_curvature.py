@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,22 +11,27 @@ from scipy.stats import spearmanr
 from infra.data.tokenized import TokenizedExample
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence import (
-    EKFAC,
+    Agreement,
+    Curvature,
+    Damping,
+    Engine,
+    FitSettings,
     MeanLogLikelihood,
-    ekfac_direction,
+    agreeing_sample,
     example_influence,
+    fit_curvature,
     fit_diagonal,
     fit_ekfac,
     fit_kfac,
-    fit_until_agreement,
     gradient,
     identity,
-    squares,
     subsample,
     training_probes,
 )
-from infra.influence import factors as factors_module
-from infra.influence.fit import by_hash
+from infra.influence.engine import covariances as covariances_module
+from infra.influence.engine import squares
+from infra.influence.fit import Sample, by_hash
+from infra.influence.steps import InMemory
 from infra.models import tracked_weights
 from tests.influence import toys
 
@@ -110,7 +114,7 @@ def test_ekfac_and_kfac_are_exact_where_the_kronecker_assumption_holds():
     )
     for fit in (fit_ekfac, fit_kfac):
         fitted = fit(model, items, tracked, fisher="empirical")
-        found = ekfac_direction(fitted, grad, damping, absolute=True).tensors["lm_head.weight"].flatten()
+        found = (fitted.inverse(Damping(damping, "absolute")) @ grad).tensors["lm_head.weight"].flatten()
         assert toys.error(found, expected) < 1e-8
 
 
@@ -172,17 +176,17 @@ def test_identity_and_damping():
     model, items = toys.qwen2(), toys.examples(5)
     tracked = tracked_weights(model)
     grad = gradient(model, MeanLogLikelihood("math", items), tracked)
-    same = ekfac_direction(identity(tracked), grad, damping=0.0)
+    same = identity(tracked).inverse(Damping(0.0)) @ grad
     assert all(torch.allclose(same.tensors[k], t) for k, t in grad.tensors.items())
     fitted = fit_ekfac(model, items, tracked)
     block = tracked.blocks[0]
     factor = fitted.factors[block.key]
     lam = 0.1 * factor.eigenvalues.mean()
     expected = factor.rotate_back(factor.rotate(grad.tensors[block.weight]) / (factor.eigenvalues + lam))
-    found = ekfac_direction(fitted, grad, damping=0.1).tensors[block.weight]
+    found = (fitted.inverse(Damping(0.1)) @ grad).tensors[block.weight]
     assert toys.error(found, expected) < 1e-10
     with pytest.raises(InputError, match="must not be negative"):
-        ekfac_direction(fitted, grad, damping=-1.0)
+        fitted.inverse(Damping(-1.0)) @ grad
 
 
 def test_saved_factors_come_back_and_another_model_is_refused(tmp_path):
@@ -190,7 +194,7 @@ def test_saved_factors_come_back_and_another_model_is_refused(tmp_path):
     tracked = tracked_weights(model)
     fitted = fit_ekfac(model, items, tracked)
     fitted.save(tmp_path)
-    again = EKFAC.load(tmp_path, model_hash=fitted.info.model_hash)
+    again = Curvature.load(tmp_path, model_hash=fitted.info.model_hash)
     assert again.info == fitted.info and again.blocks == fitted.blocks
     for key, factor in fitted.factors.items():
         assert torch.equal(again.factors[key].eigenvalues, factor.eigenvalues)
@@ -199,10 +203,10 @@ def test_saved_factors_come_back_and_another_model_is_refused(tmp_path):
     changed.model.norm.weight.data += 1
     other = fit_ekfac(changed, items, tracked_weights(changed)).info.model_hash
     with pytest.raises(ModelError, match="fitted on a model with hash"):
-        EKFAC.load(tmp_path, model_hash=other)
+        Curvature.load(tmp_path, model_hash=other)
     (tmp_path / "factors.json").write_text("{")
     with pytest.raises(ArtifactError, match="no factors that can be read"):
-        EKFAC.load(tmp_path)
+        Curvature.load(tmp_path)
 
 
 def test_a_subsample_depends_on_ids_alone():
@@ -233,8 +237,10 @@ def test_wide_sides_in_blocks_are_orthogonal_bases_with_measured_eigenvalues():
         # the whole factor, from its eigenvectors and values up to scale, has the same diagonal blocks
         assert torch.equal(wide.factors[block.key].eigenvalues, whole.factors[block.key].eigenvalues)
     one = tracked_weights(model, "layers.0.mlp.gate_proj")
-    setting = factors_module.Setting(model, items, one, "empirical", 0, True, 8192, False)
-    full, parts = (factors_module.covariances(replace(setting, block_size=b)) for b in (None, 7))
+    engine = Engine(model, one)
+    full, parts = (
+        covariances_module.covariances(engine, items, FitSettings(fisher="empirical", block_size=b)) for b in (None, 7)
+    )
     key = one.blocks[0].key
     for side in ("inputs", "outputs"):
         dense, blocks = getattr(full, side)[key], getattr(parts, side)[key]
@@ -251,8 +257,8 @@ def test_blocks_as_wide_as_the_side_solve_exactly_and_survive_the_disk(tmp_path)
     fitted = fit_ekfac(model, items, tracked, block_size=9)
     fitted.save(tmp_path)
     grad = toys.direction(tracked.parameters, 0)
-    found, again = (ekfac_direction(c, grad) for c in (fitted, EKFAC.load(tmp_path)))
-    dampings = fitted.dampings(0.1)
+    found, again = (c.inverse() @ grad for c in (fitted, Curvature.load(tmp_path)))
+    dampings = fitted.dampings(Damping(0.1))
     for block in tracked.blocks:
         matrix = block.matrix(found.tensors)
         factor = fitted.factors[block.key]
@@ -261,22 +267,30 @@ def test_blocks_as_wide_as_the_side_solve_exactly_and_survive_the_disk(tmp_path)
         assert torch.equal(matrix, block.matrix(again.tensors))
 
 
+def both_halves(engine: Engine, sample: Sample) -> Curvature:
+    """The curvature of a sample from the covariances that its rounds have added up."""
+    return fit_curvature(InMemory(engine, sample.examples), sample.settings, sample.covariances).curvature("")
+
+
 def test_halves_are_doubled_until_they_agree_and_the_factors_are_those_of_both():
     model, items = toys.qwen2(), toys.examples(40, longest=20)
     tracked = tracked_weights(model, "layers.1.mlp")
-    loose = fit_until_agreement(model, items, tracked, agreement=-1.0, start=8, seed=3)
-    assert loose.info.n_examples == 8 and loose.info.available == 40 and len(loose.info.agreement) == 1
+    engine, settings = Engine(model, tracked), FitSettings(seed=3)
+    sample = agreeing_sample(engine, items, settings, agreement=Agreement(-1.0, start=8))
+    loose = both_halves(engine, sample)
+    assert loose.info.n_examples == 8 and sample.reached and len(sample.rounds) == 1
     expected = fit_ekfac(model, by_hash(items, 3)[:8], tracked, seed=3)
     grad = toys.direction(tracked.parameters, 0)
-    assert toys.error(*(flat(ekfac_direction(c, grad)) for c in (loose, expected))) < 1e-8
-    strict = fit_until_agreement(model, items, tracked, agreement=1.1, start=8, seed=3)
-    assert [n for n, _ in strict.info.agreement] == [8, 32, 40]
+    assert toys.error(*(flat(c.inverse() @ grad) for c in (loose, expected))) < 1e-8
+    sample = agreeing_sample(engine, items, settings, agreement=Agreement(1.1, start=8))
+    strict = both_halves(engine, sample)
+    assert [n for n, _ in sample.rounds] == [8, 32, 40] and not sample.reached
     everything = fit_ekfac(model, items, tracked, seed=3)
-    assert toys.error(*(flat(ekfac_direction(c, grad)) for c in (strict, everything))) < 1e-8
-    rounds = dict(strict.info.agreement)
+    assert toys.error(*(flat(c.inverse() @ grad) for c in (strict, everything))) < 1e-8
+    rounds = dict(sample.rounds)
     assert rounds[40] > rounds[8]
     with pytest.raises(InputError, match="3 examples are too few"):
-        fit_until_agreement(model, items[:3], tracked)
+        agreeing_sample(engine, items[:3], settings)
 
 
 def test_the_agreement_is_the_rank_correlation_of_the_halves_scores():
@@ -284,14 +298,15 @@ def test_the_agreement_is_the_rank_correlation_of_the_halves_scores():
     model, items = toys.qwen2(), toys.examples(24)
     tracked = tracked_weights(model, "layers.1.mlp")
     probes = training_probes(model, items, tracked, seed=1)
-    fitted = fit_until_agreement(model, items, tracked, agreement=-1.0, start=12, seed=1, probes=probes)
+    wanted = Agreement(-1.0, start=12, probes=probes)
+    found = agreeing_sample(Engine(model, tracked), items, FitSettings(seed=1), agreement=wanted)
     order = by_hash(items, 1)[:12]
     halves = [fit_ekfac(model, order[side::2], tracked, seed=1) for side in (0, 1)]
     ranks = []
     for grad in probes.gradients:
-        pair = [example_influence(model, probes.scored, [ekfac_direction(c, grad)])[:, 0] for c in halves]
+        pair = [example_influence(model, probes.scored, [c.inverse() @ grad])[:, 0] for c in halves]
         ranks.append(spearmanr(*pair).statistic)
-    assert fitted.info.agreement == ((12, pytest.approx(np.mean(ranks), abs=1e-12)),)
+    assert found.rounds == ((12, pytest.approx(np.mean(ranks), abs=1e-12)),)
 
 
 def test_per_token_eigenvalues_are_chosen_only_where_the_check_passes(tmp_path):
@@ -304,11 +319,11 @@ def test_per_token_eigenvalues_are_chosen_only_where_the_check_passes(tmp_path):
     other = fit_ekfac(model, toys.examples(24), tracked, fisher="empirical", eigenvalues="auto")
     assert other.info.eigenvalues == "per_sequence" and other.info.per_token_check[0] > 0.05
     other.save(tmp_path)
-    assert EKFAC.load(tmp_path).info == other.info
+    assert Curvature.load(tmp_path).info == other.info
 
 
 def test_a_factor_that_cannot_be_decomposed_falls_back_and_names_the_weight(monkeypatch):
-    from infra.influence import rotation
+    from infra.influence.engine import rotation
 
     model, items = toys.qwen2(), toys.examples(5)
     tracked = tracked_weights(model, "layers.0.mlp")
@@ -335,7 +350,7 @@ def test_a_singular_curvature_without_damping_names_the_weight_and_leaves_its_nu
     fitted = fit_ekfac(model, items, tracked, fisher="empirical")
     grad = gradient(model, MeanLogLikelihood("math", items), tracked)
     with pytest.warns(RuntimeWarning, match=r"curvature of model\.layers\.0\.mlp\.gate_proj\.weight is singular"):
-        found = ekfac_direction(fitted, grad, damping=0.0)
+        found = fitted.inverse(Damping(0.0)) @ grad
     assert torch.isfinite(found.tensors["model.layers.0.mlp.gate_proj.weight"]).all()
 
 
@@ -347,4 +362,4 @@ def test_a_weight_that_no_loss_flows_through_is_named():
     with pytest.warns(RuntimeWarning, match=r"no loss flows through model\.layers\.1\.mlp\.up_proj\.weight"):
         fitted = fit_ekfac(model, items, tracked)
     grad = toys.direction(tracked.parameters, 0)
-    assert np.isfinite(flat(ekfac_direction(fitted, grad))).all()
+    assert np.isfinite(flat(fitted.inverse() @ grad)).all()

@@ -8,15 +8,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from infra.influence import (
     MeanLogLikelihood,
-    attention,
-    ekfac_direction,
     estimate,
     example_influence,
     fit_ekfac,
-    functional,
     gradient,
     token_influence,
 )
+from infra.influence.engine import attention, functional
 from infra.models import tracked_weights
 from tests.influence import toys
 
@@ -102,7 +100,7 @@ def test_bfloat16_ranks_like_float32_on_a_trained_model():
     for dtype in (torch.bfloat16, torch.float32):  # the same rounded weights in both
         cast = model.to(torch.bfloat16).to(dtype)
         tracked = tracked_weights(cast)
-        v = ekfac_direction(fit_ekfac(cast, items, tracked), gradient(cast, target, tracked))
+        v = fit_ekfac(cast, items, tracked).inverse() @ gradient(cast, target, tracked)
         examples = example_influence(cast, items, [v])[:, 0]
         assert examples.dtype == np.float32
         found = [examples]

@@ -10,10 +10,10 @@ from infra.errors import InputError
 from infra.influence import (
     BASELINES,
     TOKEN_BASELINES,
+    Damping,
     MeanLogLikelihood,
     baseline_scores,
     baseline_tokens,
-    ekfac_direction,
     example_influence,
     fit_ekfac,
     gradient,
@@ -24,8 +24,8 @@ from infra.influence import (
     self_influence,
     token_influence,
 )
-from infra.influence.baselines import bm25, representations
-from infra.influence.lowrank import compress
+from infra.influence.engine.lowrank import compress
+from infra.influence.methods.baselines import bm25, representations
 from infra.models import float64_everywhere, tracked_weights
 from tests.influence import toys
 
@@ -40,7 +40,7 @@ def world():
 @pytest.fixture(scope="module")
 def one_by_one(world):
     model, train, queries, tracked, curvature = world
-    directions = [ekfac_direction(curvature, gradient(model, MeanLogLikelihood(q.id, [q]), tracked)) for q in queries]
+    directions = [curvature.inverse() @ gradient(model, MeanLogLikelihood(q.id, [q]), tracked) for q in queries]
     return directions, example_influence(model, train, directions)
 
 
@@ -69,9 +69,9 @@ def test_low_rank_loses_no_more_than_it_says_and_rescoring_is_exact(world, one_b
 
 def test_an_absolute_damping_is_taken_as_it_is(world):
     model, train, queries, tracked, curvature = world
-    found = pairwise_influence(model, train, queries[:1], tracked, curvature, damping=3.0, absolute=True, energy=1.0)
+    found = pairwise_influence(model, train, queries[:1], tracked, curvature, Damping(3.0, "absolute"), energy=1.0)
     raw = gradient(model, MeanLogLikelihood("q", queries[:1]), tracked)
-    expected = example_influence(model, train, [ekfac_direction(curvature, raw, 3.0, absolute=True)])
+    expected = example_influence(model, train, [curvature.inverse(Damping(3.0, "absolute")) @ raw])
     assert toys.error(found.scores, expected) < 1e-9
 
 
@@ -100,7 +100,7 @@ def test_self_influence_is_the_influence_of_an_example_on_itself(world):
     found = self_influence(model, train, tracked, curvature, max_tokens=30)
     for i, item in enumerate(train):
         own = gradient(model, MeanLogLikelihood("own", [item], "summed"), tracked)
-        assert found[i] == pytest.approx(ekfac_direction(curvature, own).dot(own), rel=1e-9)
+        assert found[i] == pytest.approx((curvature.inverse() @ own).dot(own), rel=1e-9)
 
 
 def test_every_baseline_gives_a_finite_matrix(world):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from infra.data.tokenized import TokenizedExample
 from infra.errors import ModelError, ResourceError
 from infra.influence import MeanLogLikelihood, example_influence, gradient, token_influence
-from infra.influence.attention import Layout
-from infra.influence.batches import build_batch, halving_on_memory, plan_batches
-from infra.influence.rotation import add_gram_, eigenbasis, empty_gram, rotate, rotate_back
+from infra.influence.engine.attention import Layout
+from infra.influence.engine.batches import build_batch, halving_on_memory, plan_batches
+from infra.influence.engine.rotation import add_gram_, eigenbasis, empty_gram, rotate, rotate_back
 from infra.models import tracked_weights
 from tests.influence import toys
 
@@ -66,7 +66,7 @@ def test_the_plan_holds_every_example_once_within_the_limit(lengths, max_tokens)
 )
 def test_chunks_of_query_rows_see_exactly_the_keys_they_attend_to(lengths, window, budget):
     """The mask put together from chunks is causal, inside the document and inside the window."""
-    from infra.influence import attention
+    from infra.influence.engine import attention
 
     ends = np.cumsum(lengths)
     documents = tuple((int(e - n), int(e)) for e, n in zip(ends, lengths))

@@ -10,7 +10,6 @@ import torch
 from infra.errors import ModelError
 from infra.influence import (
     MeanLogLikelihood,
-    ekfac_direction,
     estimate,
     example_influence,
     fit_ekfac,
@@ -18,9 +17,9 @@ from infra.influence import (
     recomputed_activations,
     token_influence,
 )
-from infra.influence.batches import build_batch
-from infra.influence.capture import Capture
-from infra.influence.functional import Backbone, engine_mode
+from infra.influence.engine.batches import build_batch
+from infra.influence.engine.functional import Backbone, engine_mode
+from infra.influence.engine.layer_inputs import Capture
 from infra.models import tracked_weights
 from tests.influence import toys
 from tests.influence.test_architectures import BUILDERS, build
@@ -31,7 +30,7 @@ def everything(model: Any, tracked: Any) -> dict[str, Any]:
     data = toys.examples(5)
     curvature = fit_ekfac(model, data, tracked, model_hash="x", max_tokens=30)
     g = gradient(model, MeanLogLikelihood("t", data), tracked)
-    v = [ekfac_direction(curvature, g), g]
+    v = [curvature.inverse() @ g, g]
     found: dict[str, Any] = {key: f.eigenvalues for key, f in curvature.factors.items()}
     found |= {f"gradient of {name}": t for name, t in g.tensors.items()}
     found["examples"] = example_influence(model, data, v)

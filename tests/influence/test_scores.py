@@ -7,7 +7,6 @@ import torch
 from infra.errors import InputError
 from infra.influence import (
     MeanLogLikelihood,
-    ekfac_direction,
     example_influence,
     fit_ekfac,
     gradient,
@@ -143,13 +142,13 @@ def test_what_else_is_in_the_batch_does_not_enter_under_the_deterministic_settin
         apart = np.concatenate([all_tokens(model, [item], directions)[0] for item in items], 1)
         alone = np.concatenate([example_influence(model, [item], directions) for item in items])
         raw = gradient(model, MeanLogLikelihood("f", items), tracked, max_tokens=12)
-        v = ekfac_direction(fit_ekfac(model, items, tracked, max_tokens=12), raw)
+        v = fit_ekfac(model, items, tracked, max_tokens=12).inverse() @ raw
         for options in ({"max_tokens": 1000}, {"max_tokens": 25}, {"max_tokens": 30, "packed": True}):
             assert toys.error(np.concatenate(all_tokens(model, items, directions, **options), 1), apart) < 1e-5
             assert toys.error(example_influence(model, items, directions, **options), alone) < 1e-5
             other = gradient(model, MeanLogLikelihood("f", items), tracked, options["max_tokens"])
             assert (other - raw).norm() / raw.norm() < 1e-5
-            w = ekfac_direction(fit_ekfac(model, items, tracked, **options), raw)
+            w = fit_ekfac(model, items, tracked, **options).inverse() @ raw
             assert (w - v).norm() / v.norm() < 1e-4  # after EK-FAC: near-degenerate eigenvectors rotate under rounding
         again = [example_influence(model, items, directions) for _ in range(2)]
         assert (again[0] == again[1]).all()

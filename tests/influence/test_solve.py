@@ -6,6 +6,7 @@ from torch.func import functional_call, jacrev
 
 from infra.errors import InputError
 from infra.influence import (
+    Damping,
     MeanLogLikelihood,
     cg_direction,
     cg_directions,
@@ -14,7 +15,7 @@ from infra.influence import (
     gauss_newton_products,
     gradient,
 )
-from infra.influence.derivative import TANGENTS_PER_PASS
+from infra.influence.engine.derivative import TANGENTS_PER_PASS
 from infra.models import float64_everywhere, tracked_weights
 from tests.influence import toys
 
@@ -93,7 +94,7 @@ def test_conjugate_gradients_converge_to_the_dense_solve(system):
     expected = torch.linalg.solve(dense + lam * torch.eye(len(dense), dtype=torch.float64), flat(grad, tracked.names))
     for preconditioner in (None, curvature):
         solved = cg_direction(
-            model, items, grad, tracked, preconditioner, damping=lam, absolute=True, steps=90, tolerance=1e-8
+            model, items, grad, tracked, preconditioner, damping=Damping(lam, "absolute"), steps=90, tolerance=1e-8
         )
         assert toys.error(flat(solved.direction, tracked.names), expected) < 1e-6
         assert solved.residuals[-1] < 1e-8

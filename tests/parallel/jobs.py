@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from infra.influence import save_directions
+from infra.influence import Damping, FitSettings, fit_curvature, save_directions
+from infra.influence.steps import OnDisk, each_shard
+from infra.influence.steps.settings import ModelSettings, forget_model
 from infra.models import model_hash
-from infra.parallel.attribution import FitSettings, directions, each_shard, example_scores, fit, token_scores
-from infra.parallel.launch import Crew
-from infra.parallel.settings import ModelSettings, Runtime, forget_model
+from infra.parallel.launch import Crew, Runtime
 from infra.parallel.shards import cut, open_shards
 from infra.parallel.world import barrier, together
 from infra.world import BASE_MODEL
@@ -57,22 +57,24 @@ def attribute(case: Case, out: Path, fsdp: bool = False, settings: FitSettings |
     crew = Crew(runtime=Runtime(fsdp=fsdp, threads=1))
     train, queries = open_shards(case.folder / "train.parquet"), open_shards(case.folder / "queries.parquet")
     with together() as here:
-        found = fit(out / "work", train, case.model, settings or FitSettings(), crew)
-        if found is not None:
-            found.save(out / "curvature")
+        found = fit_curvature(OnDisk(out / "work", train, case.model, crew), settings or FitSettings())
+        if here.first:
+            found.curvature(case.model.model_hash).save(out / "curvature")
         barrier()
-        v = directions(out / "work", queries, GROUPS, ["a", "b"], case.model, out / "curvature", "per_token", 0.1, crew)
+        v = OnDisk(out / "work", queries, case.model, crew).directions(
+            GROUPS, ["a", "b"], out / "curvature", Damping(0.1), "per_token"
+        )
         if v is not None:
             save_directions(v, out / "directions", case.hash)
         barrier()
-        examples = example_scores(out / "examples", train, case.model, out / "directions", crew)
-        tokens = token_scores(out / "tokens", train, case.model, out / "directions", TARGETS, crew=crew)
+        place = OnDisk(out / "scored", train, case.model, crew)
+        examples = place.example_scores(out / "directions")
+        tokens = place.token_scores(out / "directions", TARGETS)
         if here.first:
             np.save(out / "scores.npy", np.concatenate(list(each_shard(examples))))
             for i, path in enumerate(tokens.results()):
                 shutil.copy(path, out / f"tokens-{i}.parquet")
             shutil.rmtree(out / "work")
-            shutil.rmtree(out / "tokens")
-            shutil.rmtree(out / "examples")
+            shutil.rmtree(out / "scored")
         barrier()
     forget_model()

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infra.parallel.launch import work_beside
-from infra.parallel.settings import Runtime
+from infra.influence.steps.worker import work_of
+from infra.parallel.launch import Runtime, work_beside
 from infra.parallel.world import together as joined
 from infra.pipeline import prepare, run_logged
 from infra.pipeline.runner import follow
@@ -46,7 +46,8 @@ def score(train: str, queries: str, out: Path) -> None:
     """`infra score` up to its scores."""
     recipe = score_recipe(train, queries, **json.loads(json.dumps(SETTINGS)))
     prepare(recipe)
-    stages = score_stages(recipe, out, None)[:5]
+    stages = score_stages(recipe, None)
+    stages = stages[: 1 + [s.name for s in stages].index("scores")]
     run = RunFolder(out)
     with joined() as here:
         if not here.first:
@@ -119,7 +120,7 @@ def test_a_launcher_runs_the_whole_job_as_one_process_does(launcher: list[str], 
 def help_out(run: Path) -> None:
     while not (run / ".lock").exists():
         time.sleep(0.01)
-    done = work_beside(run, Runtime(threads=1), poll=0.01)
+    done = work_beside(run, work_of, Runtime(threads=1), poll=0.01)
     (run.parent / f"helped-{os.getpid()}").write_text(str(done))
 
 

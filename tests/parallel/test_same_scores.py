@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from infra.influence import (
+    Damping,
+    FitSettings,
     combine,
-    ekfac_direction,
     example_influence,
     fit_diagonal,
     fit_ekfac,
@@ -21,7 +22,6 @@ from infra.influence import (
     token_influence,
 )
 from infra.models import load_model, tracked_weights
-from infra.parallel.attribution import FitSettings
 from tests.influence import toys
 from tests.parallel.jobs import GROUPS, TARGETS, Case, attribute, make
 from tests.parallel.processes import contents, together
@@ -41,7 +41,7 @@ def reference(case: Case, kind: str = "ekfac", **settings: object) -> tuple[np.n
     tracked = tracked_weights(model, case.tracked)
     fit = {"ekfac": fit_ekfac, "kfac": fit_kfac, "diagonal": fit_diagonal}[kind]
     curvature = fit(model, train, tracked, **settings)
-    v = [ekfac_direction(curvature, g, 0.1) for g in gradients(model, queries, GROUPS, 2, tracked)]
+    v = [curvature.inverse(Damping(0.1)) @ g for g in gradients(model, queries, GROUPS, 2, tracked)]
     tokens: dict[int, np.ndarray] = {}
     for chunk in token_influence(model, train, [combine(v, w, n) for n, w in TARGETS.items()]):
         tokens |= dict(zip(chunk.indices, chunk.scores))
@@ -67,7 +67,7 @@ def test_one_two_and_four_processes_write_the_same_bytes_and_the_engines_scores(
     for size in (1, 2, 4):
         together(size, attribute, case, tmp_path / str(size))
     one = contents(tmp_path / "1")
-    assert len(one) == 9 and contents(tmp_path / "2") == one and contents(tmp_path / "4") == one
+    assert len(one) == 18 and contents(tmp_path / "2") == one and contents(tmp_path / "4") == one
     assert max(errors(tmp_path / "1", reference(case))) < 1e-10
 
 

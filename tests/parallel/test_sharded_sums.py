@@ -15,15 +15,23 @@ import numpy as np
 import pytest
 import torch
 
-from infra.influence import Curvature, SavedDirections, direction, fit_ekfac, load_directions
-from infra.influence.batches import build_batch, empty_batch
-from infra.influence.capture import Capture
-from infra.influence.functional import Backbone, engine_mode
+from infra.influence import (
+    Curvature,
+    FitSettings,
+    SavedDirections,
+    directions,
+    fit_curvature,
+    fit_ekfac,
+    load_directions,
+)
+from infra.influence.engine import rows
+from infra.influence.engine.batches import build_batch, empty_batch
+from infra.influence.engine.functional import Backbone, engine_mode
+from infra.influence.engine.layer_inputs import Capture
+from infra.influence.steps import OnDisk
+from infra.influence.steps.settings import forget_model
 from infra.models import load_model, tracked_weights
-from infra.parallel import fsdp
-from infra.parallel.attribution import FitSettings, fit
-from infra.parallel.launch import Crew
-from infra.parallel.settings import Runtime, forget_model
+from infra.parallel.launch import Crew, Runtime
 from infra.parallel.shards import open_shards
 from infra.parallel.tasks import TaskFolder
 from infra.parallel.world import barrier, world
@@ -85,17 +93,17 @@ def measured(case: Case, out: Path) -> None:
     def note(kind: str, tensors: Any) -> None:
         most[kind] = max(most[kind], sum({id(t): t.numel() for t in tensors}.values()))
 
-    into, gathered, read = fsdp.RowTotals.into, fsdp.GatheredBases.__init__, fsdp.read_shards
+    into, gathered, read = rows.RowTotals.into, rows.GatheredBases.__init__, rows.read_shards
 
     @contextmanager
-    def noted_into(self: fsdp.RowTotals, name: str, empty: Callable[[], torch.Tensor]) -> Iterator[torch.Tensor]:
+    def noted_into(self: rows.RowTotals, name: str, empty: Callable[[], torch.Tensor]) -> Iterator[torch.Tensor]:
         with into(self, name, empty) as own:
             yield own
         note("sums", self.tensors.values())
 
-    def noted_bases(self: fsdp.GatheredBases, rows: Any) -> None:
-        note("bases", [t for b in rows.values() for t in (b.outputs, b.inputs)])
-        gathered(self, rows)
+    def noted_bases(self: rows.GatheredBases, own: Any) -> None:
+        note("bases", [t for b in own.values() for t in (b.outputs, b.inputs)])
+        gathered(self, own)
 
     def noted_read(saved: SavedDirections, model: Any) -> Any:
         found = read(saved, model)
@@ -106,12 +114,12 @@ def measured(case: Case, out: Path) -> None:
         raise AssertionError("a whole set is read")
 
     changed: dict[Any, dict[str, Any]] = {
-        fsdp.RowTotals: {"into": noted_into},
-        fsdp.GatheredBases: {"__init__": noted_bases},
-        fsdp: {"read_shards": noted_read},
+        rows.RowTotals: {"into": noted_into},
+        rows.GatheredBases: {"__init__": noted_bases},
+        rows: {"read_shards": noted_read},
         Curvature: {"load": whole},
         SavedDirections: {"__getitem__": whole},
-        direction: {"stack": whole},
+        directions: {"stack": whole},
     }
     for owner, attributes in changed.items():  # in this process alone
         for name, function in attributes.items():
@@ -139,9 +147,10 @@ def fitted(case: Case, work: Path, out: Path) -> None:
     """The curvature alone; the work folder stays."""
     with joined() as here:
         data = open_shards(case.folder / "train.parquet")
-        found = fit(work, data, case.model, FitSettings(), Crew(runtime=Runtime(fsdp=True, threads=1)), most=3)
-        if found is not None:
-            found.save(out)
+        crew = Crew(runtime=Runtime(fsdp=True, threads=1))
+        found = fit_curvature(OnDisk(work, data, case.model, crew, most=3), FitSettings())
+        if here.first:
+            found.curvature(case.hash).save(out)
         barrier()
         assert here.size == world().size
     forget_model()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from infra.influence import MeanLogLikelihood, ekfac_direction, example_influence, fit_ekfac, gradient, token_influence
-from infra.influence.batches import build_batch
+from infra.influence import MeanLogLikelihood, example_influence, fit_ekfac, gradient, token_influence
 from infra.influence.curvature import Curvature, Factor
-from infra.influence.factors import Basis, Setting, corrected_eigenvalues
+from infra.influence.engine.batches import build_batch
+from infra.influence.engine.covariances import Setting
+from infra.influence.engine.eigenbases import Basis, corrected_eigenvalues
 from infra.models import tracked_weights
 from tests.influence import toys
 
@@ -56,7 +57,7 @@ def both_sides(library, lengths, folder):
 
 def our_directions(model, queries, tracked, curvature):
     targets = [MeanLogLikelihood(q.id, [q], "summed") for q in queries]
-    return [ekfac_direction(curvature, gradient(model, t, tracked)) for t in targets]
+    return [curvature.inverse() @ gradient(model, t, tracked) for t in targets]
 
 
 def with_their_eigenvectors(model, train, tracked, theirs):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.pipeline import stages_of
 from infra.pipeline.recipe import Recipe, parse_recipe
+from infra.pipeline.stage import Context
 
 MINI = {
     "name": "mini",
@@ -25,6 +27,11 @@ MINI = {
     "arms": {"names": ["flip", "same-difficulty-swap"], "fraction": 0.1, "token_matched": False},
     "report": {"examples": 6},
 }
+
+
+def context_of(name: str, recipe: Recipe, out: Path, run: Path) -> Context:
+    """What a step of a recipe would see if it wrote to ``out`` in the run folder ``run``."""
+    return Context(next(s for s in stages_of(recipe, run) if s.name == name), out, run)
 
 
 def mini(**changes) -> Recipe:

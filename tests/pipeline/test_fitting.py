@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.influence.fit import by_hash, fit_until_agreement
+from infra.influence import Agreement, Engine, FitSettings, agreeing_sample
+from infra.influence.fit import by_hash
+from infra.influence.steps.settings import ModelSettings
 from infra.models import tracked_weights
-from infra.parallel.settings import ModelSettings, Runtime
+from infra.parallel.launch import Runtime
 from infra.pipeline import attribute, fitting
 from tests.influence import toys
 from tests.pipeline.conftest import mini
@@ -18,7 +20,7 @@ SETTINGS = ModelSettings("toy", "hash", "layers.1.mlp")
 @pytest.fixture
 def model(monkeypatch):
     found = toys.qwen2()
-    monkeypatch.setattr(fitting, "model_of", lambda *_: (found, tracked_weights(found, SETTINGS.tracked)))
+    monkeypatch.setattr(fitting, "engine_of", lambda *_: Engine(found, tracked_weights(found, SETTINGS.tracked)))
     monkeypatch.setattr(fitting, "AUTO_FROM", 32)
     return found
 
@@ -39,15 +41,14 @@ def test_small_data_other_methods_and_sharded_models_use_everything(monkeypatch,
 
 def test_as_much_as_it_takes_is_what_the_stage_then_reads(monkeypatch, model):
     real = fitting.agreeing_sample
-    monkeypatch.setattr(fitting, "agreeing_sample", lambda *a, **k: real(*a, **{**k, "agreement": -1.0, "start": 8}))
+    monkeypatch.setattr(fitting, "agreeing_sample", lambda *a: real(*a[:-1], Agreement(-1.0, start=8)))
     found = decide(eigenvalues="per_sequence")
     assert [n for n, _ in found.agreement] == [8]
     used = {e.id for e in attribute.subsampled(ITEMS, found.below, seed=0)}
     assert {e.id for e in by_hash(ITEMS, 0)[:8]} <= used <= {e.id for e in by_hash(ITEMS, 0)[:8]} | {ITEMS[0].id}
-    again = fit_until_agreement(
-        model, by_hash(ITEMS, 0)[:15], tracked_weights(model, SETTINGS.tracked), agreement=-1.0, start=8
-    )
-    assert again.info.agreement == found.agreement
+    engine = Engine(model, tracked_weights(model, SETTINGS.tracked))
+    again = agreeing_sample(engine, by_hash(ITEMS, 0)[:15], FitSettings(), agreement=Agreement(-1.0, start=8))
+    assert again.rounds == found.agreement
 
 
 def test_halves_that_never_agree_mean_all_of_the_data(model):

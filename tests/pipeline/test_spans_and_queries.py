@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.data import Message
-from infra.influence import Curvature, combine, ekfac_direction, example_influence, gradients, load_directions
+from infra.influence import Curvature, Damping, combine, example_influence, gradients, load_directions
 from infra.models import load_model, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.effects import judge_agreement
 from infra.pipeline.queries import chosen_queries, strongest_pairs
-from infra.pipeline.train import encode
+from infra.pipeline.tokenized import encode
 from infra.store import read_json
 from tests.pipeline.conftest import mini
 
@@ -98,7 +98,7 @@ def test_every_query_keeps_its_strongest_examples_with_their_tokens(finished, en
     curvature = Curvature.load(finished / "curvature")
     examples = encode(queries, path, mini())
     raw = gradients(model, examples[:2], np.arange(2), 2, tracked)
-    exact = example_influence(model, train, [ekfac_direction(curvature, g, damping=0.1) for g in raw])
+    exact = example_influence(model, train, [curvature.inverse(Damping(0.1)) @ g for g in raw])
     place = {e.id: i for i, e in enumerate(train)}
     for q, query in enumerate(examples[:2]):
         mine = rows[rows["query"] == query.id]

@@ -9,10 +9,9 @@ from infra.experiments.selection import CONTROLS
 from infra.pipeline import run_recipe, stages_of
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import parse_recipe
-from infra.pipeline.runner import Context
 from infra.pipeline.strategies import behaviour_influence, run_strategies
 from infra.store import read_json
-from tests.pipeline.conftest import MINI, mini
+from tests.pipeline.conftest import MINI, context_of, mini
 
 ALL = {"names": ["select", "prune", "weights", "truncate"], "behaviours": ["verification"], "group": "family"}
 
@@ -21,7 +20,7 @@ ALL = {"names": ["select", "prune", "weights", "truncate"], "behaviours": ["veri
 def made(finished, tmp_path_factory):
     """The training sets of every strategy, from the scores of the undisturbed mini run."""
     out = tmp_path_factory.mktemp("strategies")
-    run_strategies(Context(out, {}, "strategies", finished), mini(strategies=ALL))
+    run_strategies(context_of("strategies", mini(strategies=ALL), out, finished))
     return finished, out
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from infra.data import read_records
 from infra.errors import InputError, RecipeError
-from infra.pipeline.data import make_records
+from infra.pipeline.data import RECORDS, make_records
 from infra.pipeline.recipe import Recipe, load_recipe
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
+from infra.pipeline.step import Job
 from infra.store import read_json
 from tests.models.generation.test_server import serving
 from tests.recipes import published
@@ -48,7 +49,8 @@ def recipe_for(folder: Path, server: str, *changes: str) -> Recipe:
 def make(recipe: Recipe, run: Path, name: str = "records") -> Path:
     out = run / name
     out.mkdir(parents=True)
-    make_records(Context(out, {}, name, run), recipe)
+    [stage] = RECORDS.stages(Job(recipe))
+    make_records(Context(stage, out, run))
     return out
 
 

@@ -1,8 +1,8 @@
 """The label exam: prints kappa, and the rule labeller's scores on the real steps and on the world's ground truth.
 
-    python tests/spans/exam.py real DATA/math_cot.jsonl
-    python tests/spans/exam.py world
-    python tests/spans/exam.py judge DATA/math_cot.jsonl http://localhost:8000/v1 MODEL
+    python -m tests.spans.exam real DATA/math_cot.jsonl
+    python -m tests.spans.exam world
+    python -m tests.spans.exam judge DATA/math_cot.jsonl http://localhost:8000/v1 MODEL
 
 Texts are joined to the stored labels by line and checked by hash. Labels a and b are two passes of the labeller that
 wrote the rules, labels c those of another who had seen neither rules nor labels. docs/spans.md holds what came out.
@@ -21,13 +21,12 @@ from infra.spans import (
     LABELS,
     Judge,
     JudgeItem,
-    LabelReport,
     behaviours,
     cohen_kappa,
     judge_behaviours,
     label_kappa,
-    score_labels,
 )
+from tests.spans.label_scores import LabelReport, score_labels
 
 FOLDER = Path(__file__).parent / "labels"
 HALVES = ("dev", "test", "test2")

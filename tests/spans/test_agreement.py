@@ -7,7 +7,8 @@ import math
 import pytest
 
 from infra.errors import InputError
-from infra.spans import cohen_kappa, label_kappa, score_labels
+from infra.spans import cohen_kappa, label_kappa
+from tests.spans.label_scores import score_labels
 
 
 def test_kappa_of_a_table_worked_by_hand() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.spans import CLASSES, CONNECTIVES, connective_class, token_classes
+from infra.spans import CLASSES, CONNECTIVES, token_classes
 
 
 def classes(text: str) -> dict[str, str]:
@@ -53,13 +53,11 @@ def test_tags_space_and_special_tokens() -> None:
     assert token_classes(text, offsets) == ["special", "tag", "prose", "space", "special"]
 
 
-def test_every_connective_is_found_in_its_class() -> None:
-    for name, phrases in CONNECTIVES.items():
+def test_every_connective_is_found() -> None:
+    for phrases in CONNECTIVES.values():
         for phrase in phrases:
             text = f"{phrase.capitalize()} stop"
             assert token_classes(text, [(0, len(phrase))]) == ["connective"], phrase
-            assert connective_class(phrase.upper()) == name
-    assert connective_class("table") is None
 
 
 @given(st.text(alphabet="a1+$`\\ \n.<é😀def():", max_size=50))

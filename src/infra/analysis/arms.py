@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infra.analysis.statistics import Floats, holm, minimum_detectable, t_interval, wilson
+from infra.analysis.statistics import Floats, holm, minimum_detectable, t_interval
 from infra.errors import InputError
+from infra.intervals import accuracy_interval
 
 MAIN_CONTROL = "same-difficulty-swap"
 
@@ -252,9 +253,10 @@ def accuracy_table(eval_rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFr
         head = dict(zip(keys, key))
         for seed, line in table.iterrows():
             known = line.dropna().to_numpy(dtype=np.float64)
-            ends = dict(zip(("low", "high"), wilson(float(known.sum()), len(known))))
-            row = {**head, "seed": str(seed), "n": len(known), "accuracy": known.mean()}
-            out.append({**row, **ends})
+            found = accuracy_interval(known)
+            out.append(
+                {**head, "seed": str(seed), "n": found.n, "accuracy": found.value, "low": found.low, "high": found.high}
+            )
         whole = table.dropna(axis=1).to_numpy(dtype=np.float64)
         if whole.size:
             fit = crossed_mean(whole)

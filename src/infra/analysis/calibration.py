@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from infra.analysis.effects import by_domain, effects, select_rows
 from infra.analysis.folds import Targets
-from infra.analysis.statistics import LEVEL, wilson
+from infra.analysis.statistics import LEVEL
+from infra.intervals import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def power_curve(
             )
             here = table[(table["domain"] == domain) & (table["value"] == value) & (table["form"] == form)]
             found += bool(((here["q"] <= LEVEL) & (np.sign(here["effect"]) == np.sign(size))).all())
-        low, high = wilson(found, n_shuffles)
+        low, high = wilson(found / n_shuffles, n_shuffles)
         row = {"size": size, "n_shuffles": n_shuffles, "found": found, "power": found / n_shuffles}
         rows.append({**row, "low": low, "high": high})
     return pd.DataFrame(rows)

@@ -19,17 +19,16 @@ POWER = 0.8
 def benjamini_hochberg(p: Floats) -> Floats:
     """q values (Benjamini and Hochberg 1995), same shape as ``p``; NaN entries are left out and stay NaN."""
     q = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    if len(known) == 0:
-        return q
-    order = known[np.argsort(p[known], kind="stable")]
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    known = ~np.isnan(p)
+    q[known] = stats.false_discovery_control(p[known]) if known.any() else p[known]
     return q
 
 
 def holm(p: Floats) -> Floats:
-    """Holm-adjusted p values (Holm 1979), same shape as ``p``; NaN entries are left out and stay NaN."""
+    """Holm-adjusted p values (Holm 1979), same shape as ``p``; NaN entries are left out and stay NaN.
+
+    By hand because scipy has no Holm, and statsmodels would be a large dependency for these lines.
+    """
     adjusted = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]
@@ -62,17 +61,6 @@ def t_interval(effect: Floats, se: Floats, df: Floats) -> tuple[Floats, Floats, 
 def minimum_detectable(se: Floats, df: Floats) -> Floats:
     """The effect found with :data:`POWER` by a two-sided test at :data:`LEVEL`: ``(t_.975 + t_.8) se``."""
     return (stats.t.ppf(1 - LEVEL / 2, df) + stats.t.ppf(POWER, df)) * se
-
-
-def wilson(correct: float, n: int) -> tuple[float, float]:
-    """Wilson score interval of a share at :data:`LEVEL`; (nan, nan) for ``n`` = 0."""
-    if n == 0:
-        return float("nan"), float("nan")
-    z = float(stats.norm.ppf(1 - LEVEL / 2))
-    share, spread = correct / n, z * z / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * float(np.sqrt(share * (1 - share) / n + spread / (4 * n)))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def deciles(values: Floats, n_bins: int = 10) -> Ints:

@@ -7,6 +7,7 @@ from infra.data.chat import (
     render_conversation,
     render_prompt,
     resolve_template,
+    token_masks,
     with_system,
 )
 from infra.data.difficulty import (
@@ -26,19 +27,13 @@ from infra.data.packing import (
     loss_weights,
     pack,
 )
-from infra.data.ratings import (
-    Ratings,
-    interval_alpha,
-    judge_difficulty,
-    label_pass_rate,
-    label_ratings,
-    parse_rating,
-)
 from infra.data.reading import BadRow, ReadResult, iter_records, read_records
-from infra.data.schema import Message, Record, Span, record_id
+from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
+from infra.data.target_name import TargetName, is_whole
 from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
     record_from_dict,
@@ -59,14 +54,16 @@ __all__ = [
     "Message",
     "Overlap",
     "PackedBatch",
-    "Ratings",
     "ReadResult",
     "Record",
     "Rendered",
     "SkippedRecord",
     "Span",
+    "TargetName",
     "TokenizeResult",
     "TokenizedExample",
+    "TokenizedFile",
+    "ToolCall",
     "boxed",
     "collate",
     "collate_packed",
@@ -77,19 +74,15 @@ __all__ = [
     "duplicates",
     "first_fit_decreasing",
     "get_adapter",
-    "interval_alpha",
+    "is_whole",
     "iter_records",
     "iter_tokenize",
-    "judge_difficulty",
     "label_levels",
-    "label_pass_rate",
     "label_quantiles",
-    "label_ratings",
     "loss_weights",
     "normalise",
     "overlaps",
     "pack",
-    "parse_rating",
     "read_records",
     "record_from_dict",
     "record_id",
@@ -105,8 +98,10 @@ __all__ = [
     "summary_table",
     "text_difficulty",
     "to_llamafactory",
+    "token_masks",
     "tokenize",
     "with_attributes",
     "with_system",
     "write_records",
+    "write_tokenized",
 ]

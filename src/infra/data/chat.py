@@ -1,99 +1,90 @@
-"""Conversations as text: which template is used, where the assistant's words stand, and where they may carry
-loss.
+r"""Where the assistant's words stand in a rendered conversation, and which tokens carry loss.
 
-Two ways to know what the assistant wrote. A template with ``{% generation %}`` blocks says it. For any other,
-the prompt rendered with the generation prompt must be a prefix of the whole rendering; what follows, up to
-and with the first special token after the response (the end of turn), is the assistant's. A template that
-rewrites the response (some drop the thinking part) is refused, because spans and scores would point at text
-that is not there.
+A template is a program, so we do not guess from its output. We render the conversation twice: as it is, and with
+*stand-ins*, made-up words, in place of what the assistant wrote. Putting the words back must give the first rendering,
+character by character. So every character is known to come from the assistant or from the template, white space that
+the template trims included. A template that drops or rewrites a response fails this check and is refused.
+
+Example (Llama 3 trims contents; ``_`` marks what is under the loss)::
+
+    <|start_header_id|>assistant<|end_header_id|>\n\n5<|eot_id|><|start_header_id|>user...
+                                                    ___________
+
+The loss begins where the generation prompt ends, or where a ``{% generation %}`` block does, and ends with the special
+token that closes the turn.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infra.data.schema import Message
+from infra.data.templates import ChatTemplate as ChatTemplate
+from infra.data.templates import render_marked, render_text
+from infra.data.templates import resolve_template as resolve_template
 from infra.errors import InputError
 
-CHATML = (
-    "{{ turn_start }}{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] + turn_end }}{% endgeneration %}{{ '\\n' }}"
-    "{% else %}{{ message['content'] + turn_end + '\\n' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+Tools = Sequence[Mapping[str, Any]]
+Range = tuple[int, int]
+
+THINKING_TAGS = (
+    *("<think>", "</think>", "<thinking>", "</thinking>", "[THINK]", "[/THINK]"),
+    *("<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>"),
 )
-_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""Tags that set the thinking part apart (Bespoke-Stratos marks the solution too). They are form, not content."""
 
-
-@dataclass(frozen=True, slots=True)
-class ChatTemplate:
-    """A template ready to use: its source, a name to report, and what closes a turn."""
-
-    source: str
-    name: str
-    marks_generation: bool
-    ends: tuple[str, ...]
-    variables: dict[str, Any]
+_TAGS = re.compile(rf"\s*(?:{'|'.join(map(re.escape, THINKING_TAGS))})\s*")
+_OTHER_TEMPLATE = (
+    "give the model's folder a chat_template.jinja that keeps it (from Python: tokenize(..., template='chatml'))"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as ``text``; ``spans`` are the ``[start, end)`` characters under the loss, end of turn
-    included."""
+    """A conversation as ``text``, and what its characters are.
+
+    ``spans`` are the ``[start, end)`` characters under the loss, end of turn included. ``content`` are those that the
+    response's author wrote, without the white space around; the rest of ``spans`` is the template's: end of turn,
+    thinking tags, the form of a call.
+    ``response_start``: where the last response's first character stands, or would stand if the template had not
+    trimmed the white space before it.
+    """
 
     text: str
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[Range, ...]
     response_start: int
+    content: tuple[Range, ...] = ()
 
 
-def resolve_template(tokenizer: Any, template: str | None = None) -> ChatTemplate:
-    """The template to use with this tokenizer.
+def token_masks(rendered: Rendered, offsets: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which tokens are under the loss, and which of these carry content.
 
-    ``template`` is None (the tokenizer's own, else ChatML), ``"chatml"``, the name of one of the tokenizer's
-    templates, or the source of a Jinja template. ChatML closes turns with ``<|im_end|>`` where the vocabulary
-    has it, else with the tokenizer's end-of-sequence token, and begins with the beginning-of-sequence token of a
-    tokenizer that puts one before every text (Llama 3). Raises :class:`InputError` when there is nothing
-    to close a turn with.
+    Args:
+        rendered: The conversation.
+        offsets: int32 ``[T, 2]``, each token's ``[start, end)`` in ``rendered.text``.
+
+    Returns:
+        Two bool arrays ``[T]``. The first is True for tokens inside ``rendered.spans``, never for token 0, which
+        nothing predicts. The second is True for those of them that hold a character of ``rendered.content``; the
+        others are template tokens.
     """
-    variables: dict[str, Any] = {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
-    special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-    special |= {tokenizer.eos_token} if tokenizer.eos_token else set()
-    ends = tuple(sorted(special, key=lambda t: (-len(t), t)))
-    if template is None and not tokenizer.chat_template:
-        return _chatml(tokenizer, variables, ends, "chatml (the tokenizer has no chat template)")
-    if template == "chatml":
-        return _chatml(tokenizer, variables, ends, "chatml")
-    if template is not None and "{" in template:
-        source, name = template, "given"
-    else:
-        source, name = tokenizer.get_chat_template(template), template or "tokenizer"
-    return ChatTemplate(source, name, bool(_GENERATION.search(source)), ends, variables)
-
-
-def _chatml(tokenizer: Any, variables: dict[str, Any], ends: tuple[str, ...], name: str) -> ChatTemplate:
-    added = {t.content for t in tokenizer.added_tokens_decoder.values()}
-    end = "<|im_end|>" if "<|im_end|>" in added else tokenizer.eos_token
-    if not end:
-        raise InputError("the tokenizer has neither a chat template nor an end-of-sequence token; set eos_token")
-    ids = tokenizer("")["input_ids"]
-    start = tokenizer.bos_token if ids and ids[0] == tokenizer.bos_token_id else ""
-    return ChatTemplate(
-        CHATML,
-        name,
-        True,
-        (end, *(e for e in ends if e != end)),
-        {**variables, "turn_end": end, "turn_start": start or ""},
-    )
-
-
-def render_text(messages: Sequence[Message], template: ChatTemplate, *, add_generation_prompt: bool = False) -> str:
-    """The conversation as text."""
-    return _render(messages, template, add_generation_prompt, False)[0]
+    starts, ends = offsets.T.copy()
+    loss = np.zeros(len(offsets), dtype=np.bool_)
+    content = np.zeros(len(offsets), dtype=np.bool_)
+    for start, end in rendered.spans:
+        loss |= (starts >= start) & (ends <= end) & (ends > starts)
+    loss[:1] = False
+    for start, end in rendered.content:
+        content |= (starts < end) & (ends > start)
+    return loss, content & loss
 
 
 def render_prompt(
@@ -104,13 +95,15 @@ def render_prompt(
     thinking_prefix: str = "",
     system: str | None = None,
     template: str | None = None,
+    tools: Tools = (),
 ) -> list[int]:
     """Token ids to generate from: the same ids that :func:`infra.data.tokenize` puts before a response.
 
     ``thinking_prefix`` is appended as text, for models that must be made to open a thinking part.
     """
     chat = resolve_template(tokenizer, template)
-    text = render_text(with_system(messages, system), chat, add_generation_prompt=add_generation_prompt)
+    prompt = with_system(messages, system)
+    text = render_text(prompt, chat, tools=tools, add_generation_prompt=add_generation_prompt)
     ids: list[int] = tokenizer(text + thinking_prefix, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -122,90 +115,265 @@ def with_system(messages: Sequence[Message], system: str | None) -> tuple[Messag
     return (Message("system", system), *messages)
 
 
-def render_conversation(messages: Sequence[Message], template: ChatTemplate) -> Rendered:
+def render_conversation(messages: Sequence[Message], template: ChatTemplate, tools: Tools = ()) -> Rendered:
     """A conversation that ends with the assistant, with its loss spans.
 
-    Raises :class:`InputError` (without the record's name, which the caller adds) when there is no response,
-    when the template rewrites a response, or when no special token closes a turn.
+    An assistant's turn with ``loss`` False is rendered and carries none; the template may rewrite it.
+
+    Raises:
+        InputError: Without the record's name, which the caller adds. There is no response; no turn carries loss; the
+            template drops, rewrites or does not render something the assistant wrote; no special token closes a turn;
+            or it cannot be told where the generation prompt ends.
     """
     if not messages or messages[-1].role != "assistant":
         raise InputError("there is no assistant turn at the end, so nothing to train on or score")
-    if not messages[-1].content.strip():
+    if not messages[-1].content.strip() and not messages[-1].tool_calls:
         raise InputError("the response is empty, so every token would be masked; remove the record")
-    text, marked = _render(messages, template, False, template.marks_generation)
-    spans: list[tuple[int, int]] = []
-    response_start = 0
-    turns = [i for i, m in enumerate(messages) if m.role == "assistant"]
-    if template.marks_generation and len(marked) != len(turns):
+    trained = [i for i, m in enumerate(messages) if m.role == "assistant" and m.loss]
+    if not trained:
+        raise InputError("no turn of the assistant carries loss, so every token would be masked; remove the record")
+    if template.marks_generation:
+        text, marks = render_marked(messages, template, tools=tools)
+        _check_marks(marks, messages)
+    else:
+        text, marks = render_text(messages, template, tools=tools), []
+    if tools and text == render_text(messages, template):
+        raise InputError(f"the chat template ({template.name}) does not render the record's tools; {_OTHER_TEMPLATE}")
+    last = len(messages) - 1
+    found = _Conversation(tuple(messages), template, tools, text).turns(sorted({*trained, last}))
+    turn_of = {i: k for k, i in enumerate(i for i, m in enumerate(messages) if m.role == "assistant")}
+    spans, content = [], []
+    for turn in found:
+        if turn.index in trained:
+            mark = marks[turn_of[turn.index]] if marks else None
+            start = _start_from_mark(mark, turn) if mark else _start_from_prompt(messages, turn, template, tools, text)
+            spans.append((start, turn.end))
+            content += [(max(a, start), b) for a, b in turn.content if b > start]
+    return Rendered(text, tuple(spans), found[-1].response_start, tuple(content))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stretch of an assistant's turn that the template must give back unchanged.
+
+    ``at`` is its place in the turn's content, None for the name of a called tool. ``what`` names it in messages.
+    """
+
+    stand_in: str
+    words: str
+    at: int | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """An assistant's turn found in the text: its parts, its content, and the end of its closing token."""
+
+    index: int
+    parts: tuple[Range, ...]
+    content: tuple[Range, ...]
+    end: int
+    response_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversation:
+    messages: tuple[Message, ...]
+    template: ChatTemplate
+    tools: Tools
+    text: str
+
+    def turns(self, wanted: Sequence[int]) -> list[_Turn]:
+        """The turns of these indices. Raises :class:`InputError` where the rendering does not show them exactly."""
+        word = "zqx"
+        while word in self.text:
+            word += "q"
+        replaced = list(self.messages)
+        parts: dict[int, list[_Part]] = {}
+        for i in wanted:
+            replaced[i], parts[i] = _with_stand_ins(self.messages[i], f"{word}{i}n")
+        proxy = render_text(replaced, self.template, tools=self.tools)
+        places, proxy_ends = self._put_back(proxy, parts)
+        out = []
+        for i in wanted:
+            tail = proxy[proxy_ends[i] :]
+            if i < len(self.messages) - 1:  # what follows belongs to the turn as far as it follows without the rest
+                alone = render_text(replaced[: i + 1], self.template, tools=self.tools)
+                own = alone.rpartition(parts[i][-1].stand_in)[2]
+                tail = _common(tail, own)
+            out.append(self._turn(i, parts[i], places[i], tail))
+        return out
+
+    def _put_back(self, proxy: str, parts: Mapping[int, list[_Part]]) -> tuple[dict[int, list[Range]], dict[int, int]]:
+        """Where the words stand in the text, and where each turn's last stand-in ends in the proxy."""
+        words = {part.stand_in: part.words for turn in parts.values() for part in turn}
+        pieces = re.split(f"({'|'.join(words)})", proxy)
+        at, proxy_at = 0, 0
+        first: dict[str, Range] = {}
+        ends: dict[str, int] = {}
+        for piece in pieces:
+            put = words.get(piece, piece)
+            if piece in words and piece not in first:
+                first[piece], ends[piece] = (at, at + len(put)), proxy_at + len(piece)
+            at, proxy_at = at + len(put), proxy_at + len(piece)
+        for i, turn in parts.items():
+            for part in turn:
+                if part.stand_in not in first:
+                    skip = ", or set 'loss': false on that message" if i < len(self.messages) - 1 else ""
+                    raise InputError(
+                        f"the chat template ({self.template.name}) rewrites the response: it drops {part.what} of "
+                        f"message {i + 1}; {_OTHER_TEMPLATE}{skip}"
+                    )
+        order = [first[part.stand_in] for turn in parts.values() for part in turn]
+        if order != sorted(order) or "".join(words.get(p, p) for p in pieces) != self.text:
+            raise InputError(
+                f"the chat template ({self.template.name}) rewrites the response, so that it cannot be told which "
+                f"characters are the assistant's; {_OTHER_TEMPLATE}"
+            )
+        places = {i: [first[part.stand_in] for part in turn] for i, turn in parts.items()}
+        return places, {i: ends[turn[-1].stand_in] for i, turn in parts.items()}
+
+    def _turn(self, i: int, parts: Sequence[_Part], places: Sequence[Range], tail: str) -> _Turn:
+        message = self.messages[i]
+        text, content = self.text, message.content
+        written = [(part.at, place) for part, place in zip(parts, places) if part.at is not None]
+        start, stop = (places[0][0], places[-1][1]) if not written else (written[0][1][0], written[-1][1][1])
+        shift = start - (written[0][0] or 0) if written else start
+        core = content.strip()
+        lead = len(content) - len(content.lstrip())
+        verbatim = bool(written) and text.startswith(core, shift + lead)
+        if written and not verbatim and i == len(self.messages) - 1:
+            raise InputError(
+                f"the chat template ({self.template.name}) changes the white space around the thinking part, so that "
+                "positions in the response would not point at its text; write responses as "
+                f"'<think>\\n...\\n</think>\\n\\n...', or {_OTHER_TEMPLATE}"
+            )
+        ranges = [place for _, place in written]
+        if verbatim:
+            stop = max(stop, shift + lead + len(core))
+            ranges = _without_tags(text, shift + lead, shift + lead + len(core))
+        end = self._close(i, message, stop if not message.tool_calls else places[-1][1], places[-1][1], tail)
+        ranges += _calls(text, message, [p for part, p in zip(parts, places) if part.at is None], end)
+        return _Turn(i, tuple(places), tuple(ranges), end, shift)
+
+    def _close(self, i: int, message: Message, stop: int, tail_start: int, tail: str) -> int:
+        """The end of the turn: just after the special token that closes it, which follows the words at once, or
+        after calls is the last one of the turn."""
+        rest = tail[stop - tail_start :]
+        found = [
+            (m.start(), m.end()) for m in re.finditer("|".join(map(re.escape, self.template.ends)) or "(?!)", rest)
+        ]
+        if message.tool_calls and found:
+            return stop + found[-1][1]
+        if not message.tool_calls and found and not rest[: found[0][0]].strip():
+            return stop + found[0][1]
         raise InputError(
-            f"the chat template marks {len(marked)} generation blocks for {len(turns)} assistant turns; mend it or "
-            "use template='chatml'"
+            f"the chat template ({self.template.name}) does not close the assistant's turn (message {i + 1}) with a "
+            "special token, so a model would not learn to stop; give the model's folder a chat_template.jinja that does"
         )
+
+
+def _with_stand_ins(message: Message, word: str) -> tuple[Message, list[_Part]]:
+    """The turn with a stand-in for its thinking, its answer and the name of each called tool."""
+    content = message.content
+    parts: list[_Part] = []
+    text = ""
     at = 0
-    for k, i in enumerate(turns):
-        if template.marks_generation:
-            start, end = marked[k]
-            content, stop = _find(text, messages[i].content, start, template)
-        else:
-            prefix = render_text(messages[:i], template, add_generation_prompt=True)
-            if not text.startswith(prefix):
-                raise InputError(
-                    "the chat template renders the prompt differently with and without the answer, so the answer "
-                    "cannot be told apart; use template='chatml' or one with {% generation %} blocks"
-                )
-            content, stop = _find(text, messages[i].content, max(len(prefix), at), template)
-            start, end = min(len(prefix), stop), stop
-        end = _close(text, max(end, stop), start, template)
-        spans.append((start, end))
-        at, response_start = end, content
-    return Rendered(text, tuple(spans), response_start)
+    if content.strip() or not message.tool_calls:
+        for start, end, what in _written(content):
+            parts.append(_Part(f"{word}{len(parts)}z", content[start:end], start, what))
+            text += content[at:start] + parts[-1].stand_in
+            at = end
+    calls = []
+    for call in message.tool_calls:
+        parts.append(_Part(f"{word}{len(parts)}z", call.name, None, "the tool calls"))
+        calls.append(replace(call, name=parts[-1].stand_in))
+    return replace(message, content=text + content[at:], tool_calls=tuple(calls)), parts
 
 
-def _find(text: str, content: str, start: int, template: ChatTemplate) -> tuple[int, int]:
-    """Where the response's first character stands, or would stand had the template not trimmed white space
-    around it, and where the response ends in the text."""
-    at = start if text.startswith(content, start) else text.find(content, start)
-    if at >= 0:
-        return at, at + len(content)
-    stripped = content.strip()
-    at = text.find(stripped, start)
-    if at < 0:
+def _written(content: str) -> list[tuple[int, int, str]]:
+    """The stretches of thinking and answer, without tags and white space around them."""
+    close = content.find("</think>")
+    opening = re.match(r"\s*<think>", content)
+    start = opening.end() if opening else 0
+    pieces = [(start, len(content), "the text")]
+    if close >= start:
+        pieces = [(start, close, "the thinking part"), (close + len("</think>"), len(content), "the answer")]
+    found = []
+    for a, b, what in pieces:
+        core = content[a:b].strip()
+        if core:
+            a = content.index(core, a)
+            found.append((a, a + len(core), what))
+    return found or [(len(content), len(content), "the text")]
+
+
+def _common(a: str, b: str) -> str:
+    """The longest common beginning."""
+    return "".join(x for x, _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b)))
+
+
+def _without_tags(text: str, start: int, end: int) -> list[Range]:
+    ranges, at = [], start
+    for tag in _TAGS.finditer(text, start, end):
+        ranges.append((at, tag.start()))
+        at = tag.end()
+    return [(a, b) for a, b in (*ranges, (at, end)) if a < b]
+
+
+def _calls(text: str, message: Message, names: Sequence[Range], end: int) -> list[Range]:
+    """Names and arguments of the calls. Where the arguments are rendered in a form of the template's own, all that
+    follows the name up to the next call counts."""
+    ranges: list[Range] = []
+    bounds = [*(start for start, _ in names[1:]), end]
+    for call, (start, stop), bound in zip(message.tool_calls, names, bounds):
+        ranges.append((start, stop))
+        forms = (json.dumps(json.loads(call.arguments), ensure_ascii=False), call.arguments, json.dumps(call.arguments))
+        at, form = next(((at, f) for f in forms if (at := text.find(f, stop, bound)) >= 0), (stop, text[stop:bound]))
+        ranges.append((at, at + len(form)))
+    return ranges
+
+
+def _check_marks(marks: Sequence[Range], messages: Sequence[Message]) -> None:
+    turns = sum(m.role == "assistant" for m in messages)
+    if len(marks) != turns:
         raise InputError(
-            f"the chat template ({template.name}) rewrites the response (some drop the thinking part of it); "
-            "use template='chatml'"
+            f"the chat template marks {len(marks)} generation blocks for {turns} assistant turns; mend its "
+            "{% generation %} blocks"
         )
-    return at - (len(content) - len(content.lstrip())), at + len(stripped)
 
 
-def _close(text: str, end: int, start: int, template: ChatTemplate) -> int:
-    """The end of the turn: just after the special token that closes it."""
-    if any(text[start:end].rstrip().endswith(token) for token in template.ends):
-        return len(text[:end].rstrip())
-    found = [(text.find(token, end), token) for token in template.ends]
-    at, token = min(((at, token) for at, token in found if at >= 0), default=(-1, ""), key=lambda f: (f[0], -len(f[1])))
-    if at < 0 or text[end:at].strip():
+def _start_from_mark(mark: Range, turn: _Turn) -> int:
+    if not mark[0] <= turn.parts[0][0] or turn.parts[-1][1] > mark[1]:
         raise InputError(
-            f"the chat template ({template.name}) does not close the assistant's turn with a special token, so a "
-            "model would not learn to stop; use template='chatml'"
+            f"the generation block of the chat template does not hold the words of message {turn.index + 1}; mend its "
+            "{% generation %} blocks"
         )
-    return at + len(token)
+    return mark[0]
 
 
-def _render(
-    messages: Sequence[Message], template: ChatTemplate, add_generation_prompt: bool, marks: bool
-) -> tuple[str, list[tuple[int, int]]]:
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    try:
-        rendered: Any = render_jinja_template(
-            conversations=[[{"role": m.role, "content": m.content} for m in messages]],
-            chat_template=template.source,
-            return_assistant_tokens_mask=marks,
-            add_generation_prompt=add_generation_prompt,
-            **template.variables,
-        )
-    except Exception as error:  # a template is a program: it may raise anything
-        reason = str(error) or type(error).__name__
-        raise InputError(f"the chat template ({template.name}) refuses the conversation: {reason}") from error
-    texts, indices = rendered if isinstance(rendered, tuple) else (rendered, [[]])
-    return texts[0], [(int(a), int(b)) for a, b in indices[0]] if marks else []
+def _start_from_prompt(
+    messages: Sequence[Message], turn: _Turn, template: ChatTemplate, tools: Tools, text: str
+) -> int:
+    """Where the prompt that the turn is generated from ends."""
+    before = messages[: turn.index]
+    words = turn.content[0][0] if turn.content else turn.parts[0][0]
+    prompt = render_text(before, template, tools=tools, add_generation_prompt=True)
+    if text.startswith(prompt) and len(prompt) <= turn.parts[0][0]:
+        return len(prompt)
+    # a generation prompt that opens a thinking part, where the finished turn has none (DeepSeek-R1's distilled models)
+    bare = render_text(before, template, tools=tools)
+    content = messages[turn.index].content
+    header = _common(text[len(bare) : words], prompt[len(bare) :])
+    space = text[len(bare) + len(header) : words]
+    if (
+        header
+        and text.startswith(bare)
+        and prompt.startswith(bare)
+        and content[: -len(content.lstrip())].endswith(space)
+    ):
+        return words - len(space)
+    raise InputError(
+        f"the chat template renders the prompt of message {turn.index + 1} differently with and without the answer, so "
+        "the answer cannot be told apart; give the model's folder a chat_template.jinja with {% generation %} blocks"
+    )

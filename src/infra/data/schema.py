@@ -22,11 +22,41 @@ Attribute = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool by the assistant: its name, its arguments as JSON text, and the id its result refers to."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. ``role`` is one of :data:`ROLES`."""
+    """One turn. ``role`` is one of :data:`ROLES`.
+
+    ``loss`` is False for an assistant's turn that is read but not trained on. ``tool_calls`` are the assistant's;
+    ``tool_call_id`` and ``name`` say which call a tool's turn answers.
+    """
 
     role: str
     content: str
+    loss: bool = True
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def extras(self) -> dict[str, Any]:
+        """What the turn has beside role and text, as JSON values in the form of OpenAI's API."""
+        found: dict[str, Any] = {} if self.loss else {"loss": False}
+        if self.tool_calls:
+            found["tool_calls"] = [
+                {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                for c in self.tool_calls
+            ]
+        for name in ("tool_call_id", "name"):
+            if getattr(self, name) is not None:
+                found[name] = getattr(self, name)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +84,7 @@ class Record:
     ``{"kind": "functional", "entry_point": str, "cases": [{"input": str, "output": str}]}`` (LiveCodeBench).
     ``attributes`` holds everything to slice by; ``difficulty`` is the native level as an integer when known.
     ``spans`` are ground-truth behaviours where the data knows them. ``weight`` multiplies the example's loss.
+    ``tools`` are the JSON schemas of the tools that the conversation offers.
     """
 
     id: str
@@ -65,6 +96,7 @@ class Record:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     weight: float = 1.0
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -83,10 +115,17 @@ class Record:
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
-def record_id(messages: tuple[Message, ...], answer: str | None = None, tests: Any = None) -> str:
-    """Stable content hash: ``r`` and 20 hex digits of SHA-256 over messages, answer and tests as canonical JSON."""
+def record_id(
+    messages: tuple[Message, ...],
+    answer: str | None = None,
+    tests: Any = None,
+    tools: tuple[Mapping[str, Any], ...] = (),
+) -> str:
+    """Stable content hash: ``r`` and 20 hex digits of SHA-256 over messages, answer, tests and tools as canonical
+    JSON."""
+    turns = [(m.role, m.content, *filter(None, [m.extras()])) for m in messages]
     body = json.dumps(
-        [[(m.role, m.content) for m in messages], answer, tests],
+        [turns, answer, tests, *([list(tools)] if tools else [])],
         ensure_ascii=False,
         sort_keys=True,
         separators=(",", ":"),

@@ -16,7 +16,9 @@ class TokenizedExample:
     (response tokens and the end-of-turn token; never position 0). ``offsets``: int32 ``[T, 2]``, character
     offsets into ``text``, the rendered conversation. ``response_start``: where the response's own text begins
     in ``text``, so that a span of the response is shifted by it. ``weight`` multiplies the example's loss and
-    ``token_weights`` (float32 ``[T]`` or None) each token's.
+    ``token_weights`` (float32 ``[T]`` or None) each token's. ``content_mask``: bool ``[T]``, True for the
+    tokens under the loss that hold what the response's author wrote, the others under the loss being the template's
+    (end of turn, thinking tags); None where that is not known.
     """
 
     id: str
@@ -27,6 +29,7 @@ class TokenizedExample:
     response_start: int
     weight: float = 1.0
     token_weights: NDArray[np.float32] | None = None
+    content_mask: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
@@ -11,15 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.data.chat import ChatTemplate, Rendered, render_conversation, resolve_template, with_system
+from infra.data.chat import Rendered, render_conversation, resolve_template, token_masks, with_system
 from infra.data.schema import Record
 from infra.data.tokenized import TokenizedExample
-from infra.data.words import WordEncoder, word_encoder
 from infra.errors import InputError
 
 _BATCH = 64
-MANY_CORES = 4
-"""On more cores than these the library, which uses them all, is faster than the memory of words, which uses one."""
+"""Records rendered and encoded together: enough for the library to use every core, and memory stays flat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +101,16 @@ def iter_tokenize(
 
     source = iter(records)
     chunk = list(islice(source, _BATCH))
-    many = len(chunk) == _BATCH  # worth building a memory for
-    words = word_encoder(tokenizer.backend_tokenizer) if many and _few_cores() else None
     while chunk:
         rendered: list[tuple[Record, Rendered]] = []
         for record in chunk:
             try:
-                rendered.append((record, render_conversation(with_system(record.messages, system), chat)))
+                messages = with_system(record.messages, system)
+                rendered.append((record, render_conversation(messages, chat, record.tools)))
             except InputError as error:
                 bad(record, str(error))
-        for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer, words)):
-            example = _example(record, text, ids, offsets, tokenizer, chat, words)
+        for (record, text), (ids, offsets) in zip(rendered, _encode([r.text for _, r in rendered], tokenizer)):
+            example = _example(record, text, ids, offsets, tokenizer)
             if max_length is not None and len(example) > max_length:
                 if truncate is None:
                     bad(
@@ -132,20 +128,8 @@ def iter_tokenize(
         chunk = list(islice(source, _BATCH))
 
 
-def _few_cores() -> bool:
-    """Whether one core with a memory of words is faster than the library on all cores it may use."""
-    alone = os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("false", "0")
-    return alone or len(os.sched_getaffinity(0)) <= MANY_CORES
-
-
-def _encode(
-    texts: list[str], tokenizer: Any, words: WordEncoder | None = None
-) -> Iterator[tuple[Sequence[int] | NDArray[np.int64], NDArray[np.int32]]]:
+def _encode(texts: list[str], tokenizer: Any) -> Iterator[tuple[Sequence[int], NDArray[np.int32]]]:
     """Ids and offsets of each text, no special tokens added, nothing cut or padded."""
-    if words is not None:
-        for text, encoded in zip(texts, words(texts)):
-            yield encoded or next(_encode([text], tokenizer))
-        return
     core = tokenizer.backend_tokenizer
     if core.truncation is None and core.padding is None:  # the same without building what is not used
         for encoding in core.encode_batch(texts, add_special_tokens=False):
@@ -164,40 +148,34 @@ def _offsets(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
 def _example(
     record: Record,
     rendered: Rendered,
-    ids: Sequence[int] | NDArray[np.int64],
+    ids: Sequence[int],
     offsets: NDArray[np.int32],
     tokenizer: Any,
-    chat: ChatTemplate,
-    words: WordEncoder | None,
 ) -> TokenizedExample:
     """A token is under the loss when it begins inside a span; where one would straddle a border, the pieces
     between borders are encoded apart, as they are when the model generates."""
     starts, ends = offsets.T.copy()
     if any(((starts < border) & (border < ends)).any() for border in chain.from_iterable(rendered.spans)):
-        ids, offsets = _encode_apart(rendered, tokenizer, words)
-        starts, ends = offsets.T.copy()
-    mask = np.zeros(len(ids), dtype=np.bool_)
-    for start, end in rendered.spans:
-        mask |= (starts >= start) & (ends <= end) & (ends > starts)
-    if len(mask):
-        mask[0] = False
+        ids, offsets = _encode_apart(rendered, tokenizer)
+    loss_mask, content_mask = token_masks(rendered, offsets)
     return TokenizedExample(
         id=record.id,
         input_ids=np.asarray(ids, dtype=np.int64),
-        loss_mask=mask,
+        loss_mask=loss_mask,
         offsets=offsets,
         text=rendered.text,
         response_start=rendered.response_start,
         weight=record.weight,
+        content_mask=content_mask,
     )
 
 
-def _encode_apart(rendered: Rendered, tokenizer: Any, words: WordEncoder | None) -> tuple[list[int], NDArray[np.int32]]:
+def _encode_apart(rendered: Rendered, tokenizer: Any) -> tuple[list[int], NDArray[np.int32]]:
     cuts = sorted({0, len(rendered.text), *chain.from_iterable(rendered.spans)})
     ids: list[int] = []
     parts = []
     pieces = [rendered.text[start:end] for start, end in pairwise(cuts)]
-    for start, (piece, offsets) in zip(cuts, _encode(pieces, tokenizer, words)):
+    for start, (piece, offsets) in zip(cuts, _encode(pieces, tokenizer)):
         ids.extend(piece)
         parts.append(offsets + np.int32(start))
     return ids, np.concatenate(parts)
@@ -213,4 +191,5 @@ def _cut(example: TokenizedExample, length: int) -> TokenizedExample:
         response_start=example.response_start,
         weight=example.weight,
         token_weights=None if example.token_weights is None else example.token_weights[:length],
+        content_mask=None if example.content_mask is None else example.content_mask[:length],
     )

@@ -1,25 +1,26 @@
 """Benchmarks: problems in, verified responses and accuracy with intervals out."""
 
 from infra.evals._evaluate import evaluate, prompts_of, split_name
-from infra.evals._metrics import (
-    Interval,
-    accuracy_by,
-    accuracy_interval,
-    avg_at_k,
-    majority_vote,
-    paired_difference,
-    pass_at_k,
-    seed_mean,
+from infra.evals._metrics import accuracy_by, avg_at_k, majority_vote, pass_at_k
+from infra.evals._ratings import (
+    Ratings,
+    interval_alpha,
+    judge_difficulty,
+    label_pass_rate,
+    label_ratings,
+    parse_rating,
 )
 from infra.evals._run import EvalSettings, run_eval
 from infra.evals._types import EvalRow, Verdict
 from infra.evals._verify import last_code_block, verify, verify_many
 from infra.evals.tasks import Task, from_list, get_task, register, task_names
+from infra.intervals import Interval, accuracy_interval
 
 __all__ = [
     "EvalRow",
     "EvalSettings",
     "Interval",
+    "Ratings",
     "Task",
     "Verdict",
     "accuracy_by",
@@ -28,14 +29,17 @@ __all__ = [
     "evaluate",
     "from_list",
     "get_task",
+    "interval_alpha",
+    "judge_difficulty",
+    "label_pass_rate",
+    "label_ratings",
     "last_code_block",
     "majority_vote",
-    "paired_difference",
+    "parse_rating",
     "pass_at_k",
     "prompts_of",
     "register",
     "run_eval",
-    "seed_mean",
     "split_name",
     "task_names",
     "verify",

@@ -13,9 +13,10 @@ import numpy as np
 from infra.data.schema import Record
 from infra.errors import InputError
 from infra.evals._evaluate import evaluate
-from infra.evals._metrics import accuracy_by, accuracy_interval, avg_at_k, majority_vote, pass_at_k
+from infra.evals._metrics import accuracy_by, avg_at_k, majority_vote, pass_at_k
 from infra.evals._types import EvalRow
 from infra.evals.tasks import Task, get_task
+from infra.intervals import accuracy_interval
 from infra.models.generation import Generator, Sampling
 
 GROUPS = ("split", "difficulty", "platform", "month")
@@ -94,7 +95,7 @@ def describe_rows(
         "n": len(problems),
         "k": samples,
         "mode": settings.mode,
-        "accuracy": accuracy_interval(table, settings.seed)._asdict(),
+        "accuracy": accuracy_interval(table)._asdict(),
         "avg_at_k": avg_at_k(table),
         "pass_at_k": {k: pass_at_k(table, k) for k in sorted({1, samples})},
         "outcomes": {o: sum(r.outcome == o for r in rows) for o in sorted({r.outcome for r in rows})},
@@ -105,7 +106,7 @@ def describe_rows(
     for name in GROUPS:
         groups = [s if name == "split" else p.attributes.get(name) for s, p in zip(splits, problems)]
         if any(g is not None for g in groups):
-            by = accuracy_by(table, groups, settings.seed)
+            by = accuracy_by(table, groups)
             found[f"by_{name}"] = {group: interval._asdict() for group, interval in by.items()}
     return found
 

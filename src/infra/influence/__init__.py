@@ -5,17 +5,17 @@ Usable alone from Python; knows no file format of data, no benchmark and no comm
     tracked   = tracked_weights(model, "mlp")
     targets   = [MeanLogLikelihood("math", responses)]
     curvature = fit_ekfac(model, train, tracked)
-    v         = [ekfac_direction(curvature, gradient(model, t, tracked), damping=0.1) for t in targets]
+    v         = [curvature.inverse(Damping(0.1)) @ gradient(model, t, tracked) for t in targets]
     for chunk in token_influence(model, train, v):
         ...
     scores    = example_influence(model, train, v)
 """
 
 from infra.influence.agreement import Probes, rank_agreement, training_probes
-from infra.influence.baselines import BASELINES, TOKEN_BASELINES, baseline_scores, baseline_tokens, gradient_norms
 from infra.influence.chosen import chosen_tokens
-from infra.influence.curvature import EKFAC, Curvature, Factor, FitInfo, StoredFactor, ekfac_direction, identity
-from infra.influence.direction import (
+from infra.influence.curvature import Curvature, Factor, FitInfo, InverseCurvature, StoredFactor, identity
+from infra.influence.damping import Damping
+from infra.influence.directions import (
     Direction,
     SavedDirections,
     combine,
@@ -23,18 +23,35 @@ from infra.influence.direction import (
     open_directions,
     save_directions,
 )
+from infra.influence.engine.engine import Engine, FitSettings
+from infra.influence.engine.gradient import each_gradient, gradient, gradients
+from infra.influence.engine.lowrank import LowRank
+from infra.influence.engine.recompute import recomputed_activations
+from infra.influence.engine.solve import (
+    Solve,
+    cg_direction,
+    cg_directions,
+    gauss_newton_product,
+    gauss_newton_products,
+)
 from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
 from infra.influence.fit import (
+    Agreement,
     agreeing_sample,
     choose_eigenvalues,
+    fit_curvature,
     fit_diagonal,
     fit_ekfac,
     fit_kfac,
-    fit_until_agreement,
     subsample,
 )
-from infra.influence.gradient import each_gradient, gradient, gradients
-from infra.influence.lowrank import LowRank
+from infra.influence.methods.baselines import (
+    BASELINES,
+    TOKEN_BASELINES,
+    baseline_scores,
+    baseline_tokens,
+    gradient_norms,
+)
 from infra.influence.pairwise import (
     Pairwise,
     pairwise_influence,
@@ -42,16 +59,8 @@ from infra.influence.pairwise import (
     query_directions,
     self_influence,
 )
-from infra.influence.recompute import recomputed_activations
 from infra.influence.scores import TokenScores, example_influence, token_influence
-from infra.influence.solve import (
-    Solve,
-    cg_direction,
-    cg_directions,
-    gauss_newton_product,
-    gauss_newton_products,
-)
-from infra.influence.target import (
+from infra.influence.targets import (
     Contrast,
     FunctionTarget,
     MeanLogLikelihood,
@@ -62,15 +71,19 @@ from infra.influence.target import (
 
 __all__ = [
     "BASELINES",
-    "EKFAC",
     "TOKEN_BASELINES",
+    "Agreement",
     "Contrast",
     "Curvature",
+    "Damping",
     "Direction",
+    "Engine",
     "Estimate",
     "Factor",
     "FitInfo",
+    "FitSettings",
     "FunctionTarget",
+    "InverseCurvature",
     "LowRank",
     "MeanLogLikelihood",
     "Pairwise",
@@ -90,13 +103,12 @@ __all__ = [
     "combine",
     "directions_at_once",
     "each_gradient",
-    "ekfac_direction",
     "estimate",
     "example_influence",
+    "fit_curvature",
     "fit_diagonal",
     "fit_ekfac",
     "fit_kfac",
-    "fit_until_agreement",
     "gauss_newton_product",
     "gauss_newton_products",
     "gradient",

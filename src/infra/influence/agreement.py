@@ -15,11 +15,12 @@ from scipy.stats import spearmanr
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS
-from infra.influence.curvature import Curvature, ekfac_direction
-from infra.influence.direction import Direction
-from infra.influence.functional import record_stream
-from infra.influence.gradient import gradients
+from infra.influence.curvature import Curvature
+from infra.influence.damping import Damping
+from infra.influence.directions import Direction
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS
+from infra.influence.engine.functional import record_stream
+from infra.influence.engine.gradient import gradients
 from infra.influence.scores import example_influence
 from infra.models.tracked import TrackedWeights
 
@@ -64,12 +65,11 @@ def rank_agreement(
     probes: Probes,
     one: Curvature,
     other: Curvature,
-    damping: float = 0.1,
-    absolute: bool = False,
+    damping: Damping | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> float:
     """Spearman correlation, over the scored examples, of their influence under either curvature; mean over probes."""
-    directions = [ekfac_direction(c, g, damping, absolute) for c in (one, other) for g in probes.gradients]
+    directions = [c.inverse(damping) @ g for c in (one, other) for g in probes.gradients]
     scores = example_influence(model, probes.scored, directions, max_tokens).astype(np.float64)
     k = len(probes.gradients)
     return float(np.mean([spearmanr(scores[:, i], scores[:, k + i]).statistic for i in range(k)]))

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress
-from infra.influence.capture import Use
-from infra.influence.contract import rows_of_examples
-from infra.influence.functional import accumulator
-from infra.influence.lowrank import LowRank
-from infra.influence.visit import device_of, visit
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress
+from infra.influence.engine.contract import rows_of_examples
+from infra.influence.engine.forward_backward import device_of, forward_backward
+from infra.influence.engine.functional import accumulator
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.lowrank import LowRank
 from infra.models.tracked import Block, TrackedWeights
 
 
@@ -62,7 +62,7 @@ def chosen_tokens(
                 running[index].index_add_(1, position, (a * g).sum(2, dtype=wide).T)
 
     some = [examples[int(i)] for i in wanted]
-    for batch, _ in visit(model, some, tracked, consume, max_tokens=max_tokens, progress=progress):
+    for batch, _ in forward_backward(model, some, tracked, consume, max_tokens=max_tokens, progress=progress):
         for place in batch.indices:
             index = int(wanted[place])
             yield index, np.flatnonzero(chosen[index]), running.pop(index).cpu().numpy()

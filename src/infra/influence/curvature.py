@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from infra.errors import ArtifactError, InputError, ModelError
-from infra.influence.direction import Direction
-from infra.influence.rotation import rotate, rotate_back
+from infra.influence.damping import Damping
+from infra.influence.directions import Direction
+from infra.influence.engine.rotation import rotate, rotate_back
 from infra.models.tracked import Block, TrackedWeights
 from infra.store import link
 
@@ -38,8 +39,8 @@ SIDES = ("eigenvalues", "outputs", "inputs")
 @dataclass(frozen=True)
 class Factor:
     """One block's curvature. ``eigenvalues [o, i (+ 1)]``; ``outputs [o, o]`` and ``inputs [i, i]`` are Q_S
-    and Q_A, eigenvectors in columns, or diagonal blocks of them (:mod:`.rotation`), or None where the basis is the
-    standard one.
+    and Q_A, eigenvectors in columns, or diagonal blocks of them (:mod:`.engine.rotation`), or None where the basis is
+    the standard one.
     """
 
     eigenvalues: Tensor
@@ -139,21 +140,21 @@ class Curvature:
     blocks: tuple[Block, ...] = field(repr=False)
     info: FitInfo
 
-    def dampings(self, damping: float, absolute: bool = False) -> dict[str, float]:
-        """The damping added to each block's eigenvalues.
+    def dampings(self, damping: Damping) -> dict[str, float]:
+        """The number added to each block's eigenvalues, by block key (:meth:`Damping.of_blocks`)."""
+        if damping.scale == "absolute":  # eigenvalues on disk are not read
+            return dict.fromkeys(self.factors, damping.amount)
+        return damping.of_blocks({key: float(f.eigenvalues.double().mean()) for key, f in self.factors.items()})
 
-        ``damping`` times the block's mean eigenvalue, or as it is when ``absolute``. A block that no training
-        token reached (an expert never chosen) has mean zero and takes the mean over the other blocks.
-        Raises :class:`InputError` for a negative damping.
-        """
-        if damping < 0:
-            raise InputError(f"damping is {damping}; it must not be negative")
-        if absolute:
-            return dict.fromkeys(self.factors, float(damping))
-        means = {key: float(f.eigenvalues.double().mean()) for key, f in self.factors.items()}
-        positive = [m for m in means.values() if m > 0]
-        common = sum(positive) / len(positive) if positive else 1.0
-        return {key: damping * (m if m > 0 else common) for key, m in means.items()}
+    def mean_eigenvalue(self) -> float:
+        """The mean over all tracked scalars: the trace of H over its size."""
+        total = sum(float(f.eigenvalues.double().sum()) for f in self.factors.values())
+        return total / sum(f.eigenvalues.numel() for f in self.factors.values())
+
+    def inverse(self, damping: Damping | None = None) -> InverseCurvature:
+        """``(H + lambda)^-1``, to be applied to gradients by ``@``; the default is ``Damping(0.1)``."""
+        chosen = damping or Damping()
+        return InverseCurvature(self, chosen, self.dampings(chosen))
 
     def noting(self, **changes: Any) -> Curvature:
         """The same factors, with more said in ``info``."""
@@ -249,9 +250,6 @@ def _info(stored: dict[str, Any]) -> FitInfo:
     )
 
 
-EKFAC = Curvature
-
-
 def identity(tracked: TrackedWeights) -> Curvature:
     """H = 1: influence becomes the inner product of gradients."""
     blocks = tracked.blocks
@@ -259,37 +257,46 @@ def identity(tracked: TrackedWeights) -> Curvature:
     return Curvature(factors, blocks, FitInfo("identity", coverage=tracked.coverage))
 
 
-def ekfac_direction(
-    curvature: Curvature,
-    grad: Direction,
-    damping: float = 0.1,
-    absolute: bool = False,
-    name: str | None = None,
-) -> Direction:
-    """``(H + lambda)^-1 grad``, block by block: rotate, divide by the damped eigenvalues, rotate back.
+@dataclass(frozen=True)
+class InverseCurvature:
+    """``(H + lambda)^-1`` as a linear operator: ``curvature.inverse(Damping(0.1)) @ gradient`` is a direction.
 
-    ``lambda`` is ``damping`` times the block's mean eigenvalue, or ``damping`` itself when ``absolute``.
-    Computed in float64, returned in the gradient's dtype. Works for every kind of curvature. Without damping,
-    eigenvalues that are zero to rounding are left out (the pseudo-inverse), with a warning that names the weight.
-    Raises :class:`InputError` when the two speak of different weights.
+    Block by block: rotate, divide by the damped eigenvalues, rotate back. Works for every kind of curvature.
+    ``lambdas``: the number added to each block's eigenvalues.
     """
-    wanted = {b.weight for b in curvature.blocks} | {b.bias for b in curvature.blocks if b.bias}
-    if wanted != set(grad.tensors):
-        odd = sorted(wanted ^ set(grad.tensors))[0]
-        raise InputError(f"the curvature and gradient {grad.name!r} are over different weights, e.g. {odd}")
-    result = {key: torch.zeros_like(t) for key, t in grad.tensors.items()}
-    dampings = curvature.dampings(damping, absolute)
-    for block in curvature.blocks:
-        factor = curvature.factors[block.key]
-        matrix = factor.rotate(block.matrix(grad.tensors).double())
-        damped = factor.eigenvalues.to(matrix) + dampings[block.key]
+
+    curvature: Curvature
+    damping: Damping
+    lambdas: Mapping[str, float] = field(repr=False)
+
+    def __matmul__(self, gradient: Direction) -> Direction:
+        """``(H + lambda)^-1 gradient``, computed in float64 and returned in the gradient's dtype, under its name.
+
+        Without damping, eigenvalues that are zero to rounding are left out (the pseudo-inverse), with a warning that
+        names the weight. Raises :class:`InputError` when the two speak of different weights.
+        """
+        blocks = self.curvature.blocks
+        wanted = {b.weight for b in blocks} | {b.bias for b in blocks if b.bias}
+        if wanted != set(gradient.tensors):
+            odd = sorted(wanted ^ set(gradient.tensors))[0]
+            raise InputError(f"the curvature and gradient {gradient.name!r} are over different weights, e.g. {odd}")
+        result = {key: torch.zeros_like(t) for key, t in gradient.tensors.items()}
+        for block in blocks:
+            solved = self._solve(block, block.matrix(gradient.tensors).double())
+            block.store(solved.to(next(iter(result.values())).dtype), result)
+        return Direction(result, gradient.name)
+
+    def _solve(self, block: Block, matrix: Tensor) -> Tensor:
+        """One block's ``(H + lambda)^-1 G`` of ``G [o, i (+ 1)]``, float64."""
+        factor, lam = self.curvature.factors[block.key], self.lambdas[block.key]
+        rotated = factor.rotate(matrix)
+        damped = factor.eigenvalues.to(rotated) + lam
         floor = 0.0
-        if dampings[block.key] == 0.0:
+        if lam == 0.0:
             floor = float(damped.max()) * torch.finfo(factor.eigenvalues.dtype).eps * max(damped.shape)
             _warn_of_singular(block.key, int((damped <= floor).sum()), damped.numel())
-        solved = torch.where(damped > floor, matrix / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-        block.store(factor.rotate_back(solved).to(next(iter(result.values())).dtype), result)
-    return Direction(result, grad.name if name is None else name)
+        tiny = torch.finfo(torch.float64).tiny
+        return factor.rotate_back(torch.where(damped > floor, rotated / damped.clamp_min(tiny), 0.0))
 
 
 def _warn_of_singular(key: str, zero: int, size: int) -> None:
@@ -298,5 +305,5 @@ def _warn_of_singular(key: str, zero: int, size: int) -> None:
             f"the curvature of {key} is singular: {zero} of {size} eigenvalues are zero and are left out; "
             "set a damping above 0",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

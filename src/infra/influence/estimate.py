@@ -13,10 +13,11 @@ import torch
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, plan_batches
-from infra.influence.derivative import TANGENTS_PER_PASS
-from infra.influence.functional import accumulator, causal_model
-from infra.influence.recompute import recomputes
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, plan_batches
+from infra.influence.engine.derivative import TANGENTS_PER_PASS
+from infra.influence.engine.functional import accumulator
+from infra.influence.engine.recompute import recomputes
+from infra.models.layers import causal_model
 from infra.models.tracked import TrackedWeights
 
 

@@ -1,29 +1,23 @@
-"""Fitting curvature to training data: EK-FAC, K-FAC and the diagonal. What is computed is in :mod:`.factors`."""
+"""Fitting curvature to training data: EK-FAC, K-FAC and the diagonal, one sequence of steps wherever they run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import torch
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.agreement import Probes, rank_agreement, scale_difference, training_probes
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Progress
-from infra.influence.curvature import Curvature, Factor
-from infra.influence.factors import (
-    Covariances,
-    Eigenvalues,
-    Fisher,
-    Setting,
-    add,
-    corrected_eigenvalues,
-    covariances,
-    eigenbases,
-)
-from infra.influence.functional import record_stream
+from infra.influence.curvature import Curvature, Factor, FitInfo
+from infra.influence.damping import Damping
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Progress
+from infra.influence.engine.engine import Engine, Fisher, FitSettings
+from infra.influence.engine.functional import record_stream
+from infra.influence.steps.factors import sharing_inputs
+from infra.influence.steps.memory import InMemory
+from infra.influence.steps.step import Results
+from infra.models.hashing import model_hash as hash_of
 from infra.models.tracked import TrackedWeights
 
 Form = Literal["per_sequence", "per_token", "auto"]
@@ -32,82 +26,149 @@ SCALE_TOLERANCE = 0.05
 AGREEMENT = 0.999
 
 
+class Place(Protocol):
+    """Where the steps of a fit run: an :class:`infra.influence.steps.InMemory` or ``OnDisk``."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def n(self) -> int: ...
+    def over_data(self, name: str, **arguments: Any) -> Any: ...
+    def over_keys(self, name: str, groups: Callable[[], Sequence[Sequence[str]]], **arguments: Any) -> Any: ...
+    def factors(self, eigenvalues: Any, bases: Any) -> dict[str, Factor]: ...
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The results of a fit's steps. Reading them is for rank 0; they are the same ones on every process."""
+
+    place: Place
+    settings: FitSettings
+    bases: Any
+    eigenvalues: Any
+
+    def curvature(self, model_hash: str | None = None) -> Curvature:
+        """The factors with the record of their fit. ``model_hash`` is computed when None."""
+        engine, fit = self.place.engine, self.settings
+        facts = [result.facts for result in self.bases]
+        info = FitInfo(
+            kind=fit.kind,
+            fisher=fit.fisher,
+            eigenvalues="per_token" if fit.kind == "kfac" else fit.eigenvalues,
+            include_prompt=fit.include_prompt,
+            seed=fit.seed,
+            n_examples=self.place.n,
+            positions=max((count for f in facts for count in f["positions"].values()), default=0),
+            model_hash=hash_of(engine.model) if model_hash is None else model_hash,
+            coverage=engine.tracked.coverage,
+            warnings=tuple(warning for f in facts for warning in f["warnings"]),
+            block_size=fit.block_size,
+        )
+        return Curvature(self.place.factors(self.eigenvalues, self.bases), engine.tracked.blocks, info)
+
+
+def fit_curvature(place: Place, settings: FitSettings, covariances: Results | None = None) -> Fit:
+    """The steps of a fit on the data of ``place``; ``covariances`` where they are known already.
+
+    1. covariances of layer inputs and output gradients, a visit to the data (not for ``diagonal``);
+    2. their eigenvectors;
+    3. corrected eigenvalues, a second visit (not for ``kfac``);
+    4. the eigenvalues of each block.
+
+    Raises :class:`InputError` for no examples and :class:`ModelError` naming a record whose gradient is NaN or
+    infinite. A factor that cannot be decomposed falls back to the diagonal, with a warning that names the weight.
+    """
+    if not place.n:
+        raise InputError("there are no examples to fit the curvature on")
+    bases: Any = []
+    if settings.kind != "diagonal":
+        sums: Any = place.over_data("covariances", fit=settings) if covariances is None else covariances
+        bases = place.over_keys(
+            "bases", lambda: sharing_inputs(place.engine.tracked, sums[0].facts["leader"]), covariances=sums
+        )
+    values: Any = []
+    if settings.kind != "kfac":
+        values = place.over_data("eigenvalues", fit=settings, bases=bases)
+    weights = [[b.key for b in weight.blocks] for weight in place.engine.tracked.weights]
+    found = place.over_keys("factors", lambda: weights, eigenvalues=values, bases=bases, n=place.n)
+    return Fit(place, settings, bases, found)
+
+
+class FitOptions(TypedDict, total=False):
+    """Options of :func:`fit_ekfac`, :func:`fit_kfac` and :func:`fit_diagonal`, all of them optional.
+
+    - ``fisher``, ``seed``, ``include_prompt``, ``block_size``: as in :class:`FitSettings`.
+    - ``eigenvalues``: as there, or ``auto``, which takes the cheaper ``per_token`` where, on 64 of the examples, every
+      weight's mean eigenvalue stays within 5% of ``per_sequence`` and the scores' ranks agree to 0.999; the check is
+      stored.
+    - ``fraction``: below 1 takes that share of the examples, chosen by hash of their ids.
+    - ``max_tokens``, ``packed``: as in :class:`Engine`.
+    - ``progress``: told (examples done, examples in all), over all visits.
+    - ``model_hash``: stored with the factors; computed when None.
+    """
+
+    fisher: Fisher
+    seed: int
+    eigenvalues: Form
+    include_prompt: bool
+    fraction: float
+    max_tokens: int
+    packed: bool
+    progress: Progress | None
+    model_hash: str | None
+    block_size: int | None
+
+
 def fit_ekfac(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    fisher: Fisher = "true",
-    seed: int = 0,
-    eigenvalues: Form = "per_sequence",
-    include_prompt: bool = True,
-    fraction: float = 1.0,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    packed: bool = False,
-    progress: Progress | None = None,
-    model_hash: str | None = None,
-    block_size: int | None = None,
+    model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, **options: Unpack[FitOptions]
 ) -> Curvature:
-    """EK-FAC factors of the summed response loss, mean over sequences.
+    """EK-FAC factors of the summed response loss, mean over sequences (George et al. 2018).
 
-    ``eigenvalues`` ``auto`` takes the cheaper ``per_token`` where, on 64 of the examples, every weight's mean
-    eigenvalue stays within 5% of ``per_sequence`` and the scores' ranks agree to 0.999; the check is stored.
-    ``include_prompt`` False leaves prompt positions out of the factors. ``fraction`` below 1 takes that share
-    of the examples, chosen by hash of their ids. ``block_size``: a side of a weight wider than this has its
-    eigenvectors in blocks along the diagonal (:mod:`infra.influence.rotation`). Sums in float32 (float64 for a
-    float64 model), eigenvectors in float64. ``model_hash`` is stored (computed when None). ``progress`` counts both
-    visits.
-
-    Raises :class:`InputError` for settings out of range or no examples, :class:`ModelError` naming a record
-    whose gradient is NaN or infinite. A factor that cannot be decomposed falls back to the diagonal, with a
-    warning that names the weight.
+    Sums in float32 (float64 for a float64 model), eigenvectors in float64. ``options``: :class:`FitOptions`.
+    Raises :class:`InputError` for settings out of range or no examples; otherwise as :func:`fit_curvature`.
     """
-    chosen = _checked(examples, fisher, eigenvalues, fraction, seed, block_size)
-    setting = Setting(model, chosen, tracked, fisher, seed, include_prompt, max_tokens, packed, block_size)
-    form, check = choose_eigenvalues(setting) if eigenvalues == "auto" else (eigenvalues, None)
-    sums = covariances(setting, _part(progress, 0, 2, len(chosen)))
-    fitted = _from_sums(setting, sums, form, _part(progress, 1, 2, len(chosen)), model_hash)
+    return _fitted("ekfac", model, examples, tracked, options)
+
+
+def fit_kfac(
+    model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, **options: Unpack[FitOptions]
+) -> Curvature:
+    """K-FAC (Martens & Grosse 2015): as :func:`fit_ekfac`, with the eigenvalues of ``positions / N`` times ``S``
+    tensor ``A``; one visit.
+    """
+    return _fitted("kfac", model, examples, tracked, options)
+
+
+def fit_diagonal(
+    model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, **options: Unpack[FitOptions]
+) -> Curvature:
+    """The diagonal of the Fisher matrix: mean squared gradients, entry by entry; one visit."""
+    return _fitted("diagonal", model, examples, tracked, options)
+
+
+def _fitted(
+    kind: str, model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, options: FitOptions
+) -> Curvature:
+    form = options.get("eigenvalues", "per_sequence")
+    settings = FitSettings(
+        kind,
+        options.get("fisher", "true"),
+        options.get("seed", 0),
+        "per_sequence" if form == "auto" else form,
+        options.get("include_prompt", True),
+        options.get("block_size"),
+    )
+    fraction = options.get("fraction", 1.0)
+    if not 0.0 < fraction <= 1.0:
+        raise InputError(f"fraction is {fraction}; it must lie above 0 and not above 1")
+    engine = Engine(model, tracked, options.get("max_tokens", DEFAULT_MAX_TOKENS), options.get("packed", False))
+    chosen = subsample(examples, fraction, settings.seed) if examples else []
+    check = None
+    if form == "auto":
+        settings, check = choose_eigenvalues(engine, chosen, settings)
+    place = InMemory(engine, chosen, options.get("progress"), 2 if kind == "ekfac" else 1)
+    fitted = fit_curvature(place, settings).curvature(options.get("model_hash"))
     return fitted.noting(available=len(examples), per_token_check=check)
-
-
-def fit_until_agreement(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    agreement: float = AGREEMENT,
-    start: int = 64,
-    probes: Probes | None = None,
-    damping: float = 0.1,
-    absolute: bool = False,
-    fisher: Fisher = "true",
-    seed: int = 0,
-    eigenvalues: Form = "per_sequence",
-    include_prompt: bool = True,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    packed: bool = False,
-    progress: Progress | None = None,
-    model_hash: str | None = None,
-    block_size: int | None = None,
-) -> Curvature:
-    """EK-FAC on as many examples as it takes for the two halves of them to agree.
-
-    Begins with ``start`` examples, taken by hash of their ids, and quadruples until the scores that come of either
-    half's factors have a rank agreement of ``agreement`` (:func:`infra.influence.rank_agreement`, at the given damping)
-    or all examples are in. The factors returned are of both halves together. Covariances are sums, so no example is
-    visited twice for them; eigenvalues are measured once a round in the halves and once in the end. When the
-    halves never agree this costs up to twice :func:`fit_ekfac` on everything.
-
-    ``info.agreement`` holds (examples, agreement) of every round. ``probes`` defaults to training examples; give the
-    real targets' gradients where they are known. Other arguments and errors as in :func:`fit_ekfac`;
-    :class:`InputError` for fewer than four examples.
-    """
-    chosen = _checked(examples, fisher, eigenvalues, 1.0, seed, block_size)
-    setting = Setting(model, chosen, tracked, fisher, seed, include_prompt, max_tokens, packed, block_size)
-    told = _part(progress, 0, 2, len(chosen))
-    found = agreeing_sample(setting, eigenvalues, agreement, start, probes, damping, absolute, told)
-    both = replace(setting, examples=found.examples)
-    told = _part(progress, 1, 2, len(found.examples))
-    fitted = _from_sums(both, found.sums, found.eigenvalues, told, model_hash)
-    return fitted.noting(available=len(examples), per_token_check=found.per_token_check, agreement=found.rounds)
 
 
 @dataclass(frozen=True)
@@ -115,153 +176,89 @@ class Sample:
     """As many examples as it took. ``reached``: whether their halves agree; ``rounds``: (examples, agreement)."""
 
     examples: list[TokenizedExample]
-    sums: Covariances
-    eigenvalues: Eigenvalues
+    covariances: Results
+    settings: FitSettings
     rounds: tuple[tuple[int, float], ...]
     reached: bool
     per_token_check: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """When the halves of a sample agree: from ``start`` examples on, at a rank agreement of ``reached`` of the scores
+    of ``probes`` (training examples where None) under ``damping``.
+    """
+
+    reached: float = AGREEMENT
+    start: int = 64
+    probes: Probes | None = None
+    damping: Damping | None = None
+
+
 def agreeing_sample(
-    setting: Setting,
+    engine: Engine,
+    examples: Sequence[TokenizedExample],
+    settings: FitSettings,
     eigenvalues: Form = "per_sequence",
-    agreement: float = AGREEMENT,
-    start: int = 64,
-    probes: Probes | None = None,
-    damping: float = 0.1,
-    absolute: bool = False,
+    agreement: Agreement = Agreement(),
     progress: Progress | None = None,
 ) -> Sample:
-    """The rounds of :func:`fit_until_agreement`, over the examples of ``setting``."""
-    order, tokens = by_hash(setting.examples, setting.seed), setting.max_tokens
+    """As many examples as it takes for the two halves of them to give curvatures that agree.
+
+    Begins with ``agreement.start`` examples, taken by hash of their ids, and quadruples until the scores that come of
+    either half's factors agree (:func:`infra.influence.rank_agreement`) or all examples are in. Covariances are sums,
+    so no example is visited twice for them; eigenvalues are measured once a round in the halves. When the halves never
+    agree this costs up to twice a fit on everything. Raises :class:`InputError` for fewer than four examples.
+    """
+    order = by_hash(examples, settings.seed)
+    probes = agreement.probes
     if probes is None:
-        probes = training_probes(setting.model, setting.examples, setting.tracked, setting.seed, tokens)
-    form, check = choose_eigenvalues(setting, probes) if eigenvalues == "auto" else (eigenvalues, None)
-    sums: list[Covariances | None] = [None, None]
+        probes = training_probes(engine.model, examples, engine.tracked, settings.seed, engine.max_tokens)
+    check = None
+    if eigenvalues == "auto":
+        settings, check = choose_eigenvalues(engine, examples, settings, probes)
+    sums: tuple[list[Any], list[Any]] = ([], [])
     rounds: list[tuple[int, float]] = []
+    start = agreement.start
     used, size = 0, min(max(4, start + start % 2), len(order))  # even, so that halves grow and never mix
     while True:
         fits = []
         for side in (0, 1):
-            new, half = (replace(setting, examples=part[side::2]) for part in (order[used:size], order[:size]))
-            sums[side] = total = add(sums[side], covariances(new))
-            fits.append(_from_sums(half, total, form, None, ""))
-        rounds.append((size, rank_agreement(setting.model, probes, fits[0], fits[1], damping, absolute, tokens)))
+            new, half = (InMemory(engine, part[side::2]) for part in (order[used:size], order[:size]))
+            sums[side].extend(new.over_data("covariances", fit=settings))
+            fits.append(fit_curvature(half, settings, sums[side]).curvature(""))
+        scored = (engine.model, probes, fits[0], fits[1], agreement.damping, engine.max_tokens)
+        rounds.append((size, rank_agreement(*scored)))
         if progress is not None:
             progress(size, len(order))
-        if rounds[-1][1] >= agreement or size == len(order):
+        if rounds[-1][1] >= agreement.reached or size == len(order):
             break
         used, size = size, min(4 * size, len(order))
-    both = add(sums[0], total)
-    return Sample(order[:size], both, form, tuple(rounds), rounds[-1][1] >= agreement, check)
+    both = [*sums[0], *sums[1]]
+    return Sample(order[:size], both, settings, tuple(rounds), rounds[-1][1] >= agreement.reached, check)
 
 
 def choose_eigenvalues(
-    setting: Setting, probes: Probes | None = None
-) -> tuple[Eigenvalues, tuple[float, float] | None]:
-    """``per_token`` where it passes the check on 64 sequences, else ``per_sequence``, and what the check found.
-
-    The check is (largest relative difference of a weight's mean eigenvalue, rank agreement of the scores).
+    engine: Engine, examples: Sequence[TokenizedExample], settings: FitSettings, probes: Probes | None = None
+) -> tuple[FitSettings, tuple[float, float] | None]:
+    """``settings`` with ``per_token`` where it passes the check on 64 sequences, else ``per_sequence``; and the check:
+    (largest relative difference of a weight's mean eigenvalue, rank agreement of the scores).
     """
-    some = by_hash(setting.examples, setting.seed)[:CHECKED_SEQUENCES]
-    few = replace(setting, examples=some)
+    place = InMemory(engine, by_hash(examples, settings.seed)[:CHECKED_SEQUENCES])
     if probes is None:
-        probes = training_probes(setting.model, setting.examples, setting.tracked, setting.seed, setting.max_tokens)
-    sums = covariances(few)
-    sequence, token = (_from_sums(few, sums, form, None, "") for form in ("per_sequence", "per_token"))
+        probes = training_probes(engine.model, examples, engine.tracked, settings.seed, engine.max_tokens)
+    sums = place.over_data("covariances", fit=settings)
+    forms: Mapping[str, FitSettings] = {
+        "per_sequence": replace(settings, eigenvalues="per_sequence"),
+        "per_token": replace(settings, eigenvalues="per_token"),
+    }
+    sequence, token = (fit_curvature(place, form, sums).curvature("") for form in forms.values())
     check = (
         scale_difference(sequence, token),
-        rank_agreement(setting.model, probes, sequence, token, max_tokens=setting.max_tokens),
+        rank_agreement(engine.model, probes, sequence, token, max_tokens=engine.max_tokens),
     )
     holds = check[0] <= SCALE_TOLERANCE and check[1] >= AGREEMENT
-    return ("per_token" if holds else "per_sequence"), check
-
-
-def _from_sums(
-    setting: Setting, sums: Covariances, form: Eigenvalues, progress: Progress | None, model_hash: str | None
-) -> Curvature:
-    """The second visit: eigenvalues in the eigenvectors of ``sums``."""
-    bases, warned = eigenbases(sums, setting.tracked)
-    corrected = corrected_eigenvalues(setting, bases, form, progress)
-    n = len(setting.examples)
-    factors = {key: Factor(corrected[key] / n, basis.outputs, basis.inputs) for key, basis in bases.items()}
-    return Curvature(factors, setting.tracked.blocks, setting.info("ekfac", form, sums, model_hash, warned))
-
-
-def fit_kfac(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    fisher: Fisher = "true",
-    seed: int = 0,
-    include_prompt: bool = True,
-    fraction: float = 1.0,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    packed: bool = False,
-    progress: Progress | None = None,
-    model_hash: str | None = None,
-    block_size: int | None = None,
-) -> Curvature:
-    """K-FAC: as :func:`fit_ekfac`, with the eigenvalues of ``positions / N`` times ``S`` tensor ``A``; one
-    visit.
-    """
-    chosen = _checked(examples, fisher, "per_token", fraction, seed, block_size)
-    setting = Setting(model, chosen, tracked, fisher, seed, include_prompt, max_tokens, packed, block_size)
-    sums = covariances(setting, progress)
-    bases, warned = eigenbases(sums, tracked)
-    factors = {}
-    for block in tracked.blocks:
-        basis, leader = bases[block.key], sums.leader[block.key]
-        scale = 1.0 / (len(chosen) * max(1, sums.positions[leader]))
-        products = torch.outer(basis.output_values, basis.input_values) * scale
-        factors[block.key] = Factor(products.to(basis.outputs.dtype), basis.outputs, basis.inputs)
-    fitted = Curvature(factors, tracked.blocks, setting.info("kfac", "per_token", sums, model_hash, warned))
-    return fitted.noting(available=len(examples))
-
-
-def fit_diagonal(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    fisher: Fisher = "true",
-    seed: int = 0,
-    eigenvalues: Eigenvalues = "per_sequence",
-    include_prompt: bool = True,
-    fraction: float = 1.0,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    packed: bool = False,
-    progress: Progress | None = None,
-    model_hash: str | None = None,
-) -> Curvature:
-    """The diagonal of the Fisher matrix: mean squared gradients, entry by entry; one visit."""
-    chosen = _checked(examples, fisher, eigenvalues, fraction, seed)
-    setting = Setting(model, chosen, tracked, fisher, seed, include_prompt, max_tokens, packed)
-    values = corrected_eigenvalues(setting, {}, eigenvalues, progress)
-    factors = {key: Factor(v / len(chosen)) for key, v in values.items()}
-    fitted = Curvature(factors, tracked.blocks, setting.info("diagonal", eigenvalues, None, model_hash, []))
-    return fitted.noting(available=len(examples))
-
-
-def _checked(
-    examples: Sequence[TokenizedExample],
-    fisher: str,
-    eigenvalues: str,
-    fraction: float,
-    seed: int,
-    block_size: int | None = None,
-) -> list[TokenizedExample]:
-    """The examples to fit on, after looking at the settings."""
-    if fisher not in ("true", "empirical"):
-        raise InputError(f"fisher is {fisher!r}; choose 'true' or 'empirical'")
-    if eigenvalues not in ("per_sequence", "per_token", "auto"):
-        raise InputError(f"eigenvalues is {eigenvalues!r}; choose 'per_sequence', 'per_token' or 'auto'")
-    if not 0.0 < fraction <= 1.0:
-        raise InputError(f"fraction is {fraction}; it must lie above 0 and not above 1")
-    if block_size is not None and block_size < 1:
-        raise InputError(f"block_size is {block_size}; it must be at least 1")
-    if not examples:
-        raise InputError("there are no examples to fit the curvature on")
-    return subsample(examples, fraction, seed)
+    return forms["per_token" if holds else "per_sequence"], check
 
 
 def subsample_draw(seed: int, example: TokenizedExample) -> float:
@@ -282,9 +279,3 @@ def subsample(examples: Sequence[TokenizedExample], fraction: float, seed: int =
         return list(examples)
     kept = {id(e) for e in by_hash(examples, seed)[:count]}
     return [e for e in examples if id(e) in kept]
-
-
-def _part(progress: Progress | None, part: int, parts: int, n: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, _: progress(part * n + done, parts * n)

@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
-from infra.influence.capture import Use
-from infra.influence.contract import example_gradients
-from infra.influence.curvature import Curvature, ekfac_direction
-from infra.influence.functional import accumulator
-from infra.influence.gradient import gradients
-from infra.influence.lowrank import LowRank, position_scores, stack_padded, truncate
-from infra.influence.rotation import rotate, rotate_back
+from infra.influence.curvature import Curvature
+from infra.influence.damping import Damping
+from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
+from infra.influence.engine.contract import example_gradients
+from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
+from infra.influence.engine.functional import accumulator
+from infra.influence.engine.gradient import gradients
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.lowrank import LowRank, position_scores, stack_padded, truncate
+from infra.influence.engine.rotation import rotate, rotate_back
+from infra.influence.engine.squares import Rotated, rotated_gradients
 from infra.influence.scores import TokenScores, example_influence
-from infra.influence.squares import Rotated, rotated_gradients
-from infra.influence.target import Form, weights_of
-from infra.influence.visit import device_of, run_through, visit
+from infra.influence.targets import Form, weights_of
 from infra.models.tracked import Block, TrackedWeights
 
 QUERIES_AT_ONCE = 16
@@ -48,12 +49,11 @@ def query_directions(
     queries: Sequence[TokenizedExample],
     tracked: TrackedWeights,
     curvature: Curvature,
-    damping: float = 0.1,
+    damping: Damping | None = None,
     energy: float = 0.95,
     max_rank: int = 64,
     form: Form = "per_token",
     max_tokens: int = DEFAULT_MAX_TOKENS,
-    absolute: bool = False,
 ) -> LowRank:
     """One low-rank direction per query, ``(H + lambda)^-1 grad log p(query)``, one block and few queries at a time.
 
@@ -65,7 +65,7 @@ def query_directions(
     if not 0.0 < energy <= 1.0:
         raise InputError(f"energy is {energy}; it must lie above 0 and not above 1")
     weights = torch.from_numpy(weights_of(queries, form))
-    dampings = curvature.dampings(damping, absolute)
+    dampings = curvature.dampings(damping or Damping())
     dtype, device = accumulator(next(model.parameters()).dtype), device_of(model)
     left, right = ({b.key: [torch.zeros(0)] * len(queries) for b in tracked.blocks} for _ in range(2))
     energies = torch.zeros(2, len(queries), dtype=torch.float64)
@@ -95,7 +95,7 @@ def query_directions(
                 left[block.key][index], right[block.key][index] = u[i], v[i]
             energies[:, indices] += torch.stack([kept, whole]).cpu()
 
-    run_through(visit(model, queries, tracked, consume, max_tokens=max_tokens))
+    run_through(forward_backward(model, queries, tracked, consume, max_tokens=max_tokens))
     for block in tracked.blocks:  # an expert that no token of some query chose
         for side, width in ((left, block.shape[0]), (right, block.columns)):
             missing = torch.zeros(width, 1, dtype=dtype, device=device)
@@ -125,7 +125,7 @@ def pairwise_tokens(
         for index, piece in zip(batch.indices, per_example(scores, batch)):
             running[index] = running[index] + piece if index in running else piece.copy()
 
-    for batch, _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+    for batch, _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
         pieces = [running.pop(index) for index in batch.indices]
         yield TokenScores([e.id for e in batch.examples], batch.indices, pieces, "position")
 
@@ -136,21 +136,20 @@ def pairwise_influence(
     queries: Sequence[TokenizedExample],
     tracked: TrackedWeights,
     curvature: Curvature,
-    damping: float = 0.1,
+    damping: Damping | None = None,
     energy: float = 0.95,
     max_rank: int = 64,
     rescore: int = 0,
     form: Form = "per_token",
     max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
-    absolute: bool = False,
 ) -> Pairwise:
     """Influence of each of N examples on each of Q queries' log-likelihoods, ``[N, Q]``.
 
     Low-rank directions keep ``energy`` of each query's squared norm; the ``rescore`` highest-scoring examples of
     each query are scored again at full rank, exactly.
     """
-    low = query_directions(model, queries, tracked, curvature, damping, energy, max_rank, form, max_tokens, absolute)
+    low = query_directions(model, queries, tracked, curvature, damping, energy, max_rank, form, max_tokens)
     dtype = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
     scores = np.zeros((len(examples), len(queries)), dtype)
     for chunk in pairwise_tokens(model, examples, low, tracked, max_tokens, progress):
@@ -161,7 +160,7 @@ def pairwise_influence(
     for first in range(0, len(queries) if rescore else 0, QUERIES_AT_ONCE):
         columns = np.arange(first, min(first + QUERIES_AT_ONCE, len(queries)))
         chosen = [queries[int(q)] for q in columns]
-        full = _full_directions(model, chosen, tracked, curvature, damping, absolute, form, max_tokens)
+        full = _full_directions(model, chosen, tracked, curvature, damping, form, max_tokens)
         rows = np.unique(top[:, columns])
         again = example_influence(model, [examples[r] for r in rows], full, max_tokens)
         for column, values in zip(columns, again.T):
@@ -176,8 +175,7 @@ def self_influence(
     examples: Sequence[TokenizedExample],
     tracked: TrackedWeights,
     curvature: Curvature,
-    damping: float = 0.1,
-    absolute: bool = False,
+    damping: Damping | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
 ) -> NDArray[Any]:
@@ -185,7 +183,7 @@ def self_influence(
 
     High values mark outliers and mislabelled examples. One visit to the data.
     """
-    dampings = curvature.dampings(damping, absolute)
+    dampings = curvature.dampings(damping or Damping())
     dtype = accumulator(next(model.parameters()).dtype)
     total = torch.zeros(len(examples), dtype=dtype, device=device_of(model))
 
@@ -195,7 +193,7 @@ def self_influence(
         damped = factor.eigenvalues.to(rotated) + dampings[block.key]
         total[batch.indices] += (rotated.square() / damped).flatten(1).sum(1)
 
-    for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+    for _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
         pass
     return total.cpu().numpy()
 
@@ -205,14 +203,13 @@ def _full_directions(
     queries: Sequence[TokenizedExample],
     tracked: TrackedWeights,
     curvature: Curvature,
-    damping: float,
-    absolute: bool,
+    damping: Damping | None,
     form: Form,
     max_tokens: int,
 ) -> list[Any]:
     each = np.arange(len(queries))
     raw = gradients(model, queries, each, len(queries), tracked, form, [q.id for q in queries], max_tokens)
-    return [ekfac_direction(curvature, g, damping, absolute) for g in raw]
+    return [curvature.inverse(damping) @ g for g in raw]
 
 
 def _to(directions: LowRank, dtype: torch.dtype, device: torch.device) -> LowRank:

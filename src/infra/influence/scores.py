@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -13,18 +14,20 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.batches import (
+from infra.influence.directions import Direction, stack
+from infra.influence.engine.batches import (
     DEFAULT_MAX_TOKENS,
     Batch,
     Progress,
     batches,
     check_finite,
+    empty_batch,
     halving_on_memory,
     per_example,
+    plan_batches,
 )
-from infra.influence.capture import Capture, Use
-from infra.influence.contract import example_scores
-from infra.influence.derivative import (
+from infra.influence.engine.contract import example_scores
+from infra.influence.engine.derivative import (
     TANGENTS_PER_PASS,
     Stacked,
     block_matrices,
@@ -32,11 +35,12 @@ from infra.influence.derivative import (
     forward_scores,
     hook_scores,
 )
-from infra.influence.direction import Direction, stack
+from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
+from infra.influence.engine.functional import Backbone, accumulator, engine_mode
+from infra.influence.engine.layer_inputs import Capture, Use
+from infra.influence.engine.support import check_forward_mode
+from infra.influence.engine.totals import Totals, totals_of
 from infra.influence.estimate import directions_at_once
-from infra.influence.functional import Backbone, accumulator, engine_mode
-from infra.influence.support import check_forward_mode
-from infra.influence.visit import device_of, visit
 from infra.models.tracked import Block, TrackedWeights, tracked_by_names
 
 Route = Literal["auto", "forward", "hooks", "difference"]
@@ -107,20 +111,29 @@ def _visit_for_tokens(
     packed: bool,
     progress: Progress | None,
 ) -> Iterator[TokenScores]:
-    """One visit to the data with directions that are in memory together."""
+    """One visit to the data with directions that are in memory together.
+
+    On a model sharded over processes a collective: a process with fewer batches than others runs empty ones.
+    """
     device, dtype = device_of(model), next(model.parameters()).dtype
+    totals, forward = totals_of(model), chosen == "forward"
     stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
     backbone = Backbone(model)
     score = _scorer(backbone, tracked, stacked, chosen)
+    most = max(1, max_tokens // (min(len(directions), TANGENTS_PER_PASS) if forward else 1))
+    own = len(plan_batches(examples, most))
+    fillers = (empty_batch(0, device) for _ in range(totals.passes(own) - own))
     done = 0
-    carried = min(len(directions), TANGENTS_PER_PASS) if chosen == "forward" else 1
-    for planned in batches(examples, max(1, max_tokens // carried), device, packed):
-        if chosen == "forward" and done == 0:
-            check_forward_mode(backbone, planned, stacked)
-        with engine_mode(model, forward_mode=chosen == "forward"):  # not while the caller looks at the scores
-            if done == 0:
-                backbone.check(planned)
-            finished = list(halving_on_memory(planned, lambda batch, _: score(batch)))
+    for number, planned in enumerate(chain(batches(examples, most, device, packed), fillers)):
+        with totals.forward_weights(model):
+            if forward and number == 0:
+                check_forward_mode(backbone, planned, stacked)
+            with engine_mode(model, forward_mode=forward):  # not while the caller looks at the scores
+                if number == 0:
+                    backbone.check(planned)
+                finished = list(halving_on_memory(planned, lambda batch, _: score(batch)))
+        if number >= own:
+            continue
         for batch, values in finished:
             check_finite(values, batch, "its influence")
             done += len(batch.examples)
@@ -165,22 +178,22 @@ def example_influence(
     """
     groups, tracked = _plan("examples", model, examples, directions, max_tokens, at_once)
     device, wide = device_of(model), accumulator(next(model.parameters()).dtype)
-    total = torch.zeros(len(examples), len(directions), dtype=wide, device=device)
+    total = torch.zeros(len(examples) + 1, len(directions), dtype=wide, device=device)  # the last row: empty batches'
+    totals = totals_of(model)
     for number, group in enumerate(groups):
-        stacked = {name: t.to(device) for name, t in stack(directions[group]).items()}
-        matrices = block_matrices(tracked.blocks, stacked, wide)
-        stacked.clear()
+        matrices = totals.matrices(tracked, directions[group], device, wide)
         columns = total[:, group]
 
         def consume(
-            batch: Batch, block: Block, uses: list[Use], into: Tensor = columns, by: Stacked = matrices
+            batch: Batch, block: Block, uses: list[Use], into: Tensor = columns, by: Mapping[str, Tensor] = matrices
         ) -> None:
             into[batch.indices] += example_scores(block, uses, by[block.key], batch).to(into.dtype)
 
         told = _part_of(progress, number, len(groups))
-        for _ in visit(model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=told):
-            pass
-    return total.cpu().numpy()
+        run_through(
+            forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, packed=packed, progress=told)
+        )
+    return total[:-1].cpu().numpy()
 
 
 def _plan(
@@ -193,11 +206,13 @@ def _plan(
 ) -> tuple[list[slice], TrackedWeights]:
     """Which directions are in memory together, decided before the work, and the weights that they are over."""
     if not directions:
-        raise InputError("no directions were given; make at least one with ekfac_direction or gradient")
+        raise InputError("no directions were given; make at least one with gradient")
     if at_once is not None and at_once < 1:
         raise InputError(f"at_once is {at_once}; at least one direction must be in memory")
     tracked = tracked_by_names(model, directions[0].tensors)
     count = len(directions)
+    if at_once is None and totals_of(model) is not Totals:  # every process must plan alike: all of them, by rows
+        at_once = count
     size = at_once or directions_at_once(PLANNED_AS.get(job, job), model, examples, tracked, count, max_tokens)
     return [slice(first, min(first + size, count)) for first in range(0, count, size)], tracked
 

@@ -1,6 +1,6 @@
 """Models: loading one, saying which one it is, and naming the weights that attribution looks at."""
 
-from infra.models.hashing import model_hash
+from infra.models.hashing import generation_config_hash, model_hash, tokenizer_hash
 from infra.models.hub import model_folder
 from infra.models.load import load_model, load_tokenizer
 from infra.models.precision import deterministic, float64_everywhere
@@ -12,10 +12,12 @@ __all__ = [
     "TrackedWeights",
     "deterministic",
     "float64_everywhere",
+    "generation_config_hash",
     "load_model",
     "load_tokenizer",
     "model_folder",
     "model_hash",
+    "tokenizer_hash",
     "tracked_by_names",
     "tracked_weights",
 ]

@@ -1,4 +1,7 @@
-"""Which model is this: one hash over its weights and its configuration."""
+"""Which model is this: hashes over weights and configuration, over the tokenizer, over the generation configuration.
+
+They are kept apart because results depend on different ones: scores on weights and tokenizer, generations on all three.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from infra.errors import InputError
 from infra.models.hub import model_folder
+from infra.models.load import load_tokenizer
 
 # Keys of a configuration that say how a model was made or is run, not what it computes.
 VOLATILE = frozenset(
@@ -47,6 +51,59 @@ def model_hash(path_or_model: Any) -> str:
     digests = sorted(f"{name}:{tensor_hash(tensor)}" for name, tensor in tensors)
     body = json.dumps([config, digests], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(body.encode()).hexdigest()
+
+
+def tokenizer_hash(path_or_tokenizer: Any) -> str:
+    """SHA-256 (64 hex digits) of everything in a tokenizer that decides ids, text and the shape of a conversation.
+
+    The argument is a folder, a hub id or a tokenizer in memory; all give the same hash for the same tokenizer. It
+    covers vocabulary, merges, added tokens, normalizer, pre-tokenizer and post-processor, the chat template or
+    templates, the special tokens and how text is decoded. Truncation and padding, which a call may set, do not enter.
+    """
+    tokenizer = path_or_tokenizer
+    if isinstance(path_or_tokenizer, str | Path):
+        tokenizer = load_tokenizer(path_or_tokenizer)
+    body = {
+        "core": _tokenizer_core(tokenizer),
+        "template": tokenizer.chat_template,
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "ids": sorted(int(i) for i in tokenizer.all_special_ids),
+        "decoding": bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
+    }
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=True, default=str).encode()).hexdigest()
+
+
+def _tokenizer_core(tokenizer: Any) -> Any:
+    """The tokenizers library's own description, or for a tokenizer without one its class, vocabulary and settings."""
+    if getattr(tokenizer, "is_fast", False):
+        core = json.loads(tokenizer.backend_tokenizer.to_str())
+        return {name: part for name, part in core.items() if name not in ("truncation", "padding")}
+    settings = {
+        k: v for k, v in tokenizer.init_kwargs.items() if k not in ("name_or_path", "vocab_file", "merges_file")
+    }
+    return [type(tokenizer).__name__, tokenizer.get_vocab(), settings]
+
+
+def generation_config_hash(path_or_model: Any) -> str:
+    """SHA-256 (64 hex digits) of a model's generation configuration: end tokens, penalties and the rest.
+
+    The argument is a folder, a hub id or a model in memory. A folder without generation_config.json has the one that
+    its config.json implies, as when it is loaded.
+    """
+    found: Any
+    if isinstance(path_or_model, str | Path):
+        from transformers import AutoConfig, GenerationConfig
+
+        path = model_folder(path_or_model) or Path(path_or_model)
+        if (path / "generation_config.json").exists():
+            found = GenerationConfig.from_pretrained(path)
+        else:
+            found = GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
+    else:
+        found = getattr(path_or_model, "generation_config", None)
+    told = {} if found is None else _plain(found.to_diff_dict())
+    plain = {name: value for name, value in told.items() if not name.startswith(("output_", "return_"))}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def tensor_hash(tensor: Tensor) -> str:

@@ -30,7 +30,7 @@ def load_model(
 
     ``path_or_id`` is a folder written by ``save_pretrained`` or a Hugging Face id. ``dtype`` None keeps the
     dtype of the files. ``attention`` is the kernel for ordinary passes, ``sdpa`` or ``eager``; forward-mode
-    passes bring their own (:mod:`infra.influence.attention`).
+    passes bring their own (:mod:`infra.influence.engine.attention`).
 
     Raises :class:`InputError` when there is no such model or no tokenizer beside it, and :class:`ModelError`
     when it is there but is no causal language model that can be loaded.

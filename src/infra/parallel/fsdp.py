@@ -1,7 +1,7 @@
-"""Models larger than one device: decoder layers sharded by FSDP2, directions sharded beside them.
+"""Models larger than one device: decoder layers sharded by FSDP2.
 
 Every decoder layer is one FSDP2 unit; what lies outside the layers (embeddings, final norm, output head) stays whole
-on every process. A direction lives as its weight does: a process holds the same rows of both.
+on every process.
 
 Backward passes run under FSDP2's own hooks. Forward mode cannot: FSDP2 gathers a layer's weights by writing into
 storage that it resizes, which has no forward derivative (torch 2.13 stops with "aten._has_same_storage_numel.default
@@ -12,41 +12,22 @@ weights and tangents are whole.
 
 All processes of a group run the same number of passes, since every pass is a collective: a process that has fewer
 batches runs empty ones.
-
-Sums (covariances, corrected eigenvalues, gradients of folds) lie as weights do: as the backward pass hands over a
-block, its share of the batch is summed over the processes and each keeps its rows (:class:`RowTotals`). Eigenvectors
-are read row by row and gathered for the block that is rotated (:class:`GatheredBases`). A process holds one n-th of
-each set and one whole block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infra.data.tokenized import TokenizedExample
-from infra.errors import InputError, ModelError
-from infra.influence import Direction, SavedDirections, TokenScores
-from infra.influence.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, empty_batch
-from infra.influence.capture import Use
-from infra.influence.contract import example_scores
-from infra.influence.derivative import TANGENTS_PER_PASS, forward_scores
-from infra.influence.factors import Basis
-from infra.influence.functional import Backbone, accumulator, causal_model, engine_mode
-from infra.influence.layers import layers_of, layers_run_by
-from infra.influence.scores import split_scores
-from infra.influence.totals import Totals
-from infra.influence.visit import device_of, run_through, visit
-from infra.models.tracked import Block, tracked_by_names
-from infra.parallel.world import everyone, on_cpu
+from infra.errors import ModelError
+from infra.models.layers import causal_model, layers_of, layers_run_by
+from infra.parallel.world import on_cpu
 
 Group = dist.ProcessGroup | None
 
@@ -144,60 +125,6 @@ def own_rows(rows: int) -> slice:
     return rows_of(rows, dist.get_rank(), dist.get_world_size())
 
 
-class RowTotals(Totals):
-    """Sums over the data of all processes, of which each holds its rows of every matrix ``[..., rows, columns]``.
-
-    Adding to one is a collective: every process adds to the same ones in the same order. While it does, one is whole.
-    """
-
-    @contextmanager
-    def into(self, name: str, empty: Callable[[], Tensor]) -> Iterator[Tensor]:
-        own = empty()
-        yield own
-        rows = scatter_sum(own)
-        self.tensors[name] = self.tensors[name].add_(rows) if name in self.tensors else rows.contiguous()
-
-    @staticmethod
-    def passes(batches: int) -> int:
-        return most(batches)
-
-    @staticmethod
-    def counts(own: Mapping[str, int]) -> dict[str, int]:
-        found = everyone(dict(own))
-        return {name: sum(counts[name] for counts in found) for name in own}
-
-
-class GatheredBases(Mapping[str, Basis]):
-    """Eigenvectors of which this process holds ``rows``, whole for the block that is asked for.
-
-    Asking is a collective. Blocks that share inputs and follow one another share the gathered tensor too.
-    """
-
-    def __init__(self, rows: Mapping[str, Basis]) -> None:
-        self._rows = rows
-        self._last: tuple[Tensor | None, Tensor | None] = (None, None)
-
-    def __getitem__(self, key: str) -> Basis:
-        own = self._rows[key]
-        if self._last[0] is not own.inputs:
-            self._last = (None, None)  # let go of before another is there
-            self._last = (own.inputs, _gathered_basis(own.inputs))
-        inputs = self._last[1]
-        assert inputs is not None
-        return replace(own, outputs=_gathered_basis(own.outputs), inputs=inputs)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
-def _gathered_basis(rows: Tensor) -> Tensor:
-    """``[..., d, d]`` from each process's rows of it."""
-    return gather(rows.movedim(-2, 0), rows.shape[-1]).movedim(0, -2)
-
-
 def rows_of(rows: int, rank: int, world: int) -> slice:
     """The rows of a tensor of ``rows`` rows that a process holds; empty when there are more processes than rows."""
     each = -(-rows // world)
@@ -208,18 +135,6 @@ def shard_rows(model: Any, group: Group = None) -> dict[str, slice]:
     """The rows of each parameter that this process holds; what lies outside the layers is whole and left out."""
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     return {name: rows_of(p.shape[0], rank, world) for name, p in model.named_parameters() if _is_dtensor(p)}
-
-
-def shard_direction(direction: Direction, model: Any, group: Group = None) -> Direction:
-    """This process's rows of a direction, row for row as its weights lie; weights outside the layers stay whole."""
-    rows = shard_rows(model, group)
-    own = {name: t[rows[name]].clone() if name in rows else t for name, t in direction.tensors.items()}
-    return Direction(own, direction.name)
-
-
-def read_shards(saved: SavedDirections, model: Any) -> list[Direction]:
-    """:func:`shard_direction` of directions on disk, of which nothing else is read."""
-    return saved.loaded(shard_rows(model))
 
 
 @contextmanager
@@ -285,90 +200,11 @@ def _put_back(hooks: Any, before: dict[int, Any]) -> None:
     hooks.update(before)
 
 
-def token_scores(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    directions: Sequence[Direction],
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    group: Group = None,
-) -> list[TokenScores]:
-    """``loss`` scores in forward mode of this process's ``examples`` (maybe none), on a sharded model.
-
-    ``directions`` are this process's shards. A collective: every process calls it, with examples of its own.
-    """
-    tracked_names = list(directions[0].tensors)
-    with gathering(model, group), engine_mode(model, forward_mode=True):
-        backbone = Backbone(model)
-        own = dict(model.named_parameters())
-        dtype, device = next(model.parameters()).dtype, device_of(model)
-        stacked = {name: torch.stack([d.tensors[name] for d in directions]).to(device, dtype) for name in tracked_names}
-        _check_shapes(own, stacked)
-        groups = [
-            {name: t[first : first + TANGENTS_PER_PASS] for name, t in stacked.items()}
-            for first in range(0, len(directions), TANGENTS_PER_PASS)
-        ]
-        carried = min(len(directions), TANGENTS_PER_PASS)
-        planned = list(batches(examples, max(1, max_tokens // carried), device))
-        filler = empty_batch(0, device)
-        backbone.check((planned or [filler])[0])
-        found = []
-        for i in range(most(len(planned), group)):
-            batch = planned[i] if i < len(planned) else filler
-            values = torch.cat([forward_scores(backbone, batch, part) for part in groups])
-            if i < len(planned):
-                check_finite(values, batch, "its influence")
-                found.append(split_scores(values, batch, "loss"))
-    return found
-
-
-def example_influence(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    directions: Sequence[Direction],
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    group: Group = None,
-) -> NDArray[Any]:
-    """``[n, K]`` scores of this process's ``examples`` (maybe none) on a sharded model; ``directions`` are shards.
-
-    A collective, as :func:`token_scores`. Each block's directions are gathered when its gradient is there.
-    """
-    tracked = tracked_by_names(model, directions[0].tensors)
-    wide = accumulator(next(model.parameters()).dtype)
-    device = device_of(model)
-    # the last row is the empty batches'
-    total = torch.zeros(len(examples) + 1, len(directions), dtype=wide, device=device)
-    sharded = {name for name, p in model.named_parameters() if _is_dtensor(p)}
-
-    def whole(name: str) -> Tensor:
-        stacked = torch.stack([d.tensors[name] for d in directions], dim=1).to(device, wide)
-        if name in sharded:
-            stacked = gather(stacked, tracked.parameters[name].shape[0], group)
-        return stacked.movedim(1, 0)
-
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        tensors = {name: whole(name) for name in (block.weight, block.bias) if name is not None}
-        matrices = torch.stack([block.matrix({n: t[k] for n, t in tensors.items()}) for k in range(len(directions))])
-        total[batch.indices] += example_scores(block, uses, matrices, batch).to(total.dtype)
-
-    passes = partial(most, group=group)
-    run_through(visit(model, examples, tracked, consume, max_tokens=max_tokens, passes=passes))
-    return total[:-1].cpu().numpy()
-
-
 def most(count: int, group: Group = None) -> int:
     """The largest count of any process."""
     found = torch.tensor([count])
     dist.all_reduce(found, op=dist.ReduceOp.MAX, group=on_cpu() if group is None else group)
     return int(found)
-
-
-def _check_shapes(own: dict[str, Tensor], stacked: dict[str, Tensor]) -> None:
-    for name, tensor in stacked.items():
-        if own[name].shape != tensor.shape[1:]:
-            raise InputError(
-                f"the direction of {name} has shape {tuple(tensor.shape[1:])} and this process's share of the weight "
-                f"{tuple(own[name].shape)}; cut directions with shard_direction"
-            )
 
 
 def _is_dtensor(tensor: Any) -> bool:

@@ -1,7 +1,8 @@
 """Who does a folder's tasks: the processes of this command, Slurm jobs through submitit, or a map over shards on Ray.
 
-All three call the same shard function, :func:`infra.parallel.tasks.TaskFolder.do` with the work that the plan
-names. submitit and Ray are optional extras and only imported when asked for.
+All three call the same function, :func:`infra.parallel.tasks.TaskFolder.do` with the work that ``work_of`` gives for
+the plan: a module's own function, so that other processes find it by its name. submitit and Ray are optional extras and
+only imported when asked for.
 """
 
 from __future__ import annotations
@@ -15,13 +16,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra.errors import ArtifactError, InputError, ResourceError
-from infra.parallel.kinds import work_of
-from infra.parallel.settings import Runtime, forget_model
-from infra.parallel.tasks import PARTS, Plan, TaskFolder, work_in_step, work_through
-from infra.parallel.world import World, barrier, share, world
+from infra.parallel.tasks import PARTS, Plan, TaskFolder, Work, work_in_step, work_through
+from infra.parallel.world import barrier, share, world
 from infra.store import RunFolder
 
 Launcher = Literal["processes", "slurm", "submitit-local", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How a process works; no byte of a result depends on it beyond rounding. ``fsdp``: the model is sharded over the
+    processes, which then work in step. ``threads`` None leaves them as they are.
+    """
+
+    fsdp: bool = False
+    threads: int | None = None
+
+
+WorkOf = Callable[[Plan, Path, Runtime], Work]
+"""Gives the function that does a plan's tasks. It lies in a module, so that it can be sent by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,11 @@ class Crew:
 
 
 def carry_out(
-    root: Path, plan: Callable[[], Plan], crew: Crew, advance: Callable[[float], object] | None = None
+    root: Path,
+    plan: Callable[[], Plan],
+    crew: Crew,
+    work_of: WorkOf,
+    advance: Callable[[float], object] | None = None,
 ) -> TaskFolder:
     """The tasks of a plan, all done. Every process of the command calls this; rank 0 makes the plan.
 
@@ -55,14 +72,14 @@ def carry_out(
     in_step = crew.runtime.fsdp  # then one looks and all do the same
     missing = bool(folder.missing()) if here.first or not in_step else None
     if share(missing) if in_step else missing:
-        _LAUNCHERS[crew.launcher](folder, crew, here, advance)
+        _LAUNCHERS[crew.launcher](folder, crew, work_of, advance)
     barrier()
     if here.first:
         folder.seal()
     return folder
 
 
-def attend(root: str, runtime: Runtime = Runtime()) -> int:  # noqa: B008 (frozen)
+def attend(root: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> int:
     """Work on a folder, beside whoever else does, until its tasks are done. Gives how many were done here: none where
     processes work in step, which nobody can join.
     """
@@ -76,7 +93,7 @@ VANISHED = 20
 """How often a task folder may fail to be read by a helper before that is an error and not its being cleared away."""
 
 
-def work_beside(run: Path, runtime: Runtime, poll: float = 1.0) -> int:
+def work_beside(run: Path, work_of: WorkOf, runtime: Runtime, poll: float = 1.0) -> int:
     """Help the command that is writing to the run folder ``run``, from this or another machine, until it ends.
 
     Whatever tasks its stages open are shared with this process, which may come late and be killed at any time. Gives
@@ -91,7 +108,7 @@ def work_beside(run: Path, runtime: Runtime, poll: float = 1.0) -> int:
             if (plan.parent / "manifest.json").exists():
                 continue
             try:
-                done += attend(str(plan.parent), runtime)
+                done += attend(str(plan.parent), work_of, runtime)
             except (ArtifactError, OSError):
                 # a finished step is renamed or cleared away file by file, its plan perhaps last: look again
                 vanished[plan] += 1
@@ -109,57 +126,55 @@ def _open_plans(run: Path) -> list[Path]:
         return []
 
 
-def do_task(root: str, name: str, runtime: Runtime = Runtime()) -> str:  # noqa: B008 (frozen)
+def do_task(root: str, name: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> str:
     """Do one task of a folder, whoever made the folder. Gives the result's path."""
-    folder, work = _opened(root, runtime)
+    folder, work = _opened(root, work_of, runtime)
     task = next(t for t in folder.plan.tasks if t.name == name)
     return str(folder.do(task, work))
 
 
 @lru_cache(maxsize=1)
-def _opened(root: str, runtime: Runtime) -> tuple[TaskFolder, Any]:
+def _opened(root: str, work_of: WorkOf, runtime: Runtime) -> tuple[TaskFolder, Any]:
     folder = TaskFolder.open(Path(root))
     return folder, work_of(folder.plan, folder.root, runtime)
 
 
-def _processes(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float], object] | None) -> None:
+def _processes(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[float], object] | None) -> None:
     work = work_of(folder.plan, folder.root, crew.runtime)
     if crew.runtime.fsdp:
-        work_in_step(folder, work, here, advance)
+        work_in_step(folder, work, world(), advance)
     else:
-        work_through(folder, work, here, advance)
+        work_through(folder, work, world(), advance)
 
 
-def _submitit(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float], object] | None) -> None:
+def _submitit(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[float], object] | None) -> None:
     try:
         import submitit
     except ImportError as error:
         raise InputError("Slurm needs the extra 'slurm'; pip install 'infra-attribution[slurm]'") from error
-    forget_model()
     local = crew.launcher == "submitit-local"
     executor = submitit.AutoExecutor(folder.root.resolve() / "jobs", cluster="local" if local else "slurm")
     executor.update_parameters(**crew.options)
     with executor.batch():
-        jobs = [executor.submit(attend, str(folder.root.resolve()), crew.runtime) for _ in range(crew.workers)]
+        jobs = [executor.submit(attend, str(folder.root.resolve()), work_of, crew.runtime) for _ in range(crew.workers)]
     failed = [job for job in jobs if job.exception() is not None]
     if folder.missing():
         reason = failed[0].exception() if failed else "the jobs ended"
         raise ResourceError(f"tasks in {folder.root} are not done ({reason}); see {folder.root / 'jobs'} and run again")
 
 
-def _ray(folder: TaskFolder, crew: Crew, here: World, advance: Callable[[float], object] | None) -> None:
+def _ray(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[float], object] | None) -> None:
     try:
         import ray
     except ImportError as error:
         raise InputError("Ray needs the extra 'ray'; pip install 'infra-attribution[ray]'") from error
-    forget_model()
     started = not ray.is_initialized()
     if started:
         ray.init(address=None if crew.workers else "auto", num_cpus=crew.workers or None, log_to_driver=False)
     try:
         remote: Any = ray.remote(**{"max_retries": 3, **crew.options})(do_task)
         waiting = {
-            remote.remote(str(folder.root.resolve()), t.name, crew.runtime): t
+            remote.remote(str(folder.root.resolve()), t.name, work_of, crew.runtime): t
             for t in sorted(folder.missing(), key=lambda t: -t.cost)
         }
         while waiting:

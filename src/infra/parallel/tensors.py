@@ -1,4 +1,6 @@
-"""Tensors of a task's result in one safetensors file, with what is no tensor in its metadata."""
+"""Results that are groups of named tensors: in memory, or in one safetensors file, with what is no tensor in its
+metadata.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,37 @@ from infra.errors import ArtifactError
 from infra.parallel.tasks import parts_of
 
 SEPARATOR = "|"  # not in a parameter's name
+
+
+class Tensors:
+    """Groups of tensors by name in memory, ``tensors[group][name]``; ``facts`` is any JSON value.
+
+    :class:`Reader` is the same on disk, so that a step reads the one before it wherever its results lie.
+    """
+
+    def __init__(self, tensors: Mapping[str, Mapping[str, Tensor]], facts: Any = None) -> None:
+        self.tensors, self.facts = tensors, facts
+
+    def names(self, group: str) -> list[str]:
+        """Names in a group, sorted."""
+        return sorted(self.tensors.get(group, {}))
+
+    def get(self, group: str, name: str) -> Tensor:
+        """One tensor, whole."""
+        return self.tensors[group][name]
+
+    def dtype(self, group: str, name: str) -> torch.dtype:
+        """The dtype of one tensor."""
+        return self.get(group, name).dtype
+
+    def rows(self, group: str, name: str, cut: Callable[[int], slice]) -> Tensor:
+        """The rows ``cut(number of them)`` of a matrix, or of each of several ``[n, rows, columns]``."""
+        whole = self.get(group, name)
+        return whole[..., cut(whole.shape[-2]), :]
+
+    def save(self, path: Path) -> None:
+        """Write them to a file that :class:`Reader` reads."""
+        save(path, self.tensors, self.facts)
 
 
 def save(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], facts: Any = None) -> None:
@@ -74,11 +107,11 @@ class Reader:
         return chosen
 
 
-def total(readers: Iterable[Reader], group: str, name: str) -> Tensor:
-    """The sum over files of one tensor, in the files' order, one file's share in memory at a time."""
+def total(parts: Iterable[Tensors | Reader], group: str, name: str) -> Tensor:
+    """The sum over results of one tensor, in their order, one result's share in memory at a time."""
     sum_: Tensor | None = None
-    for reader in readers:
-        part = reader.get(group, name)
+    for result in parts:
+        part = result.get(group, name)
         sum_ = part if sum_ is None else sum_ + part
     assert sum_ is not None
     return sum_

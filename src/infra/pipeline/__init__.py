@@ -1,233 +1,30 @@
-"""The whole job as a list of stages, and the command that runs them."""
+"""The whole job: its stages, and the command that runs them."""
 
 from __future__ import annotations
 
 import os
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from infra.layout import Run
 from infra.parallel.world import together, world
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import PeakMemory, Stage, check_order, follow, plan_table, run_stages
+from infra.pipeline.runner import PeakMemory, follow, plan_table, run_stages
+from infra.pipeline.stage import Stage
+from infra.pipeline.step import Job
 from infra.progress import hide_bars
-from infra.store import RunFolder, read_json, sha256_path, write_json, write_text
+from infra.store import RunFolder, read_json, write_json, write_text
 
-__all__ = ["Stage", "check_order", "plan_table", "prepare", "run_recipe", "run_stages", "stages_of", "summary"]
+__all__ = ["Job", "Stage", "plan_table", "prepare", "run_job", "run_recipe", "run_stages", "stages_of", "summary"]
 
 
 def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
-    """Every stage of a recipe, in order, with the settings and inputs that determine its bytes.
+    """Every stage of `infra run` with a recipe, in order. ``fetch=False`` plans without downloading a base model."""
+    from infra.pipeline import graph, validity
 
-    ``fetch=False`` plans without downloading a base model from the hub.
-    """
-    from infra.pipeline import (
-        attribute,
-        data,
-        effects,
-        experiment,
-        page,
-        queries,
-        spans,
-        strategies,
-        targets,
-        train,
-        validity,
-    )
-
-    recipe = validity.with_recorded(recipe, folder)
-
-    def settings(*names: str) -> dict[str, Any]:
-        dumped = recipe.model_dump(mode="json", by_alias=True)
-        return {n: dumped[n] for n in names}
-
-    # what every stage that reads records with the model's tokenizer depends on
-    encoding = {"encoding": [recipe.data.max_length, recipe.data.on_error, recipe.model.dtype, recipe.model.device]}
-    shards = {"shards": [recipe.scores.shard_tokens, recipe.scores.max_tokens]}
-    base = train.base_path(recipe, folder)
-    first = str(folder / "sft/original-s0/model")
-    files = [s.path for s in (*recipe.data.sources, *recipe.data.queries)] + [t.path for t in recipe.tasks if t.path]
-    inputs = {f: found for f in files if (found := sha256_path(Path(f))) is not None}
-    trained = recipe.model.pretrain is not None
-    model_input = {} if trained else {"base model": train.base_hash(recipe, fetch)}
-    needs_base = ("base",) if trained else ()
-    guided = strategies.arms_of(recipe)
-    validated = (validity.STAGE,) if recipe.validation is not None else ()
-    names = experiment.models_of(recipe)
-    original = [m for m in names if m[0] == "sft"]
-    arms = [m for m in names if m[0] != "sft"]
-
-    out = [
-        Stage(
-            "records",
-            partial(data.make_records, recipe=recipe),
-            (),
-            {
-                **settings("data", "tasks"),
-                "instruct": recipe.eval.instruct,
-                "system": recipe.eval.system,
-                **({"seed": recipe.seed} if recipe.data.judge is not None else {}),
-            },
-            inputs,
-        )
-    ]
-    if trained:
-        out.append(
-            Stage(
-                "base",
-                partial(train.run_base, recipe=recipe),
-                ("records",),
-                settings("model", "seed", "threads"),
-                parallel=True,
-            )
-        )
-
-    def sft(arm: str, seed: int, stage: str) -> Stage:
-        made_by = "strategies" if arm in guided else "arms"
-        source = folder / ("records/train.parquet" if arm == "sft" else f"{made_by}/{arm}.parquet")
-        needs = ("records", *needs_base, *(() if arm == "sft" else (made_by,)))
-        config = {**settings("sft", "model", "threads"), **encoding, "arm": arm, "seed": seed}
-        run = partial(train.run_sft, recipe=recipe, seed=seed, data=source)
-        return Stage(stage, run, needs, config, model_input, parallel=True)
-
-    def evals(name: str, path: str, needs: tuple[str, ...], arm: bool = False) -> Stage:
-        return Stage(
-            f"evals/{name}",
-            partial(train.run_evals, recipe=recipe, model_path=path, arm=arm),
-            ("records", *needs),
-            {
-                **settings("eval", "threads"),
-                **encoding,
-                "model": name,
-                "tasks": [
-                    t.name if t.samples is None else f"{t.name} x{t.samples}" for t in recipe.tasks if t.arms or not arm
-                ],
-            },
-            model_input if name == "base" else {},
-            parallel=True,
-        )
-
-    out.append(evals("base", base, needs_base))
-    for arm, seed, stage in original:
-        out += [sft(arm, seed, stage), evals(stage.removeprefix("sft/"), str(folder / stage / "model"), (stage,))]
-    explained = ("records", "sft/original-s0")
-    out += [
-        Stage(
-            "responses",
-            partial(train.run_responses, recipe=recipe, model_path=first),
-            explained,
-            {**settings("targets", "eval", "threads"), **encoding},
-            parallel=True,
-        ),
-        Stage("targets", partial(targets.run_targets, recipe=recipe), ("records", "responses"), settings("targets")),
-        Stage(
-            "curvature",
-            partial(attribute.run_curvature, recipe=recipe, model_path=first),
-            explained,
-            {**settings("curvature", "seed", "threads"), **encoding, **shards},
-            parallel=True,
-        ),
-        Stage(
-            "directions",
-            partial(attribute.run_directions, recipe=recipe, model_path=first),
-            (*explained, "targets", "curvature"),
-            {**settings("targets", "curvature", "threads"), **encoding, **shards},
-            parallel=True,
-        ),
-        Stage(
-            "scores",
-            partial(attribute.run_scores, recipe=recipe, model_path=first),
-            (*explained, "directions"),
-            {**settings("scores", "threads"), **encoding},
-            parallel=True,
-        ),
-        Stage(
-            "spans",
-            partial(spans.run_spans, recipe=recipe, model_path=first),
-            (*explained, "directions", "scores"),
-            {**settings("scores", "seed", "threads"), **encoding},
-        ),
-        *(
-            [
-                Stage(
-                    "queries",
-                    partial(queries.run_queries, recipe=recipe, model_path=first),
-                    (*explained, "targets", "curvature"),
-                    {**settings("targets", "curvature", "scores", "seed", "threads"), **encoding},
-                )
-            ]
-            if recipe.scores.query_top
-            else []
-        ),
-        *(
-            [
-                Stage(
-                    validity.STAGE,
-                    partial(validity.run_validation, recipe=recipe),
-                    (*explained, *needs_base, "targets", "directions", "scores"),
-                    {**settings("validation", "curvature", "targets"), **encoding},
-                    model_input,
-                )
-            ]
-            if recipe.validation is not None
-            else []
-        ),
-        Stage(
-            "effects",
-            partial(effects.run_effects, recipe=recipe),
-            ("directions", "scores", "spans", *validated),
-            settings("effects", "seed", "arms"),
-        ),
-        Stage(
-            "arms",
-            partial(experiment.run_arms, recipe=recipe),
-            ("records", *needs_base),
-            {**settings("arms", "seed"), **encoding},
-            model_input,
-        ),
-    ]
-    if guided:
-        out.append(
-            Stage(
-                "strategies",
-                partial(strategies.run_strategies, recipe=recipe),
-                ("records", "scores", "spans", "arms", *needs_base),
-                {**settings("strategies", "seed"), **encoding},
-                model_input,
-            )
-        )
-    for arm, seed, stage in arms:
-        out += [sft(arm, seed, stage), evals(stage.removeprefix("sft/"), str(folder / stage / "model"), (stage,), True)]
-    every_sft = tuple(stage for _, _, stage in names)
-    every_eval = ("evals/base", *(f"evals/{stage.removeprefix('sft/')}" for stage in every_sft))
-    out += [
-        Stage(
-            "measure",
-            partial(experiment.run_measure, recipe=recipe),
-            ("records", "targets", "directions", *needs_base, *every_sft),
-            {**settings("targets"), **encoding},
-            model_input,
-        ),
-        Stage(
-            "results",
-            partial(experiment.run_results, recipe=recipe),
-            (
-                *("records", "targets", "directions", "scores", "spans", "effects", "arms", "measure", *every_eval),
-                *(("strategies",) if guided else ()),
-                *validated,
-            ),
-            settings("effects", "seed", "name", "question", "quick", "seeds", "strategies"),
-        ),
-        Stage(
-            "report",
-            partial(page.run_report, recipe=recipe, model_path=first),
-            ("records", "sft/original-s0", "scores", "spans", "results"),
-            {**settings("report", "name", "quick", "question"), **encoding},
-        ),
-    ]
-    check_order(out)
-    return out
+    return graph.stages_for(graph.job_of_run(validity.with_recorded(recipe, folder), fetch))
 
 
 def threads_of(recipe: Recipe) -> int:
@@ -250,24 +47,28 @@ def prepare(recipe: Recipe) -> None:
 
 
 def run_recipe(recipe: Recipe, folder: Path) -> Path:
-    """Run (or go on with) a recipe in ``folder``. Returns the report's path.
-
-    Writes report.html and summary.json at the top of the folder when every stage is done.
-    """
+    """Run (or go on with) a recipe in ``folder``. Returns the report's path."""
     prepare(recipe)
-    run = RunFolder(folder)
-    report = folder / "report.html"
+    return run_job(recipe, folder, lambda: stages_of(recipe, folder))
+
+
+def run_job(recipe: Recipe, folder: Path, plan: Callable[[], list[Stage]]) -> Path:
+    """Run (or go on with) the stages that ``plan`` gives in ``folder``. Returns the report's path.
+
+    Writes recipe.json first, and report.html and summary.json at the top of the folder when every stage is done.
+    """
+    run, paths = RunFolder(folder), Run(folder)
     with together(recipe.model.device) as here:
         if not here.first:
-            follow(stages_of(recipe, folder), run)
-            return report
+            follow(plan(), run)
+            return paths.page
         with run.lock():
-            write_json(folder / "recipe.json", recipe.model_dump(mode="json", by_alias=True))
-            stages = stages_of(recipe, folder)
+            write_json(paths.recipe_file, recipe.model_dump(mode="json", by_alias=True))
+            stages = plan()
             run_logged(stages, run, recipe)
-            write_text(report, (run.path("report") / "report.html").read_text(encoding="utf-8"))
-            write_json(folder / "summary.json", summary(run, stages))
-    return report
+            write_text(paths.page, paths.report.read_text(encoding="utf-8"))
+            write_json(paths.summary, summary(run, stages))
+    return paths.page
 
 
 def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe) -> None:
@@ -332,7 +133,7 @@ def summary(run: RunFolder, stages: list[Stage]) -> dict[str, Any]:
     }
     command = times.get("(command)", {})
     return {
-        "results": read_json(run.path("results") / "results.json"),
+        "results": read_json(Run(run.root).results),
         "runtime": {
             "last_command": {
                 k: command[k] for k in ("seconds", "stages", "peak_memory_bytes", "environment") if k in command

@@ -1,4 +1,4 @@
-"""Stages that attribute: `curvature`, `directions`, `scores`."""
+"""Steps that attribute: `curvature`, `directions`, `scores`."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infra.data import Record, TokenizedExample
-from infra.influence import Direction, identity, open_directions, save_directions
+from infra.data import Record, TokenizedExample, TokenizedFile, is_whole
+from infra.influence import Direction, FitSettings, fit_curvature, identity, open_directions, save_directions
 from infra.influence.fit import subsample_draw
+from infra.influence.steps import OnDisk, each_shard
+from infra.layout import EXPLAINED
 from infra.models import load_model, tracked_weights
-from infra.parallel.attribution import FitSettings, each_shard, example_scores, fit, token_scores
-from infra.parallel.attribution import directions as directions_of
-from infra.parallel.shards import Shards
+from infra.parallel.shards import open_shards
 from infra.parallel.world import world
-from infra.pipeline.fitting import announce, decide
+from infra.pipeline.fitting import announce, damping_of, decide
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
-from infra.pipeline.spread import crew_of, encoded, model_of, recomputing, shards_of, stored_records, work_folder
-from infra.pipeline.targets import fold_names, folds_table, query_examples, target_weights
+from infra.pipeline.spread import PASSES, TRACKED, crew_of, model_of, recomputing, shards_of, work_folder
+from infra.pipeline.stage import Context
+from infra.pipeline.step import Job, Step, Uses
+from infra.pipeline.targets import fold_names, folds_table, query_folds, target_weights
+from infra.pipeline.tokenized import sets_of, stored_records
 from infra.progress import progress
 from infra.store import link, read_json, write_json
 
 
 @recomputing
-def run_curvature(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_curvature(context: Context) -> None:
     """Fit the curvature on the training data of the model that is explained. Every process takes its share."""
+    recipe = context.recipe
     c = recipe.curvature
     if c.method == "identity":
         if world().first:
-            model, _ = load_model(model_path, dtype=recipe.model.dtype)
+            model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype)
             identity(tracked_weights(model, c.tracked)).save(context.out)
         return
-    model, crew = model_of(recipe, model_path), crew_of(recipe)
-
-    def train() -> Iterable[TokenizedExample]:
-        return encoded(stored_records(context.dep("records") / "train.parquet"), model_path, recipe)
-
+    model, crew = model_of(context), crew_of(recipe)
+    train = open_shards(context.tokenized("train"))
     with work_folder(context) as work:
-        decided = decide(recipe, train(), model, work, crew.runtime)
+        decided = decide(recipe, train.stream(), model, work, crew.runtime)
         settings = FitSettings(
             c.method, c.fisher, recipe.seed, decided.eigenvalues, c.include_prompt, block_size=c.block_size
         )
-        data = shards_of(subsampled(train(), decided.below, recipe.seed), work / "train.parquet", recipe)
+        data = train
+        if decided.below < 1.0:
+            chosen = subsampled(train.stream(), decided.below, recipe.seed)
+            data = shards_of(chosen, work / "train.parquet", recipe)
         announce(context.label, "fit", model, data, work, crew.runtime, block_size=c.block_size)
         visits = 1 if c.method == "diagonal" else 2
         with progress(visits * sum(data.tokens), context.label, "token") as bar:
-            found = fit(work, data, model, settings, crew, bar.advance, c.sum_shards)
-        if found is not None:
+            found = fit_curvature(OnDisk(work, data, model, crew, bar.advance, c.sum_shards), settings)
+        if world().first:
             noted = {"agreement": decided.agreement, "per_token_check": decided.per_token_check}
-            found.noting(available=sum(1 for _ in train()), **noted).save(context.out)
+            fitted = found.curvature(model.model_hash)
+            fitted.noting(available=sum(train.examples), **noted).save(context.out)
 
 
 def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int) -> Iterator[TokenizedExample]:
@@ -64,55 +68,48 @@ def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int)
 
 
 @recomputing
-def run_directions(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_directions(context: Context) -> None:
     """One preconditioned gradient per fold. Writes folds.parquet, targets.json and the directions."""
-    frame, examples = query_examples(context, recipe, model_path)
+    recipe = context.recipe
+    queries = open_shards(context.tokenized_queries)
+    frame = query_folds(context, [e.id for e in queries.stream()])
     folds = folds_table(frame)
     number = {name: i for i, name in enumerate(folds.fold)}
     groups = np.array([number[name] for name in fold_names(frame)], dtype=np.int64)
-    model = model_of(recipe, model_path)
+    model = model_of(context)
     with work_folder(context) as work:
-        queries = shards_of(examples, work / "queries.parquet", recipe)
         announce(context.label, "gradients", model, queries, work, crew_of(recipe).runtime, len(folds))
         with progress(sum(queries.tokens), context.label, "token") as bar:
-            found = directions_of(
-                work,
-                queries,
+            place = OnDisk(work, queries, model, crew_of(recipe), bar.advance, recipe.curvature.sum_shards)
+            found = place.directions(
                 groups,
                 list(folds.fold),
-                model,
-                context.dep("curvature"),
+                context.curvature,
+                damping_of(recipe),
                 recipe.targets.form,
-                recipe.curvature.damping,
-                crew_of(recipe),
-                bar.advance,
-                recipe.curvature.sum_shards,
-                recipe.curvature.damping_scale == "absolute",
             )
         if found is not None:  # maybe still in the work folder
             save_directions(found, context.out, model_hash=model.model_hash)
     if found is None:
         return
-    folds.to_parquet(context.out / "folds.parquet", index=False)
+    folds.to_parquet(context.folds, index=False)
     weights = target_weights(folds, recipe.targets.minimum)
-    write_json(context.out / "targets.json", {k: v.tolist() for k, v in weights.items()})
-    tracked = tracked_weights(load_model(model_path, dtype=recipe.model.dtype)[0], recipe.curvature.tracked)
+    write_json(context.target_weights, {k: v.tolist() for k, v in weights.items()})
+    tracked = tracked_weights(load_model(model.path, dtype=recipe.model.dtype)[0], recipe.curvature.tracked)
     write_json(
-        context.out / "coverage.json",
+        context.coverage,
         {"tracked": recipe.curvature.tracked, "share": tracked.coverage, "parameters": tracked.total},
     )
 
 
+def load_weights(context: Context) -> dict[str, NDArray[np.float64]]:
+    """Each target as weights over folds."""
+    return {k: np.array(v) for k, v in read_json(context.target_weights).items()}
+
+
 def load_folds(context: Context) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], Sequence[Direction]]:
     """Folds, targets as weights over folds, and the folds' directions, read when they are needed."""
-    here = context.dep("directions")
-    weights = {k: np.array(v) for k, v in read_json(here / "targets.json").items()}
-    return pd.read_parquet(here / "folds.parquet"), weights, open_directions(here)
-
-
-def sets_of(context: Context) -> tuple[str, ...]:
-    """Which of train and pool this run has."""
-    return tuple(w for w in ("train", "pool") if (context.dep("records") / f"{w}.parquet").exists())
+    return pd.read_parquet(context.folds), load_weights(context), open_directions(context.directions)
 
 
 def preview(record: Record, width: int = 160) -> str:
@@ -146,58 +143,49 @@ def describe(records: Sequence[Record], examples: Sequence[TokenizedExample], wh
 
 def token_targets_of(recipe: Recipe, targets: Iterable[str]) -> list[str]:
     """The targets whose scores are kept token by token: those the recipe names, or every whole one if there is none."""
-    whole = [t for t in targets if ":" not in t]
+    whole = [t for t in targets if is_whole(t)]
     named = [t for t in recipe.scores.token_targets if t in set(targets)]
     return named or whole
 
 
 @recomputing
-def run_scores(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_scores(context: Context) -> None:
     """Influence of every example on every fold, and of every token on the token targets; training data and pool."""
-    here = context.dep("directions")
-    weights = {k: np.array(v) for k, v in read_json(here / "targets.json").items()}
+    recipe, here = context.recipe, context.directions
+    weights = load_weights(context)
     targets = token_targets_of(recipe, weights)
     decompositions = ("loss", "position") if recipe.scores.position else ("loss",)
-    model, crew = model_of(recipe, model_path), crew_of(recipe)
+    model, crew = model_of(context), crew_of(recipe)
     frames, folds, check = [], [], {}
     with work_folder(context) as work:
         for which in sets_of(context):
-            stored = context.dep("records") / f"{which}.parquet"
-            data = shards_of(encoded(stored_records(stored), model_path, recipe), work / f"{which}.parquet", recipe)
+            data = open_shards(context.tokenized(which))
             label, runtime = f"{context.label} {which}", crew.runtime
             announce(label, "examples", model, data, work / which, runtime, len(open_directions(here)))
             announce(label, "forward", model, data, work / which, runtime, len(targets))
             with progress(2 * sum(data.tokens), label, "token") as bar:
-                examples = example_scores(work / f"{which}-examples", data, model, here, crew, bar.advance)
-                tokens = token_scores(
-                    work / f"{which}-tokens",
-                    data,
-                    model,
-                    here,
-                    {t: weights[t].tolist() for t in targets},
-                    decompositions,
-                    crew,
-                    bar.advance,
-                )
+                place = OnDisk(work / which, data, model, crew, bar.advance)
+                examples = place.example_scores(here)
+                tokens = place.token_scores(here, {t: weights[t].tolist() for t in targets}, decompositions)
             if not world().first:
                 continue
             per_fold = np.concatenate(list(each_shard(examples)))
-            frame = described(stored_records(stored), data, which)
+            frame = described(stored_records(context.records(which)), data, which)
             for name, w in weights.items():
                 frame[f"score_{name}"] = (per_fold.astype(np.float64) @ w).astype(np.float32)
-            sums = put_in_place(tokens.results(), context.out / "tokens", which, targets)
+            sums = put_in_place(tokens.results(), context, which, targets)
             for target in targets:
                 exact = frame[f"score_{target}"].to_numpy(np.float64)
                 check[f"{which}:{target}"] = float(np.linalg.norm(sums[target] - exact) / np.linalg.norm(exact))
             frames.append(frame)
             folds.append(per_fold)
         if world().first:
-            pd.concat(frames, ignore_index=True).to_parquet(context.out / "examples.parquet", index=False)
-            np.save(context.out / "folds.npy", np.concatenate(folds))
-            write_json(context.out / "check.json", {"token_sums_against_example_scores": check})
+            pd.concat(frames, ignore_index=True).to_parquet(context.example_scores, index=False)
+            np.save(context.fold_scores, np.concatenate(folds))
+            write_json(context.score_check, {"token_sums_against_example_scores": check})
 
 
-def described(records: Iterable[Record], data: Shards, which: str) -> pd.DataFrame:
+def described(records: Iterable[Record], data: TokenizedFile, which: str) -> pd.DataFrame:
     """:func:`describe` for examples in shards, of which the records are a superset in the same order."""
     waiting = iter(records)
     frames = []
@@ -208,15 +196,55 @@ def described(records: Iterable[Record], data: Shards, which: str) -> pd.DataFra
 
 
 def put_in_place(
-    results: Sequence[Path], folder: Path, which: str, targets: Sequence[str]
+    results: Sequence[Path], context: Context, which: str, targets: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
     """Token-score files as tokens/<set>-<shard>.parquet; returns each target's sum over tokens per example."""
-    folder.mkdir(exist_ok=True)
     sums: dict[str, list[float]] = {t: [] for t in targets}
     for number, result in enumerate(results):
-        path = folder / f"{which}-{number:05d}.parquet"
+        path = context.token_file(which, number)
+        path.parent.mkdir(exist_ok=True)
         link(result, path)
         table = pq.read_table(path, columns=[f"loss_{t}" for t in targets])
         for target in targets:
             sums[target] += [float(np.sum(row, dtype=np.float64)) for row in table[f"loss_{target}"].to_pylist()]
     return {t: np.array(v) for t, v in sums.items()}
+
+
+def _fit_settings(job: Job) -> tuple[str, ...]:
+    c = job.recipe.curvature
+    own = ("method", "fisher", "eigenvalues", "include_prompt", "block_size", "fraction", "sum_shards")
+    probed = ("curvature.damping", "curvature.damping_scale") if c.fraction == "auto" else ()
+    return (*(f"curvature.{name}" for name in own), TRACKED, *PASSES, "scores.shard_tokens", "seed", *probed)
+
+
+CURVATURE = Step(
+    "curvature",
+    run_curvature,
+    reads=("tokenized",),
+    uses=(Uses(EXPLAINED),),
+    settings=_fit_settings,
+    unhashed=("scale",),
+    when=lambda job: job.makes("directions"),
+    parallel=True,
+)
+DIRECTIONS = Step(
+    "directions",
+    run_directions,
+    reads=("targets", "curvature"),
+    uses=(Uses(EXPLAINED),),
+    settings=(
+        *("targets.form", "targets.minimum", "curvature.damping", "curvature.damping_scale", "curvature.sum_shards"),
+        *(TRACKED, *PASSES),
+    ),
+    unhashed=("scale",),
+    parallel=True,
+)
+SCORES = Step(
+    "scores",
+    run_scores,
+    reads=("records", "tokenized", "directions"),
+    uses=(Uses(EXPLAINED),),
+    settings=("scores.token_targets", "scores.position", TRACKED, *PASSES),
+    unhashed=("scale",),
+    parallel=True,
+)

@@ -1,4 +1,4 @@
-"""Stage `records`: training data, pool and benchmark problems in one schema, split, checked for leaks."""
+"""Step `records`: training data, pool and benchmark problems in one schema, split, checked for leaks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from infra.data import (
     difficulty_bins,
     drop,
     duplicates,
-    judge_difficulty,
     normalise,
     overlaps,
     read_records,
@@ -28,10 +27,11 @@ from infra.data import (
     with_system,
 )
 from infra.errors import InputError
-from infra.evals import get_task
+from infra.evals import get_task, judge_difficulty
 from infra.models.generation import OpenAIServer
 from infra.pipeline.recipe import Recipe, SourceSettings
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
+from infra.pipeline.step import Job, Step
 from infra.store import write_json
 from infra.world import build_world
 
@@ -60,8 +60,9 @@ def share_of(record: Record, shares: Mapping[Any, float]) -> str | None:
     return None
 
 
-def make_records(context: Context, recipe: Recipe) -> None:
+def make_records(context: Context) -> None:
     """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
+    recipe = context.recipe
     problems = {t.name: _problems(recipe, t.name) for t in recipe.tasks}
     sets: dict[str, list[Record]] = {use: [] for use in USES}
     skipped: list[dict[str, object]] = []
@@ -81,22 +82,37 @@ def make_records(context: Context, recipe: Recipe) -> None:
         gone = {leak.train_id for leak in leaks}
         dropped += [{"set": use, "id": leak.train_id, "problem": leak.eval_id, "kind": leak.kind} for leak in leaks]
         sets[use] = [r for r in sets[use] if r.id not in gone]
-    label_levels_by(sets, recipe, context.folder, "text-estimate")
+    label_levels_by(sets, recipe, context.beside("judge.jsonl"), "text-estimate")
     for use in ("train", "pool"):
         if recipe.data.limit is not None:
             sets[use] = _first_per_domain(sets[use], recipe.data.limit)
         if not sets[use] and (use == "train" or (recipe.tasks and recipe.arms.names)):
             raise InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
-    agreement = label_levels_by(sets, recipe, context.folder, "judge")
+    agreement = label_levels_by(sets, recipe, context.beside("judge.jsonl"), "judge")
     for use, records in sets.items():
         if records:
-            save_records(records, context.out / f"{use}.parquet")
+            save_records(records, context.records(use))
     for name, records in problems.items():
         records = under_system(records, recipe.eval.system, sets["train"])
-        save_records(records, context.out / "problems" / f"{name}.parquet")
-    write_json(context.out / "dropped.json", {"leaks": dropped, "skipped": skipped})
+        save_records(records, context.problems(name))
+    write_json(context.dropped, {"leaks": dropped, "skipped": skipped})
     counts = {use: _counts(records) for use, records in sets.items()}
-    write_json(context.out / "counts.json", {**counts, "judge": agreement} if agreement else counts)
+    write_json(context.counts, {**counts, "judge": agreement} if agreement else counts)
+
+
+def _settings(job: Job) -> tuple[str, ...]:
+    own = ("world", "sources", "limit", "on_error", "difficulty", "judge", "ngram")
+    judged = ("seed",) if job.recipe.data.judge is not None else ()
+    return (*(f"data.{name}" for name in own), "tasks", "eval.instruct", "eval.system", *judged)
+
+
+RECORDS = Step(
+    "records",
+    make_records,
+    settings=_settings,
+    unhashed=("arms.names",),  # whether a pool is needed
+    files=lambda job: [s.path for s in job.recipe.data.sources] + [t.path for t in job.recipe.tasks if t.path],
+)
 
 
 def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, object]]) -> list[Record]:
@@ -171,12 +187,12 @@ def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
 
 
 def label_levels_by(
-    sets: dict[str, list[Record]], recipe: Recipe, folder: Path, how: Literal["text-estimate", "judge"]
+    sets: dict[str, list[Record]], recipe: Recipe, asked: Path, how: Literal["text-estimate", "judge"]
 ) -> dict[str, object]:
     """Give the domains that ask for it levels 1 to 5: quantiles of a label over training data and pool together.
 
     The label stays beside the level (``difficulty_judge``), and so does a level of the data's own, as
-    ``difficulty_native``. Returns how well a judge's votes agree, per domain.
+    ``difficulty_native``. A judge's answers are kept in ``asked``. Returns how well its votes agree, per domain.
     """
     agreement: dict[str, object] = {}
     for domain, wanted in recipe.data.difficulty.items():
@@ -190,7 +206,7 @@ def label_levels_by(
                 f"{', '.join(sorted({r.domain for r in both}))}"
             )
         if how == "judge":
-            labelled, agreement[domain] = _judged([both[i] for i in mine], recipe, folder)
+            labelled, agreement[domain] = _judged([both[i] for i in mine], recipe, asked)
             values = [float(r.attributes["difficulty_judge"] or 0) for r in labelled]
         else:
             labelled = [both[i] for i in mine]
@@ -203,14 +219,14 @@ def label_levels_by(
     return agreement
 
 
-def _judged(records: list[Record], recipe: Recipe, folder: Path) -> tuple[list[Record], dict[str, object]]:
-    """The records with a judge's rating. Its answers are kept beside the run's stages and never asked for again."""
+def _judged(records: list[Record], recipe: Recipe, asked: Path) -> tuple[list[Record], dict[str, object]]:
+    """The records with a judge's rating. Its answers are kept in ``asked`` and never asked for again."""
     judge = recipe.data.judge
     assert judge is not None
     labelled, ratings = judge_difficulty(
         records,
         OpenAIServer(judge.server, judge.model),
-        cache_file=folder / "judge.jsonl",
+        cache_file=asked,
         votes=judge.votes,
         temperature=judge.temperature,
         max_new_tokens=judge.max_new_tokens,

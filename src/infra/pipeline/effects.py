@@ -1,4 +1,4 @@
-"""Stage `effects`: what influence alone says of cells of the data, of steps and of tokens."""
+"""Step `effects`: what influence alone says of cells of the data, of steps and of tokens."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ from infra.analysis import (
     with_bands,
 )
 from infra.analysis.folds import target_folds
+from infra.data import is_whole
 from infra.experiments.retraining import read_validity
 from infra.pipeline.attribute import load_folds
-from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
+from infra.pipeline.step import Job, Step
+from infra.pipeline.validity import STAGE as VALIDATION
 from infra.spans import LABELS, cohen_kappa, label_kappa
 
 
-def run_effects(context: Context, recipe: Recipe) -> None:
+def run_effects(context: Context) -> None:
     """Effects of cells of the training data, of steps and of token groups on every target, from influence alone.
 
     Writes effects, domain_means, behaviours, token_classes, parts (with intervals and false-discovery rates),
     permutation (shuffled labels), agreement (between targets) and step_definitions (`mask` against `delete`).
     """
-    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
-    fold_scores = np.load(context.dep("scores") / "folds.npy")
+    recipe = context.recipe
+    table = pd.read_parquet(context.example_scores)
+    fold_scores = np.load(context.fold_scores)
     folds, weights, _ = load_folds(context)
     targets = by_name(folds, weights)
-    whole = {t: w for t, w in targets.items() if ":" not in t}
+    whole = {t: w for t, w in targets.items() if is_whole(t)}
     examples = with_bands(table, recipe.arms.easy, recipe.arms.hard)
     wanted = dict.fromkeys((*recipe.effects.attributes, "difficulty_band"))
     attributes = tuple(a for a in wanted if a in examples.columns)
     options: dict[str, Any] = {"n_boot": recipe.effects.bootstrap, "seed": recipe.seed}
-    measured = read_validity(context.folder) if recipe.validation is not None else {}
+    measured = read_validity(context.root_for(VALIDATION)) if context.has(VALIDATION) else {}
     whole_examples = measured.get("example", {})
     shuffles: dict[str, Any] = {"n_permutations": recipe.effects.bootstrap, "seed": recipe.seed}
     found = {
@@ -52,7 +55,7 @@ def run_effects(context: Context, recipe: Recipe) -> None:
         "domain_means": domain_means(examples, fold_scores, folds, whole, validity=whole_examples, **options),
     }
     tests = [permutation_test(examples, fold_scores, folds, whole, attributes, **shuffles).assign(table="effects")]
-    span_folds = pd.read_parquet(context.dep("spans") / "folds.parquet")
+    span_folds = pd.read_parquet(context.span_folds)
     for name, attribute, rows, values, length in span_tables(context):
         spans: dict[str, Any] = {"examples": table, "attribute": attribute}
         removed = "step" if name == "behaviours" else "token"  # what was masked to validate scores of this kind
@@ -67,14 +70,13 @@ def run_effects(context: Context, recipe: Recipe) -> None:
         found["agreement"] = target_agreement(
             train[[f"score_{t}" for t in whole]].to_numpy(), list(whole), seed=recipe.seed
         )
-    deleted = pd.read_parquet(context.dep("spans") / "deleted.parquet")
+    deleted = pd.read_parquet(context.deleted_steps)
     both = [c.removeprefix("mask_") for c in deleted.columns if c.startswith("mask_")]
     found["step_definitions"] = definition_agreement(deleted, both, seed=recipe.seed)
-    judged = context.dep("spans") / "judged.parquet"
-    if judged.exists():
-        found["judge_agreement"] = judge_agreement(pd.read_parquet(judged))
+    if context.judged_steps.exists():
+        found["judge_agreement"] = judge_agreement(pd.read_parquet(context.judged_steps))
     for name, frame in found.items():
-        frame.to_parquet(context.out / f"{name}.parquet", index=False)
+        frame.to_parquet(context.effect(name), index=False)
 
 
 def span_tables(context: Context) -> list[tuple[str, str, pd.DataFrame, NDArray[np.float32], str]]:
@@ -83,10 +85,9 @@ def span_tables(context: Context) -> list[tuple[str, str, pd.DataFrame, NDArray[
     Behaviours are compared step by step at equal step length; parts and token classes, which lie all over a response,
     as sums over the response at equal response length.
     """
-    here = context.dep("spans")
-    steps, step_scores = pd.read_parquet(here / "fold_steps.parquet"), np.load(here / "fold_steps.npy")
-    groups = pd.read_parquet(here / "groups.parquet").rename(columns={"value": "group"})
-    scores = np.load(here / "groups.npy")
+    steps, step_scores = pd.read_parquet(context.span_rows("fold_steps")), np.load(context.span_values("fold_steps"))
+    groups = pd.read_parquet(context.span_rows("groups")).rename(columns={"value": "group"})
+    scores = np.load(context.span_values("groups"))
     out = [("behaviours", "behaviour", steps, step_scores, "span")]
     for name, attribute in (("token_classes", "token_class"), ("parts", "part")):
         mine = (groups.attribute == attribute).to_numpy()
@@ -113,19 +114,19 @@ def by_name(folds: pd.DataFrame, weights: Mapping[str, NDArray[np.float64]]) -> 
 
 def attribution_tables(context: Context) -> dict[str, pd.DataFrame]:
     """The tables that come from influence alone: effects, and the strongest examples, steps and tokens."""
-    tables = {p.stem: pd.read_parquet(p) for p in sorted(context.dep("effects").glob("*.parquet"))}
-    strongest = {n: pd.read_parquet(context.dep("spans") / f"{n}.parquet") for n in ("top_steps", "top_tokens")}
+    tables = {p.stem: pd.read_parquet(p) for p in context.effect_tables}
+    strongest = {f"top_{kind}": pd.read_parquet(context.strongest(kind)) for kind in ("steps", "tokens")}
     return {**tables, "top": top_examples(context), **strongest}
 
 
 def top_examples(context: Context) -> pd.DataFrame:
     """The most and least helpful training examples of each whole target, with the 95% interval over its queries."""
-    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    table = pd.read_parquet(context.example_scores)
     mine = np.flatnonzero(table.set == "train")
     table = table.iloc[mine].reset_index(drop=True)
-    targets = [c.removeprefix("score_") for c in table.columns if c.startswith("score_") and ":" not in c]
+    targets = whole_targets(table)
     top = top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)
-    fold_scores = np.load(context.dep("scores") / "folds.npy", mmap_mode="r")
+    fold_scores = np.load(context.fold_scores, mmap_mode="r")
     folds, weights, _ = load_folds(context)
     return with_intervals(top, dict(zip(table.id.astype(str), mine)), fold_scores, folds, by_name(folds, weights))
 
@@ -155,3 +156,22 @@ def with_intervals(
             spread = (rows @ drawn.draws[:, :, k].T).std(axis=1, ddof=1)
             half[places] = stats.t.ppf(0.975, drawn.df[k]) * spread
     return top.assign(low=top.influence - half, high=top.influence + half)
+
+
+def whole_targets(scores: pd.DataFrame) -> list[str]:
+    """The whole targets among the columns of a table of example scores."""
+    names = [str(c).removeprefix("score_") for c in scores.columns if str(c).startswith("score_")]
+    return [name for name in names if is_whole(name)]
+
+
+def validated(job: Job) -> tuple[str, ...]:
+    """The step `validation` where the job has it."""
+    return (VALIDATION,) if job.recipe.validation is not None and job.trains else ()
+
+
+EFFECTS = Step(
+    "effects",
+    run_effects,
+    reads=lambda job, _: ("directions", "scores", "spans", *validated(job)),
+    settings=("effects", "seed", "arms.easy", "arms.hard"),
+)

@@ -7,15 +7,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from infra.data import TokenizedExample
-from infra.influence import agreeing_sample, choose_eigenvalues, estimate, matmul_speed
+from infra.influence import (
+    Agreement,
+    Damping,
+    Engine,
+    FitSettings,
+    agreeing_sample,
+    choose_eigenvalues,
+    estimate,
+    matmul_speed,
+)
+from infra.influence.engine.engine import Eigenvalues
 from infra.influence.estimate import Estimate
-from infra.influence.factors import Setting
 from infra.influence.fit import subsample_draw
-from infra.models.tracked import TrackedWeights
-from infra.parallel.settings import ModelSettings, Runtime, model_of
+from infra.influence.steps.settings import ModelSettings, engine_of
+from infra.parallel.launch import Runtime
 from infra.parallel.shards import Shards
 from infra.parallel.world import share, world
 from infra.pipeline.recipe import Recipe
@@ -32,9 +41,14 @@ class Decision:
     """``below``: examples whose draw lies below it are used. The rest is for the record, as in ``FitInfo``."""
 
     below: float
-    eigenvalues: str
+    eigenvalues: Eigenvalues
     agreement: tuple[tuple[int, float], ...] = ()
     per_token_check: tuple[float, float] | None = None
+
+
+def damping_of(recipe: Recipe) -> Damping:
+    """The recipe's damping as one value."""
+    return Damping(recipe.curvature.damping, recipe.curvature.damping_scale)
 
 
 def decide(
@@ -55,27 +69,24 @@ def decide(
     if world().first:
         sample, count = _smallest_draws(examples, recipe.seed)
         if count >= AUTO_FROM:
-            loaded, tracked = model_of(model, root, runtime)
-            found = _decided(recipe, plain, sample[: min(CEILING, count // 4)], loaded, tracked)
+            found = _decided(recipe, plain, sample[: min(CEILING, count // 4)], engine_of(model, root, runtime))
     return cast(Decision | None, share(found)) or plain
 
 
-def _decided(
-    recipe: Recipe, plain: Decision, sample: list[TokenizedExample], model: Any, tracked: TrackedWeights
-) -> Decision:
-    c, limit = recipe.curvature, recipe.scores.max_tokens
-    setting = Setting(model, sample, tracked, c.fisher, recipe.seed, c.include_prompt, limit, False, c.block_size)
+def _decided(recipe: Recipe, plain: Decision, sample: list[TokenizedExample], engine: Engine) -> Decision:
+    c = recipe.curvature
+    settings = FitSettings("ekfac", c.fisher, recipe.seed, "per_sequence", c.include_prompt, c.block_size)
     if c.fraction != "auto":
-        form, check = choose_eigenvalues(setting)
-        return Decision(plain.below, form, (), check)
-    absolute = c.damping_scale == "absolute"
-    found = agreeing_sample(setting, c.eigenvalues, damping=c.damping, absolute=absolute)
+        settings, check = choose_eigenvalues(engine, sample, settings)
+        return Decision(plain.below, settings.eigenvalues, (), check)
+    wanted = Agreement(damping=damping_of(recipe))
+    found = agreeing_sample(engine, sample, settings, c.eigenvalues, wanted)
     enough, n = found.reached, len(found.examples)
     what = "which is enough" if enough else "so all are used"
     say(f"curvature: the halves of {n:,} examples agree to {found.rounds[-1][1]:.5f}, {what}")
     last = subsample_draw(recipe.seed, sample[n - 1])
     below = math.nextafter(last, 2.0) if enough else 1.0
-    return Decision(below, found.eigenvalues, found.rounds, found.per_token_check)
+    return Decision(below, found.settings.eigenvalues, found.rounds, found.per_token_check)
 
 
 def _smallest_draws(examples: Iterable[TokenizedExample], seed: int) -> tuple[list[TokenizedExample], int]:
@@ -103,12 +114,12 @@ def announce(
     """Say what share of the model is tracked, and what ``job`` will take, before it starts."""
     if not world().first or runtime.fsdp:
         return
-    loaded, tracked = model_of(model, root, runtime)
+    engine = engine_of(model, root, runtime)
     total: Estimate | None = None
     for examples in data:
-        part = estimate(job, loaded, examples, tracked, directions, model.max_tokens, block_size)
+        part = estimate(job, engine.model, examples, engine.tracked, directions, model.max_tokens, block_size)
         total = part if total is None else total.then(part)
     if total is not None:
-        minutes = total.seconds(matmul_speed(loaded)) / 60 / world().size
-        say(f"{label}: {tracked}")
+        minutes = total.seconds(matmul_speed(engine.model)) / 60 / world().size
+        say(f"{label}: {engine.tracked}")
         say(f"{label}: {total}; {minutes:.1f} min or more at the speed of a matrix product here")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from infra.data.rows import is_hub_data
 from infra.evals import get_task
+from infra.layout import BASE
 from infra.models import model_folder
+from infra.pipeline.graph import given_models
 from infra.pipeline.recipe import Recipe, SourceSettings
-from infra.pipeline.train import base_path
 
 MISSING = "MISSING"
 
@@ -42,7 +43,7 @@ def needs_table(recipe: Recipe) -> list[tuple[str, str, str]]:
 def _model(recipe: Recipe) -> tuple[str, str]:
     if recipe.model.pretrain is not None:
         return "trained by this run", "made here"
-    path = base_path(recipe, Path())
+    path = given_models(recipe)[BASE]
     if recipe.model.base == "world":
         return "world", "embedded"
     found = model_folder(path, fetch=False)

@@ -1,4 +1,4 @@
-"""Stage `report`: the page, from the artifacts of this run and nothing else."""
+"""Step `report`: the page, from the artifacts of this run and nothing else."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from infra.data import TokenizedFile
 from infra.pipeline.attribute import token_targets_of
 from infra.pipeline.data import load_records
-from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
-from infra.pipeline.train import encode
+from infra.pipeline.stage import Context
+from infra.pipeline.step import Step
 from infra.report import ExampleView, ReportData, render_report
 from infra.spans import token_classes
 from infra.store import read_json
 
 
-def run_report(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_report(context: Context) -> None:
     """Write report.html."""
-    results = read_json(context.dep("results") / "results.json")
-    tables = {p.stem: pd.read_parquet(p) for p in sorted((context.dep("results") / "tables").glob("*.parquet"))}
-    dropped = read_json(context.dep("records") / "dropped.json")
+    recipe = context.recipe
+    results = read_json(context.results)
+    tables = {p.stem: pd.read_parquet(p) for p in context.tables}
+    dropped = read_json(context.dropped)
     results["settings"] = {
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "leaks": dropped["leaks"][:200],
         "skipped": dropped["skipped"][:200],
     }
-    scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    scores = pd.read_parquet(context.example_scores)
     data = ReportData(
         title=recipe.name,
         quick=recipe.quick,
@@ -34,15 +35,16 @@ def run_report(context: Context, recipe: Recipe, model_path: str) -> None:
         results=results,
         tables=tables,
         figures={},
-        examples=example_views(context, recipe, model_path),
+        examples=example_views(context),
         scores=scores[scores.set == "train"],
     )
-    render_report(data, context.out / "report.html")
+    render_report(data, context.report)
 
 
-def example_views(context: Context, recipe: Recipe, model_path: str) -> list[ExampleView]:
+def example_views(context: Context) -> list[ExampleView]:
     """The most helpful, least helpful and some random training examples with their token scores and steps."""
-    table = pd.read_parquet(context.dep("scores") / "examples.parquet")
+    recipe = context.recipe
+    table = pd.read_parquet(context.example_scores)
     table = table[table.set == "train"].set_index("id")
     names = token_targets_of(
         recipe, [str(c).removeprefix("score_") for c in table.columns if str(c).startswith("score_")]
@@ -57,17 +59,15 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
     rng = np.random.default_rng(recipe.seed)
     chosen |= dict.fromkeys(rng.permutation(table.index.to_numpy())[: third * len(names)].tolist())
     wanted = list(chosen)
-    records = {r.id: r for r in load_records(context.dep("records") / "train.parquet") if r.id in chosen}
-    examples = {e.id: e for e in encode([records[i] for i in wanted], model_path, recipe)}
+    records = {r.id: r for r in load_records(context.records("train")) if r.id in chosen}
+    examples = TokenizedFile.open(context.tokenized("train")).select(wanted)
     scores: dict[str, dict[str, np.ndarray]] = {}
     kinds = [f"{kind}_{name}" for kind in ("loss", "position") for name in names]
-    for path in sorted((context.dep("scores") / "tokens").glob("train-*.parquet")):
+    for path in context.token_files("train"):
         columns = [c for c in kinds if c in pq.read_schema(path).names]
         for row in pq.read_table(path, columns=["id", *columns], filters=[("id", "in", wanted)]).to_pylist():
             scores[row["id"]] = {k: np.asarray(row[k], np.float32) for k in columns}
-    steps = pd.read_parquet(
-        context.dep("spans") / "steps.parquet", filters=[("id", "in", wanted), ("set", "==", "train")]
-    )
+    steps = pd.read_parquet(context.step_scores, filters=[("id", "in", wanted), ("set", "==", "train")])
     views = []
     for id_ in wanted:
         example = examples[id_]
@@ -92,3 +92,11 @@ def example_views(context: Context, recipe: Recipe, model_path: str) -> list[Exa
             )
         )
     return views
+
+
+REPORT = Step(
+    "report",
+    run_report,
+    reads=("records", "tokenized", "scores", "spans", "results"),
+    settings=("*",),  # the page shows the whole recipe
+)

@@ -1,4 +1,4 @@
-"""Stage `queries`: for every single query of the targets, the training examples it gains and loses most from.
+"""Step `queries`: for every single query of the targets, the training examples it gains and loses most from.
 
 A query is one response inside a target, with a gradient of its own. The first visit to the training data gives every
 example's influence on every query, exact; the second the tokens of the pairs that are kept, from low-rank directions.
@@ -22,23 +22,24 @@ from infra.influence import (
     Curvature,
     Direction,
     chosen_tokens,
-    ekfac_direction,
     example_influence,
     gradients,
     pairwise_tokens,
     query_directions,
 )
-from infra.influence.lowrank import LowRank, compress, concatenate
+from infra.influence.engine.lowrank import LowRank, compress, concatenate
+from infra.layout import EXPLAINED
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
-from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
-from infra.pipeline.spread import recomputing
+from infra.pipeline.fitting import damping_of
+from infra.pipeline.spread import PASSES, TRACKED, recomputing
+from infra.pipeline.stage import Context
+from infra.pipeline.step import Step, Uses
 from infra.pipeline.targets import query_examples
-from infra.pipeline.train import encode
+from infra.pipeline.tokenized import tokens_of
 from infra.progress import progress
 from infra.report.encode import displayable
-from infra.store import seal, sealed, write_json
+from infra.store import replacing, seal, sealed, write_json
 
 DIRECTION_BYTES = 1 << 29
 """Full-rank directions in memory together; more queries take further visits to the data."""
@@ -49,20 +50,21 @@ ROWS = 256  # per row group
 
 
 @recomputing
-def run_queries(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_queries(context: Context) -> None:
     """Write queries.parquet: ``query, target, text, side, rank, id, influence, tokens``, and accuracy.json.
 
     ``influence`` is exact; ``tokens`` are `position` scores of low rank (accuracy.json says how much they lose). The
     recipe's ``scores.queries`` draws that many queries at random, the same number of every target.
     """
-    model, _ = load_model(model_path, dtype=recipe.model.dtype, device=recipe.model.device)
+    recipe = context.recipe
+    model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype, device=recipe.model.device)
     tracked = tracked_weights(model, recipe.curvature.tracked)
-    curvature = Curvature.load(context.dep("curvature"), model_hash=model_hash(model))
-    frame, queries = query_examples(context, recipe, model_path)
+    curvature = Curvature.load(context.curvature, model_hash=model_hash(model))
+    frame, queries = query_examples(context)
     kept = chosen_queries(frame, recipe.scores.queries, recipe.seed)
     frame, queries = frame.iloc[kept].reset_index(drop=True), [queries[i] for i in kept]
-    train = encode(load_records(context.dep("records") / "train.parquet"), model_path, recipe)
-    scores, low, exact = first_visit(context, recipe, model, tracked, curvature, train, queries)
+    train = tokens_of(context.tokenized("train"))
+    scores, low, exact = first_visit(context, model, tracked, curvature, train, queries)
     rows, chosen = strongest_pairs(scores, recipe.scores.query_top)
     tokens: dict[tuple[int, int], NDArray[np.float32]] = {}
     with progress(int(chosen.any(axis=1).sum()), f"{context.label} tokens", "example") as bar:
@@ -70,15 +72,15 @@ def run_queries(context: Context, recipe: Recipe, model_path: str) -> None:
             model, train, low, chosen, tracked, recipe.scores.max_tokens, progress=bar.reach
         ):
             tokens |= {(index, int(q)): row.astype(np.float32) for q, row in zip(which, values)}
-    records = {r.id: r for r in load_records(context.dep("targets") / "queries.parquet")}
+    records = {r.id: r for r in load_records(context.queries)}
     texts = [displayable(f"{records[q.id].question}\n\n{records[q.id].response}") for q in queries]
     heads = [(q.id, str(target), text) for q, target, text in zip(queries, frame.target, texts)]
-    write_queries(context.out / "queries.parquet", rows, scores, tokens, [e.id for e in train], heads)
+    write_queries(context.query_scores, rows, scores, tokens, [e.id for e in train], heads)
     whole = np.array([scores[i, q] for q, _, _, i in rows], dtype=np.float64)
     added = np.array([tokens[i, q].sum(dtype=np.float64) for q, _, _, i in rows])
     size = float(np.linalg.norm(whole))
     write_json(
-        context.out / "accuracy.json",
+        context.query_accuracy,
         {
             "queries": len(queries),
             "examples": len(train),
@@ -107,7 +109,6 @@ def chosen_queries(frame: pd.DataFrame, most: int | None, seed: int) -> list[int
 
 def first_visit(
     context: Context,
-    recipe: Recipe,
     model: Any,
     tracked: TrackedWeights,
     curvature: Curvature,
@@ -120,7 +121,8 @@ def first_visit(
     the influence is then that of the low-rank directions too. Finished groups of queries lie in ``part-*.npy``, and a
     later command goes on from them.
     """
-    damping, form, most = recipe.curvature.damping, recipe.targets.form, recipe.scores.max_tokens
+    recipe = context.recipe
+    damping, form, most = damping_of(recipe), recipe.targets.form, recipe.scores.max_tokens
     group = DIRECTION_BYTES // (4 * tracked.size)
     if group < min(8, len(queries)):
         low = query_directions(model, queries, tracked, curvature, damping, ENERGY, RANK, form, most)
@@ -136,12 +138,11 @@ def first_visit(
             raw = gradients(
                 model, some, np.arange(len(some)), len(some), tracked, form, [q.id for q in some], max_tokens=most
             )
-            full = [ekfac_direction(curvature, g, damping=damping) for g in raw]
+            full = [curvature.inverse(damping) @ g for g in raw]
             cache = context.out / f"part-{first:06d}.npy"
             if not sealed(context.out, cache):
-                part = cache.with_suffix(".part.npy")
-                np.save(part, example_influence(model, train, full, max_tokens=most))
-                part.rename(cache)
+                with replacing(cache) as part, open(part, "wb") as handle:
+                    np.save(handle, example_influence(model, train, full, max_tokens=most))
                 seal(context.out, cache)  # a later command goes on from it
             columns.append(np.load(cache))
             parts += [_compressed(tracked, full[i : i + 16]) for i in range(0, len(full), 16)]
@@ -213,3 +214,17 @@ def write_queries(
                 "decomposition": [DECOMPOSITION] * len(some),
             }
             writer.write_table(pa.table(columns, schema=schema), row_group_size=ROWS)
+
+
+QUERIES = Step(
+    "queries",
+    run_queries,
+    reads=("tokenized", "targets", "curvature"),
+    uses=(Uses(EXPLAINED),),
+    settings=(
+        *("scores.query_top", "scores.queries", "curvature.damping", "curvature.damping_scale", "targets.form"),
+        *("seed", TRACKED, *PASSES),
+    ),
+    unhashed=("scale.recompute",),
+    when=lambda job: job.recipe.scores.query_top > 0 and job.makes("directions"),
+)

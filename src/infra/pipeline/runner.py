@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,42 +20,13 @@ import psutil
 
 from infra.errors import ArtifactError, ResourceError
 from infra.parallel.world import barrier, share
+from infra.pipeline.stage import Context, Stage
+from infra.pipeline.step import in_order
 from infra.progress import hide_bars, log_to, progress, say
 from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
 
 METRICS = "metrics.jsonl"
 """Progress and training metrics as they come, in the run folder and outside every hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a stage function sees: its work folder, its settings and the folders of the stages it reads."""
-
-    out: Path
-    config: Mapping[str, Any]
-    label: str
-    folder: Path
-
-    def dep(self, stage: str) -> Path:
-        """Folder of a finished stage."""
-        return self.folder / stage
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One step of the job.
-
-    ``config`` holds every setting that its bytes depend on; ``needs`` the stages it reads; ``inputs`` the hashes
-    of anything it reads from outside the run. ``parallel``: under torchrun every process runs it, in the same folder,
-    and it shares its work out among them; other stages are rank 0's alone.
-    """
-
-    name: str
-    run: Callable[[Context], None]
-    needs: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    parallel: bool = False
 
 
 class PeakMemory:
@@ -88,16 +58,6 @@ class PeakMemory:
         self._thread.join()
 
 
-def check_order(stages: Sequence[Stage]) -> None:
-    """Every stage comes after what it needs, and no name is used twice."""
-    seen: set[str] = set()
-    for stage in stages:
-        missing = [n for n in stage.needs if n not in seen]
-        if missing or stage.name in seen:
-            raise ValueError(f"stage {stage.name} is misplaced: needs {missing}")
-        seen.add(stage.name)
-
-
 def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str) -> dict[str, Any]:
     """Run one stage into its folder. Returns its runtime entry.
 
@@ -108,7 +68,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         if stage.parallel:
             share((stage.name, str(part), label))
-        stage.run(Context(part, stage.config, label, run.root))
+        stage.run(Context(stage, part, run.root, label))
         if stage.parallel:
             barrier()
         for name, digest in stage.inputs.items():
@@ -129,7 +89,7 @@ def follow(stages: Sequence[Stage], run: RunFolder) -> None:
     while (told := share(None)) is not None:
         name, part, label = told
         stage = by_name[name]
-        stage.run(Context(Path(part), stage.config, label, run.root))
+        stage.run(Context(stage, Path(part), run.root, label))
         barrier()
 
 
@@ -142,7 +102,8 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
     Raises ArtifactError when a finished stage's file is damaged, and whatever a stage raised, after the others
     under way have ended.
     """
-    check_order(stages)
+    if [s.name for s in in_order(stages)] != [s.name for s in stages]:
+        raise ValueError("a stage comes before one that it needs")
     number = {s.name: i for i, s in enumerate(stages, 1)}
     digests: dict[str, str] = {}
     waiting = list(stages)

@@ -1,4 +1,4 @@
-"""Stage `spans`: token scores summed into steps, behaviours, token classes and parts, by both definitions of a step.
+"""Step `spans`: token scores summed into steps, behaviours, token classes and parts, by both definitions of a step.
 
 `mask`: a step's influence is the sum of its tokens'. `delete`: it is the example's influence minus that of the example
 without the step's text, tokenised again and scored along the same directions.
@@ -17,16 +17,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.analysis import Strongest
-from infra.data import Record, Span, TokenizedExample
+from infra.data import Record, Span, TargetName, TokenizedExample
 from infra.experiments.selection.truncate import without
 from infra.influence import Direction, combine, example_influence, token_influence
+from infra.layout import EXPLAINED
 from infra.models import load_model
-from infra.pipeline.attribute import load_folds, sets_of, token_targets_of
+from infra.pipeline.attribute import load_folds, token_targets_of
 from infra.pipeline.data import load_records
-from infra.pipeline.recipe import Recipe, StepJudgeSettings
-from infra.pipeline.runner import Context
-from infra.pipeline.spread import recomputing
-from infra.pipeline.train import encode
+from infra.pipeline.recipe import StepJudgeSettings
+from infra.pipeline.spread import PASSES, recomputing
+from infra.pipeline.stage import Context
+from infra.pipeline.step import TOKENIZER, WEIGHTS, Step, Uses
+from infra.pipeline.tokenized import ENCODING, encode, sets_of, tokens_of
 from infra.progress import progress
 from infra.spans import (
     Judge,
@@ -45,37 +47,32 @@ CONTEXT = 40  # characters shown on either side of a token
 
 
 @recomputing
-def run_spans(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_spans(context: Context) -> None:
     """Steps, behaviours and token classes with their influence; on a sample also per query fold and by deletion.
 
     Writes steps.parquet (every step), top_steps.parquet and top_tokens.parquet (training data), fold_steps and groups
     (a sample: rows x query folds) and deleted.parquet (both definitions side by side).
     """
-    records = {
-        which: {r.id: r for r in load_records(context.dep("records") / f"{which}.parquet")}
-        for which in sets_of(context)
-    }
-    tokenised = {which: encode(list(rows.values()), model_path, recipe) for which, rows in records.items()}
+    records = {which: {r.id: r for r in load_records(context.records(which))} for which in sets_of(context)}
+    tokenised = {which: tokens_of(context.tokenized(which)) for which in records}
     step_rows: list[dict[str, object]] = []
     strongest: dict[str, tuple[Strongest, Strongest]] = {}
     for which, examples in tokenised.items():
         with progress(len(examples), f"{context.label} {which}", "example") as bar:
-            for example, scores in with_scores(context.dep("scores"), which, examples):
+            for example, scores in with_scores(context.token_files(which), examples):
                 marked = mark(example, records[which][example.id])
                 rows = step_table(marked, scores, which)
                 step_rows += rows
                 if which == "train":
                     keep_strongest(strongest, marked, scores, rows)
                 bar.advance()
-    pd.DataFrame(step_rows).to_parquet(context.out / "steps.parquet", index=False)
-    for i, name in enumerate(("top_steps", "top_tokens")):
+    pd.DataFrame(step_rows).to_parquet(context.step_scores, index=False)
+    for i, kind in enumerate(("steps", "tokens")):
         frames = [pair[i].table().assign(target=target) for target, pair in strongest.items()]
         table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         first = [c for c in ("target", "side", "rank", "id", "influence") if c in table]
-        table[[*first, *table.columns.difference(first, sort=False)]].to_parquet(
-            context.out / f"{name}.parquet", index=False
-        )
-    sample_stage(context, recipe, model_path, tokenised["train"], records["train"])
+        table[[*first, *table.columns.difference(first, sort=False)]].to_parquet(context.strongest(kind), index=False)
+    score_sample(context, tokenised["train"], records["train"])
 
 
 @dataclass(frozen=True)
@@ -169,11 +166,14 @@ def _line(text: str, width: int = 160) -> str:
 
 
 def with_scores(
-    folder: Path, which: str, examples: Sequence[TokenizedExample]
+    files: Sequence[Path], examples: Sequence[TokenizedExample]
 ) -> Iterator[tuple[TokenizedExample, dict[str, NDArray[np.float32]]]]:
-    """Each example of a set with its token scores by column, one score file in memory at a time."""
+    """Each example with its token scores by column, one score file in memory at a time.
+
+    ``files`` are the token scores of the examples' set.
+    """
     by_id = {e.id: e for e in examples}
-    for path in sorted((folder / "tokens").glob(f"{which}-*.parquet")):
+    for path in files:
         names = [n for n in pq.read_schema(path).names if n.startswith(("loss_", "position_"))]
         table = pq.read_table(path, columns=["id", *names])
         columns = {name: table[name].combine_chunks() for name in names}
@@ -183,20 +183,15 @@ def with_scores(
             yield by_id[id_], {name: values[name][ends[name][i] : ends[name][i + 1]] for name in names}
 
 
-def sample_stage(
-    context: Context,
-    recipe: Recipe,
-    model_path: str,
-    examples: Sequence[TokenizedExample],
-    records: Mapping[str, Record],
-) -> None:
+def score_sample(context: Context, examples: Sequence[TokenizedExample], records: Mapping[str, Record]) -> None:
     """What is too dear for every example: steps and token groups per query fold, and steps cut out of the text.
 
     Query folds here are those of a whole target (all levels together): few directions, so that intervals over target
     queries stay affordable token by token.
     """
+    recipe = context.recipe
     folds, weights, directions = load_folds(context)
-    model, _ = load_model(model_path, dtype=recipe.model.dtype, device=recipe.model.device)
+    model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype, device=recipe.model.device)
     rng = np.random.default_rng(recipe.seed)
     n = min(recipe.scores.span_examples, len(examples))
     sample = [examples[i] for i in sorted(rng.choice(len(examples), n, replace=False))]
@@ -204,8 +199,9 @@ def sample_stage(
     for target in dict.fromkeys(folds.target):
         for part in sorted(set(folds.part[folds.target == target])):
             counts = np.where((folds.target == target) & (folds.part == part), folds.n_queries, 0).astype(float)
-            columns.append({"fold": f"{target}#{part}", "target": target, "n_queries": int(counts.sum())})
-            coarse.append(combine(directions, list(counts / counts.sum()), name=f"{target}#{part}"))
+            name = str(TargetName(target, fold=int(part)))
+            columns.append({"fold": name, "target": target, "n_queries": int(counts.sum())})
+            coarse.append(combine(directions, list(counts / counts.sum()), name=name))
     in_groups, in_steps = [], []
     by_id = {e.id: e for e in sample}
     with progress(n, f"{context.label} folds", "example") as bar:
@@ -215,27 +211,27 @@ def sample_stage(
                 in_groups += group_rows(marked, scores)
                 in_steps += fold_step_rows(marked, scores)
                 bar.advance()
-    _save_rows(context.out, "groups", in_groups, ["id", "attribute", "value"])
-    _save_rows(context.out, "fold_steps", in_steps, ["id", "step"])
-    pd.DataFrame(columns).to_parquet(context.out / "folds.parquet", index=False)
+    _save_rows(context, "groups", in_groups, ["id", "attribute", "value"])
+    _save_rows(context, "fold_steps", in_steps, ["id", "step"])
+    pd.DataFrame(columns).to_parquet(context.span_folds, index=False)
     targets = token_targets_of(recipe, weights)
     whole = [combine(directions, list(weights[t]), name=t) for t in targets]
     chosen = sample[:: max(1, n // max(1, recipe.scores.delete_examples))][: recipe.scores.delete_examples]
-    deleted = deleted_steps(context, recipe, model_path, model, chosen, records, targets, whole)
-    deleted.to_parquet(context.out / "deleted.parquet", index=False)
+    deleted = deleted_steps(context, model, chosen, records, dict(zip(targets, whole)))
+    deleted.to_parquet(context.deleted_steps, index=False)
     if recipe.scores.judge is not None:
         judged = judged_steps(context, recipe.scores.judge, sample, records)
-        judged.to_parquet(context.out / "judged.parquet", index=False)
+        judged.to_parquet(context.judged_steps, index=False)
 
 
 def _save_rows(
-    out: Path, name: str, rows: Sequence[tuple[dict[str, object], NDArray[np.float64]]], order: Sequence[str]
+    context: Context, name: str, rows: Sequence[tuple[dict[str, object], NDArray[np.float64]]], order: Sequence[str]
 ) -> None:
     """<name>.parquet and <name>.npy, rows sorted by the columns ``order``."""
     frame = pd.DataFrame([r[0] for r in rows])
     by = np.lexsort([frame[c] for c in reversed(order)])
-    frame.iloc[by].to_parquet(out / f"{name}.parquet", index=False)
-    np.save(out / f"{name}.npy", np.stack([r[1] for r in rows])[by].astype(np.float32))
+    frame.iloc[by].to_parquet(context.span_rows(name), index=False)
+    np.save(context.span_values(name), np.stack([r[1] for r in rows])[by].astype(np.float32))
 
 
 def fold_step_rows(marked: Marked, scores: NDArray[np.float32]) -> list[tuple[dict[str, object], NDArray[np.float64]]]:
@@ -283,19 +279,17 @@ def group_rows(marked: Marked, scores: NDArray[np.float32]) -> list[tuple[dict[s
 
 def deleted_steps(
     context: Context,
-    recipe: Recipe,
-    model_path: str,
     model: object,
     sample: Sequence[TokenizedExample],
     records: Mapping[str, Record],
-    targets: Sequence[str],
-    directions: Sequence[Direction],
+    directions: Mapping[str, Direction],
 ) -> pd.DataFrame:
     """Both definitions for every step of ``sample``: id, domain, step, n_tokens, behaviours, mask_<t>, delete_<t>.
 
     ``delete`` is the example's score minus the score of the example without the step's text. The only step of an
     example is left out: nothing would remain.
     """
+    recipe, targets = context.recipe, list(directions)
     rows: list[dict[str, object]] = []
     cut: list[Record] = []
     ranges: list[tuple[int, int]] = []
@@ -320,14 +314,14 @@ def deleted_steps(
     if not rows:
         return pd.DataFrame(columns=["id", "domain", "step", "n_tokens", "behaviours", *names])
     unique = list({r.id: r for r in cut}.values())  # equal steps of one example leave the same text
-    examples = [*sample, *encode(unique, model_path, recipe)]
+    examples = [*sample, *encode(unique, context.use(EXPLAINED), recipe)]
     with progress(len(examples), f"{context.label} deleted", "example") as bar:
         scored = example_influence(
-            model, examples, directions, max_tokens=recipe.scores.max_tokens, progress=bar.reach
+            model, examples, list(directions.values()), max_tokens=recipe.scores.max_tokens, progress=bar.reach
         ).astype(np.float64)
     score = dict(zip((e.id for e in examples), scored))
     tokens: dict[str, NDArray[np.float32]] = {}
-    for chunk in token_influence(model, sample, directions, max_tokens=recipe.scores.max_tokens):
+    for chunk in token_influence(model, sample, list(directions.values()), max_tokens=recipe.scores.max_tokens):
         tokens |= dict(zip(chunk.ids, chunk.scores))
     for row, record, (t0, t1) in zip(rows, cut, ranges):
         id_ = str(row["id"])
@@ -348,7 +342,7 @@ def judged_steps(
     """
     marked = [mark(example, records[example.id]) for example in sample[: settings.examples]]
     judge = Judge(
-        settings.server, settings.model, cache=context.folder / "judge-steps", max_tokens=settings.max_new_tokens
+        settings.server, settings.model, cache=context.beside("judge-steps"), max_tokens=settings.max_new_tokens
     )
     items = [JudgeItem(m.example.id, m.text, tuple(m.spans), m.record.question) for m in marked]
     return pd.DataFrame(
@@ -358,3 +352,16 @@ def judged_steps(
             for i, (rules, theirs) in enumerate(zip(m.labels, labels))
         ]
     )
+
+
+SPANS = Step(
+    "spans",
+    run_spans,
+    reads=("records", "tokenized", "directions", "scores"),
+    uses=(Uses(EXPLAINED, (WEIGHTS, TOKENIZER)),),
+    settings=(
+        *("scores.span_examples", "scores.delete_examples", "scores.judge", "scores.token_targets"),
+        *("seed", *PASSES, *ENCODING),
+    ),
+    unhashed=("scale.recompute",),
+)

@@ -1,4 +1,4 @@
-"""What the attributing stages tell the processes that share their work: model, data in shards, how to work."""
+"""What the attributing steps tell the processes that share their work: model, data in shards, how to work."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TypeVar, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from infra.data import Record, TokenizedExample, iter_tokenize, records_from_table
+from infra.data import TokenizedExample
 from infra.influence import recomputed_activations
-from infra.models import load_model, load_tokenizer, model_hash
-from infra.parallel.launch import Crew
-from infra.parallel.settings import ModelSettings, Runtime, forget_model
+from infra.influence.steps.settings import ModelSettings, forget_model
+from infra.layout import EXPLAINED
+from infra.models import load_model, model_hash
+from infra.parallel.launch import Crew, Runtime
 from infra.parallel.shards import Shards, cut, open_shards
 from infra.parallel.world import barrier, share, world
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
 from infra.store import seal, sealed
+
+PASSES = ("threads", "model.dtype", "model.device", "scores.max_tokens")
+"""Settings of whatever passes data through the model."""
+TRACKED = "curvature.tracked"
 
 
 def crew_of(recipe: Recipe) -> Crew:
@@ -30,11 +31,12 @@ def crew_of(recipe: Recipe) -> Crew:
     return Crew(s.launcher, s.workers, Runtime(fsdp=s.fsdp), dict(s.options))
 
 
-def model_of(recipe: Recipe, model_path: str) -> ModelSettings:
+def model_of(context: Context) -> ModelSettings:
     """The explained model, with the hash of its weights in the dtype they are used in."""
-    made_for = model_hash(load_model(model_path, dtype=recipe.model.dtype)[0]) if world().first else None
+    recipe, path = context.recipe, context.use(EXPLAINED)
+    made_for = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if world().first else None
     return ModelSettings(
-        path=model_path,
+        path=path,
         model_hash=share(made_for),
         tracked=recipe.curvature.tracked,
         dtype=recipe.model.dtype,
@@ -44,18 +46,15 @@ def model_of(recipe: Recipe, model_path: str) -> ModelSettings:
     )
 
 
-StageFunction = TypeVar("StageFunction", bound=Callable[..., None])
+def recomputing(function: Callable[[Context], None]) -> Callable[[Context], None]:
+    """A step that visits data in its own process, with the recipe's ``scale.recompute``."""
 
+    @wraps(function)
+    def run(context: Context) -> None:
+        with recomputed_activations(context.recipe.scale.recompute):
+            function(context)
 
-def recomputing(stage: StageFunction) -> StageFunction:
-    """A stage that visits data in its own process, with the recipe's ``scale.recompute``."""
-
-    @wraps(stage)
-    def run(context: Context, recipe: Recipe, model_path: str) -> None:
-        with recomputed_activations(recipe.scale.recompute):
-            stage(context, recipe, model_path)
-
-    return cast(StageFunction, run)
+    return run
 
 
 @contextmanager
@@ -69,13 +68,6 @@ def work_folder(context: Context) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def stored_records(path: Path) -> Iterator[Record]:
-    """The records of a file of :func:`infra.pipeline.data.save_records`, one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=512):
-            yield from records_from_table(pa.Table.from_batches([batch]))
-
-
 def shards_of(examples: Iterable[TokenizedExample], path: Path, recipe: Recipe) -> Shards:
     """Examples cut into the recipe's shards by rank 0, unless they were before; the same on every process."""
     if world().first and not sealed(path.parent, path):
@@ -83,10 +75,3 @@ def shards_of(examples: Iterable[TokenizedExample], path: Path, recipe: Recipe) 
         seal(path.parent, path)
     barrier()
     return open_shards(path)
-
-
-def encoded(records: Iterable[Record], model_path: str, recipe: Recipe) -> Iterator[TokenizedExample]:
-    """Token ids and loss masks under the model's tokenizer, one at a time. Raises InputError naming a bad record."""
-    return iter_tokenize(
-        records, load_tokenizer(model_path), max_length=recipe.data.max_length, on_error=recipe.data.on_error
-    )

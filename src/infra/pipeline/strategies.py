@@ -1,4 +1,4 @@
-"""Stage `strategies`: training sets chosen, dropped, weighted or cut by influence, each with its matched control.
+"""Step `strategies`: training sets chosen, dropped, weighted or cut by influence, each with its matched control.
 
 All of them see the scores of the first fine-tuned model and target problems only; what they are worth is decided on
 held-out problems, against a control that differs in nothing but the use of influence.
@@ -25,12 +25,13 @@ from infra.experiments.selection import (
     utility,
     weigh,
 )
+from infra.layout import BASE, SETS
 from infra.models import load_tokenizer
 from infra.pipeline.data import load_records, save_records
+from infra.pipeline.effects import whole_targets
 from infra.pipeline.experiment import items
-from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
-from infra.pipeline.train import base_path
+from infra.pipeline.stage import Context
+from infra.pipeline.step import TOKENIZER, Step, Uses
 from infra.store import read_json, write_json
 
 CUTTABLE = ("plan", "verification", "backtracking", "exploration", "exploration_after_answer")
@@ -40,22 +41,18 @@ MIN_STEPS = 30
 """Fewer steps of a behaviour than this: it is not chosen."""
 
 
-def arms_of(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the training sets the stage writes: every strategy, followed by its control."""
-    return tuple(name for s in recipe.strategies.names for name in (s, CONTROLS[s]))
-
-
-def run_strategies(context: Context, recipe: Recipe) -> None:
+def run_strategies(context: Context) -> None:
     """Write <arm>.parquet and <arm>.json (what changed and why) for each strategy and its control.
 
     ``changes`` in the JSON holds each record's change of weight: +1 put in, -1 taken out, w - 1 weighted; records
     cut by `truncate` have none, for their text changes.
     """
-    scores = pd.read_parquet(context.dep("scores") / "examples.parquet")
-    targets = [c.removeprefix("score_") for c in map(str, scores.columns) if c.startswith("score_") and ":" not in c]
+    recipe = context.recipe
+    scores = pd.read_parquet(context.example_scores)
+    targets = whole_targets(scores)
     balanced = utility(scores[[f"score_{t}" for t in targets]].to_numpy(), targets)
     influence = dict(zip(scores.id, balanced.tolist()))
-    sets = {w: load_records(context.dep("records") / f"{w}.parquet") for w in ("train", "pool")}
+    sets = {w: load_records(context.records(w)) for w in SETS}
     by_id = {r.id: r for w in sets for r in sets[w]}
     lengths = {str(i): int(n) for i, n in zip(scores.id, scores.n_response_tokens)}
     train = [r for r in sets["train"] if r.id in lengths]
@@ -63,11 +60,11 @@ def run_strategies(context: Context, recipe: Recipe) -> None:
     s = recipe.strategies
 
     def write(name: str, records: Sequence[Record], changes: Mapping[str, float], manifest: Mapping[str, Any]) -> None:
-        save_records(list(records), context.out / f"{name}.parquet")
-        write_json(context.out / f"{name}.json", {**manifest, "weight_changes": dict(changes)})
+        save_records(list(records), context.arm("strategies", name))
+        write_json(context.arm_manifest("strategies", name), {**manifest, "weight_changes": dict(changes)})
 
     if "select" in s.names:
-        out = read_json(context.dep("arms") / "flip.json")["out"]
+        out = read_json(context.arm_manifest("arms", "flip"))["out"]
         groups = {i: str(r.attributes.get(s.group)) for i, r in by_id.items()} if s.group else None
         matched = recipe.arms.token_matched
         chosen = influence_swap(
@@ -101,12 +98,13 @@ def run_strategies(context: Context, recipe: Recipe) -> None:
             delta = {r.id: r.weight - before.weight for r, before in zip(made.records, train)}
             write(name, made.records, delta, {k: v for k, v in made.manifest.items() if k != "changes"})
     if "truncate" in s.names:
-        _truncate(context, recipe, train, targets, write)
+        _truncate(context, train, targets, write)
 
 
-def _truncate(context: Context, recipe: Recipe, train: Sequence[Record], targets: Sequence[str], write: Any) -> None:
+def _truncate(context: Context, train: Sequence[Record], targets: Sequence[str], write: Any) -> None:
     """Cut the steps of one behaviour; the one of lowest influence per token unless the recipe names some."""
-    steps = pd.read_parquet(context.dep("spans") / "steps.parquet")
+    recipe = context.recipe
+    steps = pd.read_parquet(context.step_scores)
     steps = steps[steps.set == "train"]
     behaviours = list(recipe.strategies.behaviours)
     table = behaviour_influence(steps, targets)
@@ -121,7 +119,7 @@ def _truncate(context: Context, recipe: Recipe, train: Sequence[Record], targets
     spans: dict[str, list[Span]] = {}
     for id_, start, end, labels in zip(steps.id, steps.start, steps.end, steps.behaviours):
         spans.setdefault(str(id_), []).append(Span(int(start), int(end), tuple(labels)))
-    tokenizer = load_tokenizer(base_path(recipe, context.folder))
+    tokenizer = load_tokenizer(context.use(BASE))
     made = truncate(
         [replace(r, spans=tuple(spans.get(r.id, ()))) for r in train],
         behaviours,
@@ -152,3 +150,13 @@ def behaviour_influence(steps: pd.DataFrame, targets: Sequence[str]) -> pd.DataF
     )
     per_token = sums["influence"].to_numpy(dtype=np.float64) / np.maximum(sums["tokens"].to_numpy(dtype=np.float64), 1)
     return pd.DataFrame({"behaviour": sums.index, "n_steps": sums["n_steps"].to_numpy(), "per_token": per_token})
+
+
+STRATEGIES = Step(
+    "strategies",
+    run_strategies,
+    reads=("records", "scores", "spans", "arms"),
+    uses=(Uses(BASE, (TOKENIZER,)),),
+    settings=("strategies", "arms.token_matched", "seed"),
+    when=lambda job: job.trains and bool(job.recipe.strategies.names),
+)

@@ -1,4 +1,4 @@
-"""Stage `targets`: what f is made of.
+"""Step `targets`: what f is made of.
 
 A *fold* is the smallest group of target queries that keeps its own direction: (target, difficulty, part). Every
 target, "math" as well as "math at level 3", is a weighted mean of folds, because directions are linear in the
@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from infra.data import Message, Record, TokenizedExample
+from infra.data import Message, Record, TargetName, TokenizedExample
 from infra.errors import InputError
+from infra.layout import BASE
 from infra.pipeline.data import load_records, read_source, save_records
-from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
-from infra.pipeline.train import encode
+from infra.pipeline.stage import Context
+from infra.pipeline.step import TOKENIZER, Job, Step, Uses
+from infra.pipeline.tokenized import ENCODING, stored_records, tokens_of, write_tokens
 from infra.store import write_json
+
+Chosen = tuple[str, Record, str, str]
+"""Target, problem, text of the response, and where it comes from."""
 
 
 def fold_of(problem_id: str, n: int) -> int:
@@ -30,22 +33,32 @@ def fold_of(problem_id: str, n: int) -> int:
     return int(hashlib.sha256(("fold:" + problem_id).encode()).hexdigest()[:8], 16) % n
 
 
-def run_targets(context: Context, recipe: Recipe) -> None:
-    """Verified-correct responses (or, too few of them, reference solutions) grouped into targets and folds.
+def run_targets(context: Context) -> None:
+    """Group responses into targets and folds.
 
-    Writes queries.parquet (the responses as records), folds.parquet (target, difficulty and fold of each) and
-    targets.json (tried, solved and kept per target).
+    The responses are the run's own verified-correct ones (or, too few of them, reference solutions), or those of the
+    user's files in ``data.queries``, one target a domain.
+
+    Writes queries.parquet (the responses as records), tokenized.parquet (their tokens), folds.parquet (target,
+    difficulty and fold of each) and targets.json (tried, solved and kept per target).
     """
-    rows = pd.read_parquet(context.dep("responses") / "rows.parquet")
+    chosen, summary = _given_responses(context) if context.recipe.data.queries else _own_responses(context)
+    save_targets(context, chosen, summary)
+    write_tokens(stored_records(context.queries), context.tokenized_queries, context)
+
+
+def _own_responses(context: Context) -> tuple[list[Chosen], list[dict[str, object]]]:
+    recipe = context.recipe
+    rows = pd.read_parquet(context.answers("responses"))
     target_of = {t.name: t.target for t in recipe.tasks if t.target}
     problems = {
         (name, r.id): r
         for name in target_of
-        for r in load_records(context.dep("records") / "problems" / f"{name}.parquet")
+        for r in load_records(context.problems(name))
         if r.attributes["split"] == "target"
     }
-    chosen: list[tuple[str, Record, str, str]] = []
-    summary = []
+    chosen: list[Chosen] = []
+    summary: list[dict[str, object]] = []
     for target in dict.fromkeys(target_of.values()):
         mine = rows[rows.task.map(target_of) == target]
         right = mine[mine.correct].drop_duplicates(["task", "problem_id", "text"])
@@ -72,16 +85,16 @@ def run_targets(context: Context, recipe: Recipe) -> None:
                 "status": status,
             }
         )
-    save_targets(context.out, chosen, summary, recipe.targets.folds)
+    return chosen, summary
 
 
-def run_query_targets(context: Context, recipe: Recipe) -> None:
-    """Targets from the user's own files of correct responses: one target a domain."""
-    chosen: list[tuple[str, Record, str, str]] = []
+def _given_responses(context: Context) -> tuple[list[Chosen], list[dict[str, object]]]:
+    recipe = context.recipe
+    chosen: list[Chosen] = []
     for source in recipe.data.queries:
         for record in read_source(source, recipe, []):
             chosen.append((record.domain, record, record.response or "", "given"))
-    summary = []
+    summary: list[dict[str, object]] = []
     for target in dict.fromkeys(c[0] for c in chosen):
         n = sum(c[0] == target for c in chosen)
         summary.append(
@@ -95,13 +108,11 @@ def run_query_targets(context: Context, recipe: Recipe) -> None:
                 "status": "ok" if n >= recipe.targets.minimum else "too few",
             }
         )
-    save_targets(context.out, chosen, summary, recipe.targets.folds)
+    return chosen, summary
 
 
-def save_targets(
-    out: Path, chosen: Sequence[tuple[str, Record, str, str]], summary: list[dict[str, object]], n_folds: int
-) -> None:
-    """Write (target, problem, response text, source) rows as query records with folds, in a canonical order."""
+def save_targets(context: Context, chosen: Sequence[Chosen], summary: list[dict[str, object]]) -> None:
+    """Write the responses as query records with folds, in a canonical order."""
     if not chosen:
         raise InputError("no target has any response: raise tasks.limit or set targets.fallback to reference")
     rows = []
@@ -111,7 +122,7 @@ def save_targets(
             (
                 target,
                 int(level) if isinstance(level, int | float) else 0,
-                fold_of(problem.id, n_folds),
+                fold_of(problem.id, context.recipe.targets.folds),
                 problem.id,
                 text,
                 source,
@@ -135,35 +146,40 @@ def save_targets(
             {
                 "id": f"q{i}",
                 "problem_id": problem.id,
-                "target": target,
+                "target": TargetName(target).name,
                 "difficulty": level,
                 "fold": fold,
                 "source": source,
             }
         )
-    save_records(records, out / "queries.parquet")
-    pd.DataFrame(frame).to_parquet(out / "folds.parquet", index=False)
-    write_json(out / "targets.json", summary)
+    save_records(records, context.queries)
+    pd.DataFrame(frame).to_parquet(context.query_folds, index=False)
+    write_json(context.target_summary, summary)
 
 
-def query_examples(context: Context, recipe: Recipe, model_path: str) -> tuple[pd.DataFrame, list[TokenizedExample]]:
+def query_folds(context: Context, ids: Sequence[str]) -> pd.DataFrame:
+    """Target, difficulty and fold of the queries with these ids, in their order."""
+    return pd.read_parquet(context.query_folds).set_index("id").loc[list(ids)].reset_index()
+
+
+def query_examples(context: Context) -> tuple[pd.DataFrame, list[TokenizedExample]]:
     """The targets' responses as token sequences, with the target, difficulty and fold of each."""
-    examples = encode(load_records(context.dep("targets") / "queries.parquet"), model_path, recipe)
-    frame = pd.read_parquet(context.dep("targets") / "folds.parquet").set_index("id")
-    return frame.loc[[e.id for e in examples]].reset_index(), examples
+    examples = tokens_of(context.tokenized_queries)
+    return query_folds(context, [e.id for e in examples]), examples
 
 
 def folds_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per fold, in the order of the directions: fold (its name), target, difficulty, part, n_queries."""
     grouped = frame.groupby(["target", "difficulty", "fold"], sort=True).size().reset_index(name="n_queries")
     grouped = grouped.rename(columns={"fold": "part"})
-    grouped.insert(0, "fold", [f"{t}:{d}#{p}" for t, d, p in zip(grouped.target, grouped.difficulty, grouped.part)])
+    names = [str(TargetName(*f)) for f in zip(grouped.target, grouped.difficulty, grouped.part)]
+    grouped.insert(0, "fold", names)
     return grouped
 
 
 def fold_names(frame: pd.DataFrame) -> list[str]:
     """The name of each query's fold."""
-    return [f"{t}:{d}#{p}" for t, d, p in zip(frame.target, frame.difficulty, frame.fold)]
+    return [str(TargetName(*f)) for f in zip(frame.target, frame.difficulty, frame.fold)]
 
 
 def target_weights(folds: pd.DataFrame, minimum: int) -> dict[str, NDArray[np.float64]]:
@@ -176,5 +192,19 @@ def target_weights(folds: pd.DataFrame, minimum: int) -> dict[str, NDArray[np.fl
         for level in sorted(set(folds.difficulty[mine])):
             level_counts = np.where(mine & (folds.difficulty == level).to_numpy(), folds.n_queries, 0).astype(float)
             if level > 0 and level_counts.sum() >= minimum:
-                out[f"{name}:{level}"] = level_counts / level_counts.sum()
+                out[str(TargetName(name, int(level)))] = level_counts / level_counts.sum()
     return out
+
+
+def _reads(job: Job, _: object) -> tuple[str, ...]:
+    return () if job.recipe.data.queries else ("records", "responses")
+
+
+TARGETS = Step(
+    "targets",
+    run_targets,
+    reads=_reads,
+    uses=(Uses(BASE, (TOKENIZER,)),),
+    settings=("targets", "tasks", "data.queries", *ENCODING, "scores.shard_tokens"),
+    files=lambda job: [s.path for s in job.recipe.data.queries],
+)

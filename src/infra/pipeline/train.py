@@ -1,11 +1,12 @@
-"""Stages that train and test models: `base`, `sft/*`, `evals/*`, `responses`."""
+"""Steps that train and test models: `base`, `sft/*`, `evals/*`, `responses`."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,43 +14,71 @@ import pandas as pd
 from infra.data import Record, TokenizedExample, tokenize
 from infra.errors import InputError
 from infra.evals import evaluate
-from infra.models import load_model, load_tokenizer, model_folder, model_hash
+from infra.experiments.selection import CONTROLS
+from infra.layout import BASE, EXPLAINED
+from infra.models import load_model, load_tokenizer, model_hash
 from infra.models.generation import InProcess, OpenAIServer, Sampling
 from infra.parallel.generation import SharedGenerator, serve
 from infra.parallel.world import barrier, world
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
+from infra.pipeline.step import GENERATION, TOKENIZER, WEIGHTS, Job, Step, Uses
+from infra.pipeline.tokenized import ENCODING, encode, sets_of, tokens_of
 from infra.progress import log_line, progress
 from infra.store import write_json
 from infra.train import SFTConfig, fine_tune
-from infra.world import BASE_MODEL
+
+ORIGINAL = "sft"
+"""The arm that is the original training set."""
 
 
-def base_path(recipe: Recipe, folder: Path) -> str:
-    """Where the base model lies: the embedded one, one this run trained, a folder or a hub id."""
-    if recipe.model.pretrain is not None:
-        return str(folder / "base" / "model")
-    return str(BASE_MODEL) if recipe.model.base == "world" else recipe.model.base
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """One fine-tuned model of a run: its training set (``arm``), its seed, and its step's name."""
+
+    arm: str
+    seed: int
+    step: str
+
+    @property
+    def made_by(self) -> str | None:
+        """The step that made its training set; None for the original one."""
+        if self.arm == ORIGINAL:
+            return None
+        return "strategies" if self.arm in {*CONTROLS, *CONTROLS.values()} else "arms"
 
 
-def base_hash(recipe: Recipe, fetch: bool = True) -> str:
-    """Hash of a base model that exists before the run, or of nothing when the run trains it.
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One model whose held-out answers are asked for: ``base``, or ``sft/...``, by the step that trains it."""
 
-    With ``fetch=False`` a hub model that is not on this machine is named in place of its hash.
-    """
-    if recipe.model.pretrain is not None:
-        return "trained in this run"
-    path = base_path(recipe, Path())
-    return model_hash(path) if model_folder(path, fetch=fetch) is not None else f"not here yet: {path}"
+    model: str
+    arm: bool = False
+
+    @property
+    def step(self) -> str:
+        """The name of the step that asks."""
+        return f"evals/{self.model.removeprefix('sft/')}"
 
 
-def encode(records: Sequence[Record], model_path: str, recipe: Recipe) -> list[TokenizedExample]:
-    """Token ids and loss masks under a model's own tokenizer. Raises InputError naming a record that is too long."""
-    result = tokenize(
-        records, load_tokenizer(model_path), max_length=recipe.data.max_length, on_error=recipe.data.on_error
-    )
-    return list(result.examples)
+def guided_arms(recipe: Recipe) -> list[str]:
+    """Names of the training sets made by influence: every strategy, followed by its control."""
+    return [name for s in recipe.strategies.names for name in (s, CONTROLS[s])]
+
+
+def models_of(recipe: Recipe) -> list[FineTuned]:
+    """Every fine-tuned model of the run."""
+    return [
+        FineTuned(arm, seed, f"sft/{'original' if arm == ORIGINAL else arm}-s{seed}")
+        for arm in (ORIGINAL, *recipe.arms.names, *guided_arms(recipe))
+        for seed in range(recipe.seeds)
+    ]
+
+
+def evaluated_models(recipe: Recipe) -> list[Evaluated]:
+    """Every model of the run whose accuracy is measured."""
+    return [Evaluated(BASE), *(Evaluated(m.step, m.arm != ORIGINAL) for m in models_of(recipe))]
 
 
 def sft_config(recipe: Recipe, examples: Sequence[TokenizedExample]) -> SFTConfig:
@@ -75,22 +104,34 @@ def sft_config(recipe: Recipe, examples: Sequence[TokenizedExample]) -> SFTConfi
     )
 
 
-def run_sft(context: Context, recipe: Recipe, seed: int, data: Path) -> None:
-    """Fine-tune the base model on ``data`` (a Parquet file of records). Writes model/ and sft.json."""
-    base = base_path(recipe, context.folder)
-    examples = encode(load_records(data), base, recipe)
-    original = (
-        examples
-        if data.parent.name == "records"
-        else encode(load_records(context.dep("records") / "train.parquet"), base, recipe)
-    )
+def training_examples(context: Context) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
+    """The examples of this model's training set, and those of the original one.
+
+    A record of an arm that the tokenized sets hold, by id, is taken from there, with its weight in the arm; a record
+    that was made for the arm (a cut one) is tokenised here.
+    """
+    original = tokens_of(context.tokenized("train"))
+    model: FineTuned = context.member
+    if model.made_by is None:
+        return original, original
+    records = load_records(context.arm(model.made_by, model.arm))
+    known = {e.id: e for which in sets_of(context) for e in tokens_of(context.tokenized(which))}
+    new = encode([r for r in records if r.id not in known], context.use(BASE), context.recipe)
+    known |= {e.id: e for e in new}
+    return [replace(known[r.id], weight=r.weight) for r in records if r.id in known], original
+
+
+def run_sft(context: Context) -> None:
+    """Fine-tune the base model on one training set. Writes model/ and sft.json."""
+    recipe, seed = context.recipe, context.member.seed
+    examples, original = training_examples(context)
     config = sft_config(recipe, original)
     steps = int(np.ceil(len(examples) / config.batch_size) * config.epochs)
     with progress(steps, context.label, "step") as bar:
         result = fine_tune(
-            base,
+            context.use(BASE),
             examples,
-            context.out / "model",
+            context.model(context.member.step),
             config,
             seed=seed,
             progress=bar.advance,
@@ -112,28 +153,23 @@ def run_sft(context: Context, recipe: Recipe, seed: int, data: Path) -> None:
     )
 
 
-def answer(
-    context: Context, recipe: Recipe, model_path: str, split: str, sampling: Sampling, seed: int, tasks: Sequence[str]
-) -> pd.DataFrame | None:
+def answer(context: Context, model: str, split: str, sampling: Sampling, tasks: Sequence[str]) -> pd.DataFrame | None:
     """Generate and verify responses to every task's problems of one split: one row per (task, problem, sample).
 
     Under torchrun every process generates its share; the rows are rank 0's, and None elsewhere.
     """
+    recipe, path = context.recipe, context.use(model)
     problems = {
-        name: [
-            r
-            for r in load_records(context.dep("records") / "problems" / f"{name}.parquet")
-            if r.attributes["split"] == split
-        ]
-        for name in tasks
+        name: [r for r in load_records(context.problems(name)) if r.attributes["split"] == split] for name in tasks
     }
-    if recipe.eval.server is not None and model_path == base_path(recipe, context.folder):
-        generator: InProcess | OpenAIServer | SharedGenerator = OpenAIServer(recipe.eval.server, model_path)
+    generator: InProcess | OpenAIServer | SharedGenerator
+    if recipe.eval.server is not None and model == BASE:
+        generator = OpenAIServer(recipe.eval.server, path)
         if not world().first:
             return None
     else:
-        model, tokenizer = load_model(model_path, dtype=recipe.model.dtype, device=world().device(recipe.model.device))
-        generator = InProcess(model, tokenizer, recipe.eval.max_batch_tokens)
+        loaded, tokenizer = load_model(path, dtype=recipe.model.dtype, device=world().device(recipe.model.device))
+        generator = InProcess(loaded, tokenizer, recipe.eval.max_batch_tokens)
         if not world().first:
             serve(generator)
             return None
@@ -152,9 +188,9 @@ def answer(
                 records,
                 generator,
                 replace(sampling, n=count[name]),
-                seed,
+                recipe.eval.seed,
                 cache_file=cache,
-                model_hash=model_hash(model_path),
+                model_hash=model_hash(path),
                 unsafe_execution=recipe.eval.unsafe_execution,
                 progress=bar.advance,
             )
@@ -184,31 +220,33 @@ def answer(
     return pd.concat(frames, ignore_index=True).sort_values(["task", "problem_id", "index"], ignore_index=True)
 
 
-def run_evals(context: Context, recipe: Recipe, model_path: str, arm: bool) -> None:
+def run_evals(context: Context) -> None:
     """Held-out accuracy of one model on every task (an arm's model: on those the arms are judged by)."""
-    e = recipe.eval
+    e, of = context.recipe.eval, context.member
     sampling = Sampling(temperature=e.temperature, top_p=e.top_p, max_new_tokens=e.max_new_tokens, n=e.samples)
-    tasks = [t.name for t in recipe.tasks if t.arms or not arm]
-    rows = answer(context, recipe, model_path, "held-out", sampling, e.seed, tasks)
+    tasks = [t.name for t in context.recipe.tasks if t.arms or not of.arm]
+    rows = answer(context, of.model, "held-out", sampling, tasks)
     if rows is not None:
-        rows.to_parquet(context.out / "rows.parquet", index=False)
+        rows.to_parquet(context.answers(of.step), index=False)
 
 
-def run_responses(context: Context, recipe: Recipe, model_path: str) -> None:
+def run_responses(context: Context) -> None:
     """Responses of the fine-tuned model to target problems, verified. Writes rows.parquet."""
+    recipe = context.recipe
     t = recipe.targets
     sampling = Sampling(temperature=t.temperature, top_p=1.0, max_new_tokens=recipe.eval.max_new_tokens, n=t.samples)
     tasks = [task.name for task in recipe.tasks if task.target]
-    rows = answer(context, recipe, model_path, "target", sampling, recipe.eval.seed, tasks)
+    rows = answer(context, EXPLAINED, "target", sampling, tasks)
     if rows is not None:
-        rows.to_parquet(context.out / "rows.parquet", index=False)
+        rows.to_parquet(context.answers("responses"), index=False)
 
 
-def run_base(context: Context, recipe: Recipe) -> None:
+def run_base(context: Context) -> None:
     """Train a small Qwen2 model of the run's own on the `pretrain` share: BPE tokenizer, then next-token loss."""
+    recipe = context.recipe
     settings = recipe.model.pretrain
     assert settings is not None
-    source = context.dep("records") / "pretrain.parquet"
+    source = context.records("pretrain")
     if not source.exists():
         raise InputError("model.pretrain needs records: give a source a share of 'pretrain' in data.sources")
     records = load_records(source)
@@ -231,7 +269,7 @@ def run_base(context: Context, recipe: Recipe) -> None:
     )
     steps = int(np.ceil(len(examples) / config.batch_size) * config.epochs)
     with progress(steps, context.label, "step") as bar:
-        fitted = fine_tune(str(start), examples, context.out / "model", config, seed=recipe.seed, progress=bar.advance)
+        fitted = fine_tune(str(start), examples, context.model(BASE), config, seed=recipe.seed, progress=bar.advance)
     if not world().first:
         return
     shutil.rmtree(start)
@@ -273,3 +311,64 @@ def everything_predicted(example: TokenizedExample) -> TokenizedExample:
     mask = np.ones(len(example), dtype=bool)
     mask[0] = False
     return replace(example, loss_mask=mask)
+
+
+def _set_read(_: Job, model: FineTuned) -> tuple[str, ...]:
+    return ("tokenized",) if model.made_by is None else ("tokenized", model.made_by)
+
+
+def _asked(_: Job, of: Evaluated) -> list[Uses]:
+    return [Uses(of.model, EVERY_PART)]
+
+
+def _questions(job: Job, of: Evaluated) -> Mapping[str, Any]:
+    return {"model": asdict(of), "tasks": {t.name: t.samples for t in job.recipe.tasks if t.arms or not of.arm}}
+
+
+EVERY_PART = (WEIGHTS, TOKENIZER, GENERATION)
+RUNS_MODEL = ("threads", "model.dtype", "model.device")
+"""Settings of whatever runs a model."""
+
+TRAIN_BASE = Step(
+    BASE,
+    run_base,
+    reads=("records",),
+    settings=("model.pretrain", *RUNS_MODEL, "data.max_length", "sft.max_tokens_per_microbatch", "seed"),
+    when=lambda job: job.recipe.model.pretrain is not None,
+    parallel=True,
+)
+SFT = Step(
+    "sft",
+    run_sft,
+    reads=_set_read,
+    uses=(Uses(BASE, EVERY_PART),),  # its tokenizer and generation configuration are saved with the model
+    settings=("sft", *RUNS_MODEL, *ENCODING),
+    unhashed=("scale.report_to",),
+    also=lambda job, model: {"arm": model.arm, "seed": model.seed},
+    when=lambda job: job.trains,
+    each=lambda job: models_of(job.recipe),
+    parallel=True,
+)
+EVALS = Step(
+    "evals",
+    run_evals,
+    reads=("records",),
+    uses=_asked,
+    settings=("eval", *RUNS_MODEL),
+    unhashed=("tasks",),
+    also=_questions,
+    when=lambda job: job.trains,
+    each=lambda job: evaluated_models(job.recipe),
+    parallel=True,
+)
+RESPONSES = Step(
+    "responses",
+    run_responses,
+    reads=("records",),
+    uses=(Uses(EXPLAINED, EVERY_PART),),
+    settings=("targets.samples", "targets.temperature", "eval", *RUNS_MODEL),
+    unhashed=("tasks",),
+    also=lambda job, _: {"tasks": [t.name for t in job.recipe.tasks if t.target]},
+    when=lambda job: job.trains and not job.recipe.data.queries,
+    parallel=True,
+)

@@ -1,4 +1,4 @@
-"""Stage `validation`: how well the run's own scores predict retraining, in a time of its own."""
+"""Step `validation`: how well the run's own scores predict retraining, in a time of its own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from infra.data import is_whole
 from infra.errors import ArtifactError, PlanTooLong
 from infra.experiments.retraining import validate_run
 from infra.experiments.retraining.plan import MINIMUM_SEEDS, MINIMUM_SUBSETS
 from infra.experiments.retraining.run_folder import check_recorded
+from infra.layout import BASE, EXPLAINED, Run
 from infra.pipeline.recipe import Recipe, ValidationSettings, parse_recipe
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
+from infra.pipeline.step import TOKENIZER, WEIGHTS, Step, Uses
 from infra.progress import say
 from infra.store import RunFolder, read_json, write_json
 
@@ -20,20 +23,20 @@ AFTER = ("effects", "results", "report")
 SHOWN = ("lds", "differences", "removal", "accuracy", "tracking")
 
 
-def run_validation(context: Context, recipe: Recipe) -> None:
+def run_validation(context: Context) -> None:
     """Retrain on random subsets and write the tables of :func:`infra.experiments.retraining.validate_run`.
 
     A plan that does not fit in the time is refused: with ``validation.required`` that ends the command, otherwise the
     run goes on, says so, and its effects stay 'not validated'.
     """
-    v = recipe.validation
+    v = context.recipe.validation
     assert v is not None
     below = v.subsets < MINIMUM_SUBSETS or v.seeds < MINIMUM_SEEDS
     if below:
         say(f"under {MINIMUM_SUBSETS} subsets or {MINIMUM_SEEDS} seeds nothing is called validated")
     try:
         validate_run(
-            context.folder,
+            context.root_for("records", "tokenized", EXPLAINED, "targets", "directions", "scores"),
             v.minutes,
             out=context.out,
             kinds=v.kinds,
@@ -63,20 +66,22 @@ def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFram
     """
     from infra.pipeline import plan_table, run_recipe, stages_of
 
-    path = folder / "recipe.json"
-    if not path.exists():
+    run = Run(folder)
+    if not run.recipe_file.exists():
         raise ArtifactError(f"{folder} is no run folder: recipe.json is missing; make a run with infra run")
-    recipe = parse_recipe(read_json(path), where=str(path), folder=folder).model_copy(update={"validation": settings})
+    recipe = parse_recipe(read_json(run.recipe_file), where=str(run.recipe_file), folder=folder)
+    recipe = recipe.model_copy(update={"validation": settings})
     check_recorded(folder)
-    states = plan_table(stages_of(recipe, folder), RunFolder(folder))
+    stages = stages_of(recipe, folder)
+    states = plan_table(stages, RunFolder(folder))
     stale = [name for name, state, _ in states if state != "done" and name not in (STAGE, *AFTER)]
     if not stale:
         run_recipe(recipe, folder)
     else:
-        say(f"stage {stale[0]} would run again, so the report stays as it is; writing {folder / STAGE} only")
-        (folder / STAGE).mkdir(exist_ok=True)
-        run_validation(Context(folder / STAGE, {}, STAGE, folder), recipe)
-    return measured_table(folder / STAGE)
+        say(f"stage {stale[0]} would run again, so the report stays as it is; writing {run.validation} only")
+        run.validation.mkdir(exist_ok=True)
+        run_validation(Context(next(s for s in stages if s.name == STAGE), run.validation, folder))
+    return measured_table(run.validation)
 
 
 def measured_table(folder: Path) -> pd.DataFrame:
@@ -104,7 +109,7 @@ def validation_tables(folder: Path) -> dict[str, pd.DataFrame]:
         if not (folder / f"{name}.parquet").exists():
             continue
         table = pd.read_parquet(folder / f"{name}.parquet")
-        table = table[~table.target.str.contains(":")].drop(columns="fold_changes", errors="ignore")
+        table = table[table.target.map(is_whole)].drop(columns="fold_changes", errors="ignore")
         out[f"validation_{name}"] = table.reset_index(drop=True)
     return out
 
@@ -124,3 +129,16 @@ def validation_note(folder: Path) -> dict[str, str]:
         values = ", ".join(f"{s:.2f}" for s in told["metasmoothness"])
         said.append(f"Metasmoothness of training: {values} (1 is smooth); unrolled scores are only as good as that.")
     return {"validation": " ".join(said)} if said else {}
+
+
+VALIDATION = Step(
+    STAGE,
+    run_validation,
+    reads=("records", "tokenized", EXPLAINED, "targets", "directions", "scores"),
+    uses=(Uses(BASE, (WEIGHTS, TOKENIZER)),),
+    settings=(
+        *("validation", "curvature", "targets", "tasks", "eval.max_new_tokens"),
+        *("data.max_length", "data.on_error", "model.dtype", "model.device"),
+    ),
+    when=lambda job: job.recipe.validation is not None and job.trains,
+)

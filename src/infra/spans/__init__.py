@@ -1,6 +1,6 @@
 """Steps, behaviours and token classes: what the scores of tokens are added up over."""
 
-from infra.spans.agreement import LabelReport, LabelScore, cohen_kappa, label_kappa, score_labels
+from infra.spans.agreement import cohen_kappa, label_kappa
 from infra.spans.align import spans_to_tokens, sum_over, token_positions
 from infra.spans.behaviours import LABELS, behaviours
 from infra.spans.judge import Judge, JudgeError, JudgeItem, judge_behaviours
@@ -9,7 +9,7 @@ from infra.spans.parts import parts
 from infra.spans.pivots import PivotCluster, Pivots, pivots
 from infra.spans.regions import Region, regions
 from infra.spans.segment import RULES, steps
-from infra.spans.token_classes import CLASSES, connective_class, token_classes
+from infra.spans.token_classes import CLASSES, token_classes
 from infra.spans.values import stated_answer
 
 __all__ = [
@@ -20,20 +20,16 @@ __all__ = [
     "Judge",
     "JudgeError",
     "JudgeItem",
-    "LabelReport",
-    "LabelScore",
     "PivotCluster",
     "Pivots",
     "Region",
     "behaviours",
     "cohen_kappa",
-    "connective_class",
     "judge_behaviours",
     "label_kappa",
     "parts",
     "pivots",
     "regions",
-    "score_labels",
     "spans_to_tokens",
     "stated_answer",
     "steps",

@@ -137,7 +137,7 @@ CONNECTIVES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-CONNECTIVE_CLASS: dict[str, str] = {phrase: name for name, phrases in CONNECTIVES.items() for phrase in phrases}
+_PHRASES = list(dict.fromkeys(phrase for phrases in CONNECTIVES.values() for phrase in phrases))
 
 
 def _pattern(phrases: list[str]) -> str:
@@ -145,9 +145,9 @@ def _pattern(phrases: list[str]) -> str:
     return "|".join(re.escape(p).replace(r"\ ", r"\s+").replace("'", "['’]") for p in longest_first)
 
 
-CONNECTIVE = re.compile(rf"(?<![\w-])(?:{_pattern(list(CONNECTIVE_CLASS))})(?![\w-])", re.IGNORECASE)
+CONNECTIVE = re.compile(rf"(?<![\w-])(?:{_pattern(_PHRASES)})(?![\w-])", re.IGNORECASE)
 
 # Connectives that open a new move of reasoning when they stand first in a sentence ("and", "or" never do).
 _NEVER = {"and", "or", "if", "when", "that is", "right", "last", "e.g.", "i.e."}
-_OPENING = [p for p in CONNECTIVE_CLASS if p not in _NEVER]
+_OPENING = [p for p in _PHRASES if p not in _NEVER]
 OPENING = re.compile(rf"[\s*_#>-]*(?:{_pattern(_OPENING)})(?![\w-])", re.IGNORECASE)

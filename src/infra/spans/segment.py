@@ -27,9 +27,6 @@ RULES: tuple[Rule, ...] = ("sentences", "blank_lines", "connectives")
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
 _NEWLINE = re.compile(r"\n\s*")
 _TAGS = re.compile(r"(?:</?answer>|<\|(?:begin|end)_of_solution\|>)\s*", re.IGNORECASE)
-# A new line begins a step unless it goes on in lower case (hard-wrapped prose) or with a formula of the
-# sentence.
-_NEW_ITEM = re.compile(r"[-*•+#>|]|\(?\w{1,3}[.)]\s|[A-Z0-9<\"'“‘(\[]|[^\W\d_]", re.ASCII)
 # Where the splitter takes a variable or a unit for an abbreviation: "so y = m. Then", "is 7 cm. So".
 _MISSED = re.compile(
     r"(?:(?<=[=+\-*/<>^] [A-Za-z])|(?<=[=+\-*/<>^][A-Za-z])|(?<=\d [a-z])|(?<=\d[a-z])|(?<=\d [a-z]{2})|(?<=\d[a-z]{2})"

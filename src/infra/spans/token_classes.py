@@ -18,24 +18,14 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 from infra.spans.align import token_positions
-from infra.spans.lexicon import CONNECTIVE, CONNECTIVE_CLASS
+from infra.spans.lexicon import CONNECTIVE
 from infra.spans.regions import Region, regions
-
-CLASSES = (
-    "connective",
-    "number",
-    "operator",
-    "latex",
-    "prose",
-    "punctuation",
-    "tag",
-    "space",
-    "special",
-)
 
 # Each character gets a class code; a token takes that of its first non-space character.
 _PROSE, _PUNCTUATION, _SPACE, _NUMBER, _OPERATOR, _LATEX, _CONNECTIVE, _TAG = range(8)
 _NAMES = ("prose", "punctuation", "space", "number", "operator", "latex", "connective", "tag")
+CLASSES = (*_NAMES, "special")
+"""Every class outside code."""
 _OPERATOR_CHARS = "+-*/=<>^%±×÷·⋅≤≥≠≈→⇒∴√∑∏∫∈∪∩−∗∧∨¬∣⁄"
 _WORD_OR_NUMBER = re.compile(
     r"(?P<tag></?(?:think|thinking|answer|reasoning)>|<\|\w+\|>)"
@@ -89,11 +79,6 @@ def character_classes(text: str) -> tuple[np.ndarray, list[str]]:
         else:
             _mathematics(text, region, codes)
     return codes, list(extra)
-
-
-def connective_class(phrase: str) -> str | None:
-    """The PDTB top class of a connective (``contingency`` for "therefore"), or None."""
-    return CONNECTIVE_CLASS.get(" ".join(phrase.lower().replace("’", "'").split()))
 
 
 def _mathematics(text: str, region: Region, codes: np.ndarray) -> None:

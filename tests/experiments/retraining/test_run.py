@@ -15,7 +15,7 @@ from infra.data import Message, Record, tokenize, write_records
 from infra.errors import ArtifactError, ModelError, ResourceError
 from infra.experiments.retraining import check_replay, read_run, read_validity, score_methods, validate_run
 from infra.experiments.retraining.run import gather_scores
-from infra.influence import ekfac_direction, example_influence, fit_ekfac, gradients, save_directions
+from infra.influence import Damping, example_influence, fit_ekfac, gradients, save_directions
 from infra.models import load_model, tracked_weights
 from infra.models.small import small_model
 from infra.train import SFTConfig, fine_tune
@@ -83,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracked = tracked_weights(model, "mlp")
     curvature = fit_ekfac(model, examples, tracked)
     raw = gradients(model, queries, np.array(fold), 2, tracked)
-    directions = [ekfac_direction(curvature, g, damping=10.0) for g in raw]  # not the default of the compared methods
+    directions = [curvature.inverse(Damping(10.0)) @ g for g in raw]  # not the default of the compared methods
     scores = example_influence(model, examples, directions)
     (folder / "scores").mkdir()
     save_directions(directions, folder / "directions")

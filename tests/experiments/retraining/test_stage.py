@@ -11,8 +11,9 @@ import pytest
 from infra.errors import ArtifactError, PlanTooLong, RecipeError
 from infra.experiments.retraining import read_run
 from infra.pipeline import stages_of, validity
+from infra.pipeline.graph import job_of_run
 from infra.pipeline.recipe import Recipe, load_recipe, validation_settings
-from infra.pipeline.runner import Context
+from infra.pipeline.stage import Context
 from infra.store import RunFolder
 from infra.world import BASE_MODEL
 
@@ -48,14 +49,18 @@ def test_a_refusal_is_said_in_the_report_and_ends_only_what_requires_it(
         raise PlanTooLong("the subset plan would take about 90.0 minutes and 5 were given")
 
     monkeypatch.setattr(validity, "validate_run", refuse)
-    context = Context(tmp_path, {}, validity.STAGE, tmp_path)
-    validity.run_validation(context, recipe(minutes=5))
+
+    def validate(asked: Recipe) -> None:
+        [stage] = validity.VALIDATION.stages(job_of_run(asked))
+        validity.run_validation(Context(stage, tmp_path, tmp_path))
+
+    validate(recipe(minutes=5))
     assert "refused: the subset plan would take about 90.0 minutes" in validity.validation_note(tmp_path)["validation"]
     assert validity.validation_tables(tmp_path) == {}
     with pytest.raises(PlanTooLong, match=r"about 90\.0 minutes"):
         validity.measured_table(tmp_path)
     with pytest.raises(PlanTooLong):
-        validity.run_validation(context, recipe(minutes=5, required=True))
+        validate(recipe(minutes=5, required=True))
 
 
 def test_the_note_says_what_was_left_out_and_how_smooth_training_is(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infra.experiments.retraining.adjoint import FiniteDifference, UnrolledScores, check_by_retraining, unrolled
     from infra.experiments.retraining.correlation import (
         Estimate,
         ceiling,
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
         tracking,
     )
     from infra.experiments.retraining.extremes import removal
-    from infra.experiments.retraining.functional import FlatModel, flat_model, loss_weights, query_values, query_weights
     from infra.experiments.retraining.measure import (
         Journal,
         Problem,
@@ -41,15 +39,6 @@ if TYPE_CHECKING:
         random_subsets,
         runs_of,
     )
-    from infra.experiments.retraining.retrain import (
-        AdamState,
-        Retrain,
-        TrainingPlan,
-        adamw,
-        plan_of_sft,
-        train,
-        train_stack,
-    )
     from infra.experiments.retraining.run import read_validity, validate_run
     from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets, mean_scores
@@ -63,9 +52,20 @@ if TYPE_CHECKING:
         sum_tokens,
         token_units,
     )
+    from infra.influence.engine.adjoint import FiniteDifference, UnrolledScores, check_by_retraining, unrolled
+    from infra.train.flat_model import FlatModel, flat_model, loss_weights, query_values, query_weights
+    from infra.train.replay import (
+        AdamState,
+        Retrain,
+        TrainingPlan,
+        adamw,
+        plan_of_sft,
+        train,
+        train_stack,
+    )
 
 _PLACES = {
-    "adjoint": (
+    "infra.influence.engine.adjoint": (
         "FiniteDifference",
         "UnrolledScores",
         "check_by_retraining",
@@ -82,7 +82,7 @@ _PLACES = {
         "split_half",
         "tracking",
     ),
-    "functional": (
+    "infra.train.flat_model": (
         "FlatModel",
         "flat_model",
         "loss_weights",
@@ -116,7 +116,7 @@ _PLACES = {
         "runs_of",
     ),
     "extremes": ("removal",),
-    "retrain": (
+    "infra.train.replay": (
         "AdamState",
         "Retrain",
         "TrainingPlan",
@@ -161,7 +161,9 @@ _WHERE = {name: module for module, names in _PLACES.items() for name in names}
 def __getattr__(name: str) -> Any:
     """Names load with their module, so that importing the room does not import torch."""
     if name in _WHERE:
-        return getattr(importlib.import_module(f"infra.experiments.retraining.{_WHERE[name]}"), name)
+        place = _WHERE[name]
+        module = place if "." in place else f"infra.experiments.retraining.{place}"
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'infra.experiments.retraining' has no attribute {name!r}")
 
 

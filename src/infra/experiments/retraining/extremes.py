@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from infra.experiments.retraining.correlation import estimate, resamples
-from infra.experiments.retraining.functional import loss_weights, query_values
 from infra.experiments.retraining.measure import Problem, carry_out
 from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan, data_hash, training_settings
-from infra.experiments.retraining.retrain import train
 from infra.experiments.retraining.scores import MethodScores, Targets
+from infra.train.flat_model import loss_weights, query_values
+from infra.train.replay import train
 
 KIND_OF_UNIT = {"example": "half", "step": "step_mask", "token": "token"}
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from infra.data import Record, TokenizedExample
 from infra.errors import ArtifactError, InputError, PlanTooLong, ResourceError
-from infra.experiments.retraining.functional import FlatModel, Form, loss_weights, query_values
 from infra.experiments.retraining.plan import RECORDED, UNIT_OF, Run, SubsetPlan, runs_of
-from infra.experiments.retraining.retrain import Retrain, TrainingPlan, train, train_stack
 from infra.experiments.retraining.units import Units, cut_examples, cut_response, kept_token_weights
+from infra.train.flat_model import FlatModel, Form, loss_weights, query_values
+from infra.train.replay import Retrain, TrainingPlan, train, train_stack
 
 Accuracy = Callable[[Any], Mapping[str, float]]
 

@@ -16,21 +16,18 @@ from torch import Tensor
 from infra import __version__
 from infra.data import TokenizedExample
 from infra.errors import InputError
-from infra.experiments.retraining.adjoint import unrolled
-from infra.experiments.retraining.functional import loss_weights
 from infra.experiments.retraining.measure import Problem
 from infra.experiments.retraining.plan import data_hash, training_settings
-from infra.experiments.retraining.retrain import AdamState, train
 from infra.experiments.retraining.scores import Array, MethodScores, Shelf, Targets, mean_scores
 from infra.experiments.retraining.units import cut_examples, cut_response
 from infra.influence import (
     TOKEN_BASELINES,
+    Damping,
     Direction,
     MeanLogLikelihood,
     baseline_scores,
     baseline_tokens,
     cg_directions,
-    ekfac_direction,
     example_influence,
     fit_ekfac,
     fit_kfac,
@@ -39,8 +36,11 @@ from infra.influence import (
     subsample,
     token_influence,
 )
+from infra.influence.engine.adjoint import unrolled
 from infra.models import tracked_weights
 from infra.store import sha256_json
+from infra.train.flat_model import loss_weights
+from infra.train.replay import AdamState, train
 
 METHODS = (
     "random",
@@ -251,13 +251,13 @@ def engine_scores(
         directions = raw
         if name == "kfac":
             fitted = fit_kfac(model, problem.examples, tracked, seed=settings.seed, max_tokens=settings.max_tokens)
-            directions = [ekfac_direction(fitted, g, damping=settings.damping) for g in raw]
+            directions = [fitted.inverse(Damping(settings.damping)) @ g for g in raw]
         elif name in ("ekfac", "ekfac_cg"):
             curvature = curvature or fit_ekfac(
                 model, problem.examples, tracked, seed=settings.seed, max_tokens=settings.max_tokens
             )
             if name == "ekfac":
-                directions = [ekfac_direction(curvature, g, damping=settings.damping) for g in raw]
+                directions = [curvature.inverse(Damping(settings.damping)) @ g for g in raw]
             else:
                 part = subsample(problem.examples, settings.cg_fraction, settings.seed)
                 solved = cg_directions(
@@ -266,7 +266,7 @@ def engine_scores(
                     raw,
                     tracked,
                     curvature,
-                    settings.cg_damping,
+                    Damping(settings.cg_damping),
                     steps=settings.cg_steps,
                     max_tokens=settings.max_tokens,
                 )

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from infra.data import TokenizedExample
 from infra.errors import ArtifactError, InputError
-from infra.experiments.retraining.retrain import TrainingPlan
 from infra.experiments.retraining.units import Unit
 from infra.store import read_json, sha256_json, write_json
+from infra.train.replay import TrainingPlan
 
 Kind = Literal["half", "drop1", "token", "step_mask", "step_delete"]
 KINDS: tuple[Kind, ...] = ("half", "drop1", "token", "step_mask", "step_delete")

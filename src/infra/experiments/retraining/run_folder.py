@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 
 from infra.data import Record, TokenizedExample, records_from_table, tokenize
 from infra.errors import ArtifactError, InputError, ModelError
-from infra.experiments.retraining.functional import flat_model, loss_weights
 from infra.experiments.retraining.measure import Accuracy, Problem
 from infra.experiments.retraining.methods import UNROLLED, MethodSettings, along, step_variants
-from infra.experiments.retraining.retrain import plan_of_sft, train
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence import open_directions
 from infra.models import load_model, model_hash
 from infra.store import read_json
 from infra.train import SFTConfig
+from infra.train.flat_model import flat_model, loss_weights
+from infra.train.replay import plan_of_sft, train
 
 EXPLAINED = "sft/original-s0"
 REPLAYED = (*UNROLLED, "ekfac_cg_ensemble", "ekfac_cg_checkpoints")

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from infra.data import TokenizedExample
 from infra.errors import InputError
-from infra.experiments.retraining.functional import FlatModel, loss_weights
-from infra.experiments.retraining.retrain import Retrain, TrainingPlan, train_stack
+from infra.train.flat_model import FlatModel, loss_weights
+from infra.train.replay import Retrain, TrainingPlan, train_stack
 
 
 def agreement(at: Tensor, after: Tensor, later: Tensor) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.data.schema import Message, Record, Span, record_id
+from infra.data.schema import Record, Span, record_id
 from infra.errors import InputError
 
 PROTECTED = ("final_answer",)
@@ -123,10 +123,10 @@ def without(record: Record, gone: Sequence[Span]) -> Record:
     spans = tuple(
         Span(int(moved[s.start]), int(moved[s.end]), s.labels) for s in record.spans if (s.start, s.end) not in dropped
     )
-    messages = (*record.messages[:-1], Message("assistant", shorter))
+    messages = (*record.messages[:-1], replace(record.messages[-1], content=shorter))
     return replace(
         record,
-        id=record_id(messages, record.answer, record.tests),
+        id=record_id(messages, record.answer, record.tests, record.tools),
         messages=messages,
         spans=spans,
         attributes={**record.attributes, "cut_from": record.id},

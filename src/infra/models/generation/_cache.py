@@ -34,11 +34,11 @@ from infra.models.generation._types import (
 SYNC_EVERY_S = 1.0
 
 
-def generation_key(model_hash: str, prompt: Prompt, sampling: Sampling, seed: int, index: int) -> str:
-    """SHA-256 over model, prompt content, sampling and seed, and sample index. ``n`` does not enter:
+def generation_key(identity: str, prompt: Prompt, sampling: Sampling, seed: int, index: int) -> str:
+    """SHA-256 over the generator's identity, prompt content, sampling and seed, and sample index. ``n`` does not enter:
     drawing more samples later keeps the first ones."""
     body = [
-        model_hash,
+        identity,
         content_hash(prompt),
         sampling.temperature,
         sampling.top_p,
@@ -142,13 +142,14 @@ def generate_cached(
     """All ``len(prompts) * sampling.n`` generations, ordered by prompt and sample; only the missing are
     generated.
 
-    ``model_hash`` defaults to ``generator.identity``. ``on_result`` is called for new generations only.
+    A cached generation counts for the same ``generator.identity`` and, where it is given, the same ``model_hash``.
+    ``on_result`` is called for new generations only.
     Raises ``ArtifactError`` when the cache is damaged or in use, and whatever the generator raises; what
     had finished by then is kept.
     """
     check_prompts(prompts)
     path = Path(cache_file)
-    name = generator.identity if model_hash is None else model_hash
+    name = generator.identity if model_hash is None else f"{model_hash} {generator.identity}"
     by_id = {p.id: p for p in prompts}
     with CacheWriter(path) as writer:
         cached, whole = read_cache(path)

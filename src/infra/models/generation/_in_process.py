@@ -23,6 +23,7 @@ from infra.models.generation._types import (
     content_hash,
     in_order,
 )
+from infra.models.hashing import generation_config_hash, tokenizer_hash
 
 KEEP_FRACTION = 0.85  # finished rows are dropped once the live ones are fewer than this share of the batch
 
@@ -101,12 +102,14 @@ class InProcess:
 
     ``max_batch_tokens`` bounds rows x (longest prompt + ``max_new_tokens``) of one batch. The batches are
     planned from all prompts, finished or not, so that a resumed run repeats the same arithmetic.
-    ``identity`` should be the model's hash; without it the cache cannot tell two models apart.
+    ``identity`` should be the model's hash; without it the cache cannot tell two models apart. Tokenizer, chat template
+    and generation configuration are hashed here, whatever name is given.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_batch_tokens: int = 65536, identity: str = "in-process") -> None:
         self._model, self._tokenizer, self._max_batch_tokens = model, tokenizer, max_batch_tokens
         self._identity = identity
+        self._fingerprint: str | None = None
         ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         if tokenizer.eos_token_id is not None:
@@ -116,8 +119,10 @@ class InProcess:
 
     @property
     def identity(self) -> str:
-        """Names the weights in cache keys."""
-        return self._identity
+        """Names weights, tokenizer and generation configuration in cache keys."""
+        if self._fingerprint is None:
+            self._fingerprint = f"{tokenizer_hash(self._tokenizer)} {generation_config_hash(self._model)}"
+        return f"{self._identity} {self._fingerprint}"
 
     def plan(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[_Row]]:
         """Batches of rows, sorted by prompt length. Raises ``InputError`` naming a prompt that fills the

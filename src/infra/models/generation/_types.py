@@ -66,7 +66,8 @@ Key = tuple[str, int]
 class Generator(Protocol):
     """Anything that turns prompts into generations.
 
-    ``identity`` names the weights behind it and is part of every cache key. ``generate`` calls
+    ``identity`` names all that its text depends on beside prompt and sampling (weights, tokenizer, chat template,
+    generation configuration) and is part of every cache key. ``generate`` calls
     ``on_result`` as each generation finishes and returns those it produced, ordered by prompt and sample.
     ``done`` holds the ``(prompt id, index)`` pairs that are already known and must not be reported again.
     """

@@ -1,0 +1,23 @@
+"""What commands share: the recipes at hand, and how Ctrl-C ends a command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+DEFAULT_RECIPE = Path(__file__).parents[1] / "world" / "default.yaml"
+QUICK_RECIPE = Path(__file__).parents[1] / "world" / "quick.yaml"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends the block with one sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped; nothing finished is lost, and the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None

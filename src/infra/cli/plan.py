@@ -1,0 +1,48 @@
+"""`infra plan`: what a job will need, before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli._common import DEFAULT_RECIPE
+
+
+def plan(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A YAML recipe; without one, the embedded world.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="h100, h200, a100, l40s, cpu (calibrated now), or memory=80e9,flops=400e12,...")
+    ] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share each stage.")] = 1,
+    model: Annotated[
+        str | None,
+        typer.Option(help="In place of the recipe's: a folder, a known name, or 7.6e9 parameters.", show_default=False),
+    ] = None,
+    examples: Annotated[int | None, typer.Option(min=1, help="Training examples.", show_default=False)] = None,
+    pool: Annotated[int | None, typer.Option(min=0, help="Pool examples.", show_default=False)] = None,
+    length: Annotated[float | None, typer.Option(min=1, help="Tokens of an example.", show_default=False)] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Target responses.", show_default=False)] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Query folds, where their number is known.", show_default=False)
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Compare the plan with this finished run instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Memory, disk, operations and hours of each stage, and settings that fit: before anything is loaded."""
+    from infra import plan as planning
+    from infra.pipeline.recipe import load_recipe
+    from infra.plan import show
+
+    if check is not None:
+        show.checked(*planning.check(check, None if device == "cpu" else planning.device_of(device)))
+        return
+    settings = load_recipe(recipe or DEFAULT_RECIPE)
+    shape = planning.shape_of_recipe(settings, model)
+    amounts = planning.amounts_of(settings, examples, pool, length, queries, folds)
+    chosen = planning.device_named(device, planning.Costs(settings, shape, amounts))
+    show.planned(planning.plan(settings, shape, amounts, chosen, devices))

@@ -1,0 +1,114 @@
+"""`infra run`, the whole job, and `infra work`, which helps a job that is under way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli._common import DEFAULT_RECIPE, QUICK_RECIPE, interruptible
+from infra.errors import InputError
+from infra.parallel.world import world
+
+if TYPE_CHECKING:
+    from infra.pipeline.recipe import Recipe
+
+
+def run(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A YAML recipe; without one, the embedded world.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: runs/<recipe's name>.", show_default=False)
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smoke test of under two minutes: too small to conclude from.")
+    ] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="SFT seeds per arm, 0..n-1.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything else.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First N training and pool records per domain.", show_default=False)
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: sft.epochs=1, data.sources.0.path=mine.jsonl. Repeatable."),
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Also measure by retraining how well the scores predict it (LDS).")
+    ] = False,
+    validate_minutes: Annotated[
+        float, typer.Option(min=0.1, help="Time of its own for --validate; what does not fit is left out or refused.")
+    ] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, what it needs and what is already done; run nothing.")
+    ] = False,
+) -> None:
+    """The whole job: evaluate, fine-tune, attribute, reweight with controls, retrain, report.
+
+    Finished stages are skipped, so the same command goes on after Ctrl-C, a crash or a kill.
+    """
+    from infra.pipeline.recipe import load_recipe, validation_settings
+
+    if quick and recipe is not None:
+        raise InputError("--quick is the embedded smoke test; with a recipe of your own use --limit and --seeds")
+    path = recipe or (QUICK_RECIPE if quick else DEFAULT_RECIPE)
+    settings = load_recipe(
+        path, changes=changes or (), seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
+    )
+    if validate:
+        own = settings.validation or validation_settings()
+        settings = settings.model_copy(update={"validation": own.model_copy(update={"minutes": validate_minutes})})
+    folder = out or Path("runs") / settings.name
+    from infra.pipeline import run_recipe
+
+    if dry_run:
+        print_plan(settings, folder)
+        return
+    with interruptible():
+        report = run_recipe(settings, folder)
+    if not world().first:
+        return
+    from infra.report import print_summary
+    from infra.store import read_json
+
+    print_summary(read_json(folder / "summary.json"))
+    print(f"report: {report}\nsummary: {folder / 'summary.json'}")
+
+
+def work(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that is under way.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="As in the run, for the same bytes.")] = None,
+) -> None:
+    """Help a run that is under way, from this machine or another that sees its folder. May come and go at any time."""
+    from infra.influence.steps.worker import work_of
+    from infra.parallel.launch import Runtime, work_beside
+
+    with interruptible():
+        print(f"{work_beside(run, work_of, Runtime(threads=threads))} tasks done here")
+
+
+def print_plan(settings: Recipe, folder: Path) -> None:
+    """The dry run: what is needed, and every stage with its state. Raises InputError when a file is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.pipeline import plan_table, stages_of
+    from infra.pipeline.needs import MISSING, needs_table
+    from infra.store import RunFolder
+
+    needs, plan = Table("needed", title=settings.name), Table("stage", "state", "reads")
+    needs.add_column("where", overflow="fold")
+    needs.add_column("state")
+    found = needs_table(settings)
+    for row in found:
+        needs.add_row(*row)
+    for row in plan_table(stages_of(settings, folder, fetch=False), RunFolder(folder)):
+        plan.add_row(*row)
+    plan.title = f"{plan.row_count} stages -> {folder}"
+    console = Console()
+    console.print(needs)
+    console.print(plan)
+    if missing := [where for _, where, state in found if state == MISSING]:
+        raise InputError(f"{', '.join(missing)}: no such file; give it with --set data.sources.0.path=FILE or the like")
+    print("the recipe is valid; nothing was run")

@@ -1,0 +1,61 @@
+"""`infra score`: attribute a model that is there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli._common import interruptible
+from infra.errors import InputError
+from infra.parallel.world import world
+
+
+def score(
+    model: Annotated[str, typer.Option(help="Fine-tuned causal language model: folder or Hugging Face id.")],
+    train: Annotated[Path, typer.Option(help="Training data to score: JSONL, JSON or Parquet.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Correct responses the targets are made of; one target a domain.", show_default=False),
+    ] = None,
+    directions: Annotated[
+        Path | None, typer.Option(help="Use the directions of this earlier run instead of queries.", show_default=False)
+    ] = None,
+    tracked: Annotated[
+        str, typer.Option(help="Weights that count: mlp, attention, all, or a pattern over names.")
+    ] = "mlp",
+    damping: Annotated[float, typer.Option(min=1e-12, help="Damping, times the mean corrected eigenvalue.")] = 0.1,
+    max_length: Annotated[int, typer.Option(min=8, help="Longest example in tokens.")] = 4096,
+    on_error: Annotated[str, typer.Option(help="raise, or skip: pass over bad rows and list them.")] = "raise",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First N training records per domain.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of sampled labels and bootstraps.")] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change any setting of a recipe: scale.fsdp=true, threads=1. Repeatable."),
+    ] = None,
+) -> None:
+    """Attribute an existing model: the influence of every training example, step and token. Trains nothing."""
+    from infra.pipeline.score import run_score, score_recipe
+
+    if (queries is None) == (directions is None):
+        raise InputError("give either --queries FILE or --directions RUN")
+    recipe = score_recipe(
+        str(train),
+        None if queries is None else str(queries),
+        changes or (),
+        seed=seed,
+        data={"max_length": max_length, "on_error": on_error, **({"limit": limit} if limit else {})},
+        model={"base": model, "device": device, "dtype": dtype},
+        curvature={"tracked": tracked, "damping": damping},
+    )
+    with interruptible():
+        report = run_score(recipe, out, directions)
+    if not world().first:
+        return
+    print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")

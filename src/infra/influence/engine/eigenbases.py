@@ -1,0 +1,122 @@
+"""Eigenvectors of the Kronecker factors, and the eigenvalues of the curvature measured in them.
+
+    Q_A, Q_S the eigenvectors of A and S (:mod:`.covariances`)
+    per sequence:  Lambda = (1/N) sum_n (Q_S^T (sum_t g_t a_t^T) Q_A)^2
+    per token:     Lambda = (1/N) sum_n sum_t (Q_S^T g_t)^2 (Q_A^T a_t)^2T
+
+The second drops products across positions; under sampled labels their expectation is zero. One more visit to the data.
+"""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infra.data.tokenized import TokenizedExample
+from infra.influence.engine.batches import Batch, Progress, is_memory
+from infra.influence.engine.covariances import Covariances, counted, labels_of
+from infra.influence.engine.engine import Engine, FitSettings
+from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.rotation import eigenbasis, rotate, standard_basis
+from infra.influence.engine.squares import Rotated, sequence_squares, token_squares
+from infra.models.tracked import Block, TrackedWeights
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Eigenvectors (in columns, in the dtype sums are kept in, whole or in blocks: :mod:`.rotation`) and float64
+    eigenvalues of one block's two factors.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    output_values: Tensor
+    input_values: Tensor
+
+
+def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Basis], list[str]]:
+    """Eigenvectors of both factors of each block, in float64, and warnings that name the factors that had none."""
+    warned: list[str] = []
+    blocks = {block.key: block for block in tracked.blocks}
+    sides = {key: _eigh(total, blocks[key].columns, f"{key}, inputs", warned) for key, total in sums.inputs.items()}
+    bases = {}
+    for block in tracked.blocks:
+        values, vectors = _eigh(sums.outputs[block.key], block.shape[0], f"{block.key}, outputs", warned)
+        input_values, input_vectors = sides[sums.leader[block.key]]
+        bases[block.key] = Basis(vectors, input_vectors, values, input_values)
+    silent = [key for key, total in sums.outputs.items() if not bool(total.any())]
+    if silent:
+        warned.append(
+            f"no loss flows through {silent[0]}{f' and {len(silent) - 1} more' if len(silent) > 1 else ''}: there the "
+            "damping is relative to the mean eigenvalue of the other weights"
+        )
+        if any(blocks[key].expert is None for key in silent):  # an expert that no token chose is nothing unusual
+            python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=3)
+    return bases, warned
+
+
+def corrected_eigenvalues(
+    engine: Engine,
+    examples: Sequence[TokenizedExample],
+    bases: Mapping[str, Basis],
+    settings: FitSettings,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """The second visit: sums over sequences of squared gradients in the eigenbasis ``[o, i (+ 1)]``,
+    undivided.
+
+    Without a basis for a block, in the standard one.
+    """
+    device, dtype = engine.device, engine.accumulator
+    total = engine.totals()
+    shared: list[Any] = [None, None, None]  # the last input tensor, its basis and its rotation: gate and up share
+
+    def empty(block: Block) -> Tensor:
+        return torch.zeros(block.shape[0], block.columns, dtype=dtype, device=device)
+
+    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+        basis = bases.get(block.key)
+        uses = uses if settings.include_prompt else [_masked(use, counted(settings, batch, use)) for use in uses]
+
+        def rotated_inputs(use: Use) -> Tensor:
+            assert basis is not None
+            if shared[0] is not use.source or shared[1] is not basis.inputs or use.where is not None:
+                shared[:] = [use.source, basis.inputs, rotate(use.widened(block).to(dtype), basis.inputs)]
+            return shared[2]
+
+        turned = None if basis is None else Rotated(basis.outputs, basis.inputs, rotated_inputs)
+        if settings.eigenvalues == "per_token":
+            squares = token_squares(block, uses, turned, dtype)
+        else:
+            squares = sequence_squares(block, uses, batch, turned, dtype)
+        with total.into(block.key, partial(empty, block)) as sum_:
+            sum_ += squares
+
+    engine.forward_backward(examples, consume, labels_of(settings), progress)
+    shared.clear()
+    for block in engine.tracked.blocks:
+        if block.key not in total.tensors:
+            total.tensors[block.key] = empty(block)
+    return total.tensors
+
+
+def _masked(use: Use, counted: Tensor) -> Use:
+    return replace(use, gradients=use.gradients * counted[:, None].to(use.gradients.dtype))
+
+
+def _eigh(total: Tensor, width: int, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a symmetric sum; with a warning, its diagonal and the identity if it has none."""
+    try:
+        return eigenbasis(total, width)
+    except RuntimeError as error:
+        if is_memory(error):
+            raise
+        warned.append(f"the factor of {where} could not be decomposed ({error}); its diagonal is used instead")
+        python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=4)
+        return standard_basis(total, width)

@@ -1,0 +1,73 @@
+"""The steps of a job: one graph, of which `infra run` makes all and `infra score` what its given artifacts leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.layout import BASE, EXPLAINED
+from infra.pipeline import (
+    attribute,
+    data,
+    effects,
+    experiment,
+    page,
+    queries,
+    spans,
+    strategies,
+    targets,
+    tokenized,
+    train,
+    validity,
+)
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.stage import Stage
+from infra.pipeline.step import Job, Step, in_order
+from infra.world import BASE_MODEL
+
+STEPS: tuple[Step, ...] = (
+    data.RECORDS,
+    train.TRAIN_BASE,
+    tokenized.TOKENIZED,
+    train.EVALS,
+    train.SFT,
+    train.RESPONSES,
+    targets.TARGETS,
+    attribute.CURVATURE,
+    attribute.DIRECTIONS,
+    attribute.SCORES,
+    spans.SPANS,
+    queries.QUERIES,
+    validity.VALIDATION,
+    effects.EFFECTS,
+    experiment.ARMS,
+    strategies.STRATEGIES,
+    experiment.MEASURE,
+    experiment.RESULTS,
+    page.REPORT,
+)
+"""Every step there is. A stage comes as soon as its reads allow, otherwise in this order."""
+
+
+def stages_for(job: Job) -> list[Stage]:
+    """The stages of a job in order, each with the settings and inputs that its declaration names."""
+    return in_order([stage for step in STEPS for stage in step.stages(job)])
+
+
+def given_models(recipe: Recipe) -> dict[str, str]:
+    """The base model of `infra run`, where it exists before the run: folder or hub id."""
+    if recipe.model.pretrain is not None:
+        return {}
+    return {BASE: str(BASE_MODEL) if recipe.model.base == "world" else recipe.model.base}
+
+
+def job_of_run(recipe: Recipe, fetch: bool = True) -> Job:
+    """`infra run`: the base model is given, or made here; everything else is made."""
+    return Job(recipe, given_models(recipe), fetch=fetch)
+
+
+def job_of_score(recipe: Recipe, directions: Path | None) -> Job:
+    """`infra score`: the explained model is given, and with ``directions`` an earlier run's directions and targets."""
+    model = recipe.model.base
+    steps: Mapping[str, Path] = {} if directions is None else {"directions": directions, "targets": directions}
+    return Job(recipe, {BASE: model, EXPLAINED: model}, steps)

@@ -1,0 +1,36 @@
+"""Stage `queries` inverts the curvature with the damping that the recipe asks for, in either scale."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from infra.influence import Damping, MeanLogLikelihood, example_influence, fit_ekfac, gradient
+from infra.models import tracked_weights
+from infra.pipeline import queries
+from tests.influence import toys
+from tests.pipeline.conftest import mini
+
+
+@pytest.mark.parametrize("bytes_for_directions", [1 << 29, 1])
+def test_an_absolute_damping_of_the_recipe_is_taken_as_it_is(tmp_path, monkeypatch, bytes_for_directions):
+    """At full rank, and at low rank where full directions do not fit."""
+    model, train, asked = toys.qwen2(), toys.examples(6), toys.examples(2, seed=1)
+    tracked = tracked_weights(model, "mlp")
+    curvature = fit_ekfac(model, train, tracked)
+    monkeypatch.setattr(queries, "DIRECTION_BYTES", bytes_for_directions)
+    monkeypatch.setattr(queries, "ENERGY", 1.0)
+    base = mini()
+
+    def scored(scale: str, folder: str) -> np.ndarray:
+        c = base.curvature.model_copy(update={"damping": 3.0, "damping_scale": scale})
+        (tmp_path / folder).mkdir()
+        context = SimpleNamespace(out=tmp_path / folder, label="queries")
+        recipe = base.model_copy(update={"curvature": c})
+        return queries.first_visit(context, recipe, model, tracked, curvature, train, asked)[0]
+
+    for scale in ("relative", "absolute"):
+        inverse = curvature.inverse(Damping(3.0, scale))
+        v = [inverse @ gradient(model, MeanLogLikelihood(q.id, [q]), tracked) for q in asked]
+        expected = example_influence(model, train, v)
+        assert np.allclose(scored(scale, scale), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
