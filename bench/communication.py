@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
+from bench.exchanges import Communication
 from bench.shapes import Shape as BenchShape
 from bench.shapes import rows
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -32,6 +33,7 @@ from infra.influence.engine.gradient import add_gradients
 from infra.influence.engine.layer_inputs import Capture
 from infra.influence.engine.totals import Totals
 from infra.models import tracked_weights
+from infra.models.shape import Shape
 from infra.parallel.fsdp import (
     GatheredBases,
     RowTotals,
@@ -41,10 +43,8 @@ from infra.parallel.fsdp import (
     shard_direction,
     shard_model,
 )
+from infra.pipeline.plan import Amounts, Costs
 from infra.pipeline.recipe import parse_recipe
-from infra.plan import Amounts, Costs
-from infra.plan.communication import Communication
-from infra.plan.shapes import Shape
 
 RECIPE = {"name": "x", "data": {"world": "default"}, "tasks": [{"name": "world-math", "target": "math"}]}
 

@@ -16,7 +16,7 @@ from infra.data.schema import Message, Record
 from infra.errors import InputError
 from infra.evals import get_task, verify, verify_many
 from infra.evals.sandbox import Job, Limits, run_jobs
-from infra.evals.sandbox.inside.judge import lines_agree
+from infra.evals.sandbox.inside.verdicts import lines_agree
 from infra.evals.tasks.livecodebench import decode_tests, files_of
 
 DATA = Path(__file__).parent / "data"

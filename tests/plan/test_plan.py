@@ -11,18 +11,32 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
+from infra.cli import app
 from infra.errors import ArtifactError, InputError
+from infra.models.shape import Shape
+from infra.pipeline.plan import (
+    Amounts,
+    Costs,
+    amounts_of,
+    as_it_stands,
+    check,
+    device_of,
+    plan,
+    shape_of,
+    shape_of_recipe,
+)
 from infra.pipeline.recipe import Recipe, parse_recipe
-from infra.plan import Amounts, Costs, amounts_of, as_it_stands, check, device_of, plan, shape_of, shape_of_recipe
-from infra.plan.shapes import Shape
+from infra.train.estimate import training_flops
 
 ROOT = Path(__file__).parents[2]
 SMALL = Shape("small", 2, 32, 96, 4, 2, 64, True)
 
 
 def recipe(**changes: object) -> Recipe:
-    raw = {"name": "x", "data": {"world": "default"}, "tasks": [{"name": "world-math", "target": "math"}], **changes}
+    data = {"world": "default", "max_length": 2048}
+    raw = {"name": "x", "data": data, "tasks": [{"name": "world-math", "target": "math"}], **changes}
     return parse_recipe(raw, where="test", folder=Path("."))
 
 
@@ -80,9 +94,8 @@ def test_operations_of_a_training_step_against_torch_s_counter(model) -> None:  
     tokens = 8
     with FlopCounterMode(display=False) as counter:
         model(input_ids=torch.zeros(3, tokens, dtype=torch.long)).logits.sum().backward()
-    costs = Costs(recipe(), SMALL, amounts())
     # torch counts the whole square of attention, the plan its causal half: 2 s for s
-    expected = 3 * tokens * costs.train_token(2.0 * tokens)
+    expected = 3 * tokens * training_flops(SMALL, 2.0 * tokens)
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
 
 
@@ -98,8 +111,49 @@ def test_numbers_in_fitted_factors(model) -> None:  # type: ignore[no-untyped-de
     fitted = fit_ekfac(model, [example], tracked_weights(model, "mlp"), model_hash="x")
     bases = {id(t): t.numel() for f in fitted.factors.values() for t in (f.outputs, f.inputs) if t is not None}
     costs = Costs(recipe(), SMALL, amounts())
-    assert sum(bases.values()) == costs.factor_size
-    assert sum(f.eigenvalues.numel() for f in fitted.factors.values()) == costs.tracked_size
+    assert sum(bases.values()) == costs.passes.factors
+    assert sum(f.eigenvalues.numel() for f in fitted.factors.values()) == costs.passes.tracked
+
+
+@pytest.mark.parametrize("pattern", ["mlp", "attention", "all"])
+def test_a_loaded_model_and_its_configuration_cost_the_same(model, pattern: str) -> None:  # type: ignore[no-untyped-def]
+    """What is announced before a stage and what is planned; biases and norms are what the plan leaves out."""
+    import numpy as np
+
+    from infra.data import TokenizedExample
+    from infra.influence import estimate
+    from infra.models import tracked_weights
+
+    def example(n: int) -> TokenizedExample:
+        return TokenizedExample(str(n), np.arange(n), np.arange(n) >= n // 5, np.zeros((n, 2), np.int32), "", 0)
+
+    examples, tracked = [example(40)] * 6, tracked_weights(model, pattern)
+    planned = replace(amounts(6, 40.0), pool=0)
+    costs = Costs(recipe(curvature={"tracked": pattern, "fraction": 1.0}, scores={"max_tokens": 80}), SMALL, planned)
+    fit, scores = costs.curvature(), costs.scores()
+    announced = estimate("fit", model, examples, tracked, max_tokens=80)
+    assert announced.flops == pytest.approx(fit.flops["visit"] + fit.flops["product"], rel=0.02)
+    announced = estimate("examples", model, examples, tracked, 2, 80)
+    assert announced.flops == pytest.approx(scores.flops["visit"] + scores.flops["product"], rel=0.02)
+    announced = estimate("forward", model, examples, tracked, 1, 80)
+    assert announced.flops == pytest.approx(scores.flops["forward"], rel=0.02)
+    assert announced.model_bytes == pytest.approx(scores.memory["weights"], rel=0.05)
+
+
+def test_operations_of_a_visit_against_torch_s_counter(model) -> None:  # type: ignore[no-untyped-def]
+    """A backward pass to every layer's input and to no weight, counted on the real graph."""
+    tokens, shape = 16, SMALL
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    try:
+        hidden = torch.zeros(1, tokens, shape.hidden).requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            model.model(inputs_embeds=hidden).last_hidden_state.sum().backward()
+    finally:
+        model.requires_grad_(True)
+    passes = Costs(recipe(), shape, amounts()).passes
+    # torch counts the whole square of attention, the plan its causal half: 2 s for s
+    assert counter.get_total_flops() == pytest.approx(tokens * passes.visit(2.0 * tokens, 0.0), rel=0.01)
 
 
 def test_a_plan_that_fits_is_left_alone_and_one_that_does_not_is_changed_until_it_does() -> None:
@@ -110,6 +164,40 @@ def test_a_plan_that_fits_is_left_alone_and_one_that_does_not_is_changed_until_i
     large = plan(recipe(), seven, amounts(), h200, 8)
     assert large.fits and "model.dtype: bfloat16" in large.changes and large.memory <= 0.9 * 141e9
     assert as_it_stands(large.recipe, seven, amounts(), h200, large.devices) == replace(large, changes=())
+
+
+def test_devices_that_were_asked_for_are_kept_and_what_would_be_enough_is_said() -> None:
+    seven, h100 = shape_of("Qwen2.5-7B"), device_of("h100")
+    one = plan(recipe(), seven, amounts(), h100, 1)
+    assert one.devices == 1 and not one.fits and one.changes
+    free = plan(recipe(), seven, amounts(), h100)
+    assert free.fits and one.enough is not None and free.devices == one.enough > 1
+    enough = plan(recipe(), seven, amounts(), h100, one.enough)
+    assert enough.fits and enough.devices == one.enough and enough.enough is None
+    hopeless = plan(recipe(), seven, amounts(), device_of("memory=1e8"), 2)
+    assert hopeless.devices == 2 and hopeless.enough is None
+
+
+def test_a_length_that_was_asked_for_is_planned_whatever_the_recipe_would_cut() -> None:
+    short = recipe(data={"world": "default", "max_length": 512})
+    asked = amounts_of(short, length=5000.0)
+    assert asked.length == 5000.0 and amounts_of(short).length < 512
+    found = plan(short, shape_of("Qwen2.5-0.5B"), asked, device_of("h200"), 1)
+    assert "data.max_length: 5000" in found.changes and found.recipe.data.max_length == 5000
+    training = next(s.flops for s in found.stages if s.stage == "sft/original-s0")
+    cut = as_it_stands(short, found.shape, replace(asked, length=512.0), device_of("h200"))
+    assert training / next(s.flops for s in cut.stages if s.stage == "sft/original-s0") > 9
+
+
+@pytest.mark.parametrize("length", [200, 5000])
+@pytest.mark.parametrize("devices", [1, 3, 64])
+def test_the_command_obeys_length_and_devices_as_typed(length: int, devices: int) -> None:
+    arguments = ["--model", "Qwen2.5-7B", "--device", "h100", "--examples", "1000"]
+    done = CliRunner().invoke(app, ["plan", *arguments, "--length", str(length), "--devices", str(devices)])
+    said = " ".join(done.stdout.split())
+    assert done.exit_code == 0, done.output
+    assert f"examples of {length} tokens" in said and f"{devices} x h100" in said
+    assert ("set data.max_length: 5000" in said) == (length == 5000)
 
 
 def memory_of(stage: str, settings: Recipe, devices: int) -> float:
@@ -136,7 +224,7 @@ def test_recomputing_keeps_the_inputs_of_layers_for_half_as_many_operations_agai
     kept, made = (Costs(recipe(scale={"recompute": r}), shape_of("Qwen2.5-7B"), amounts()) for r in (False, True))
     few, many = (c.visit_memory()["activations"] for c in (made, kept))
     assert few < many / 10
-    assert made.visit_token(2000.0, 0.0) / kept.visit_token(2000.0, 0.0) == pytest.approx(1.5, abs=0.03)
+    assert made.passes.visit(2000.0, 0.0) / kept.passes.visit(2000.0, 0.0) == pytest.approx(1.5, abs=0.03)
     found = plan(
         recipe(scale={"fsdp": True}, model={"dtype": "bfloat16"}, curvature={"block_size": 2048}),
         shape_of("Qwen2.5-7B"),

@@ -17,14 +17,20 @@ def plan(
     device: Annotated[
         str, typer.Option(help="h100, h200, a100, l40s, cpu (calibrated now), or memory=80e9,flops=400e12,...")
     ] = "cpu",
-    devices: Annotated[int, typer.Option(min=1, help="Devices that share each stage.")] = 1,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="Devices that share each stage; without it, as many as it takes.", show_default=False),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="In place of the recipe's: a folder, a known name, or 7.6e9 parameters.", show_default=False),
     ] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Training examples.", show_default=False)] = None,
     pool: Annotated[int | None, typer.Option(min=0, help="Pool examples.", show_default=False)] = None,
-    length: Annotated[float | None, typer.Option(min=1, help="Tokens of an example.", show_default=False)] = None,
+    length: Annotated[
+        float | None,
+        typer.Option(min=1, help="Tokens of an example; beyond data.max_length, that is raised.", show_default=False),
+    ] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Target responses.", show_default=False)] = None,
     folds: Annotated[
         int | None, typer.Option(min=1, help="Query folds, where their number is known.", show_default=False)
@@ -34,9 +40,9 @@ def plan(
     ] = None,
 ) -> None:
     """Memory, disk, operations and hours of each stage, and settings that fit: before anything is loaded."""
-    from infra import plan as planning
+    from infra.cli import _plan_tables as show
+    from infra.pipeline import plan as planning
     from infra.pipeline.recipe import load_recipe
-    from infra.plan import show
 
     if check is not None:
         show.checked(*planning.check(check, None if device == "cpu" else planning.device_of(device)))

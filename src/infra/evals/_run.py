@@ -76,8 +76,8 @@ def run_eval(
             unsafe_execution=settings.unsafe_execution,
             progress=progress,
         )
-        write_rows(rows, folder / f"{name}.parquet")
-        summary["tasks"][name] = describe_rows(task, problems, rows, settings)
+        write_rows(rows, folder / f"{task.name}.parquet")
+        summary["tasks"][task.name] = describe_rows(task, problems, rows, settings)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
     return summary
 

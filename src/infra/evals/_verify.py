@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from infra.data.schema import Record
 from infra.errors import InputError
 from infra.evals._types import Verdict
-from infra.evals.mathcheck import MathPool, final_answer
+from infra.evals.mathcheck import grade_many
 from infra.evals.sandbox import Job, run_jobs
 
 Progress = Callable[[int], object]
 MODES = ("strict", "compatible")
 DEFAULT_TIMEOUT_S = 6.0
+MATH_TIMEOUT_S = 10.0
 
 _seen: dict[str, Verdict] = {}  # verdicts by (program, tests, mode, limit): the same program is not run twice
 SEEN_MAX = 200_000
@@ -75,23 +76,9 @@ def _math(
     workers: int | None,
     progress: Progress | None,
 ) -> dict[int, Verdict]:
-    out: dict[int, Verdict] = {}
-    pairs: list[tuple[str, str]] = []
-    asked: list[int] = []
-    for i in which:
-        answer = final_answer(responses[i])
-        if answer is None:
-            out[i] = Verdict("no_answer")
-            if progress is not None:
-                progress(1)
-        else:
-            pairs.append((records[i].answer or "", answer))
-            asked.append(i)
-    with MathPool(workers, timeout_s or 10.0) as pool:
-        outcomes = pool.grade(pairs, progress)
-    for i, (gold, answer), outcome in zip(asked, pairs, outcomes):
-        out[i] = Verdict(outcome, answer, f"reference: {gold}")
-    return out
+    pairs = [(records[i].answer or "", responses[i]) for i in which]
+    verdicts = grade_many(pairs, workers=workers, timeout_s=timeout_s or MATH_TIMEOUT_S, progress=progress)
+    return dict(zip(which, verdicts))
 
 
 def _code(

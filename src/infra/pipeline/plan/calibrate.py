@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 
-from infra.plan.cost import Costs
-from infra.plan.devices import BYTES, Device, device_of
+from infra.models.shape import Shape
+from infra.pipeline.plan.costs import Costs
+from infra.pipeline.plan.devices import BYTES, Device, device_of
+from infra.train.estimate import training_flops
 
 REFERENCE_PYTHON_S = 0.050
 """Seconds of :func:`_interpreted` on the reference machine of docs/scale.md."""
@@ -22,7 +24,7 @@ LARGEST = 30_000_000
 
 
 def device_named(text: str, costs: Costs) -> Device:
-    """``cpu`` calibrated for the shape of ``costs``, or one of :func:`infra.plan.devices.device_of`."""
+    """``cpu`` calibrated for the shape of ``costs``, or one of :func:`infra.pipeline.plan.devices.device_of`."""
     return calibrate(costs) if text == "cpu" else device_of(text)
 
 
@@ -33,10 +35,9 @@ def calibrate(costs: Costs) -> Device:
     shape, dtype = costs.shape, getattr(torch, costs.recipe.model.dtype)
     layers = max(1, min(shape.layers, LARGEST * shape.layers // max(1, shape.body)))
     small = replace(shape, layers=layers)
-    within = Costs(costs.recipe, small, costs.amounts)
     length = max(8, round(costs.amounts.length))
     per_step = max(1, min(costs.recipe.sft.batch_size, costs.recipe.sft.max_tokens_per_microbatch // length))
-    model = _random_model(within, dtype)
+    model = _random_model(small, dtype)
     ids = torch.randint(0, shape.vocabulary, (per_step, length))
     optimiser = torch.optim.AdamW(model.parameters())
 
@@ -56,7 +57,7 @@ def calibrate(costs: Costs) -> Device:
     gemm = 2.0 * per_step * length * shape.hidden * shape.intermediate / _timed(lambda: left @ right)
     square = torch.randn(512, 512, dtype=torch.float64)
     double = 2.0 * 512**3 / _timed(lambda: square @ square)
-    training = per_step * length * within.train_token(length) / _timed(step)
+    training = per_step * length * training_flops(small, length, costs.recipe.sft.gradient_checkpointing) / _timed(step)
     latency = _decoding_step(model) / layers * shape.layers
     flops = {name: gemm * BYTES[costs.recipe.model.dtype] / size for name, size in BYTES.items()} | {"float64": double}
     return Device(
@@ -73,10 +74,9 @@ def calibrate(costs: Costs) -> Device:
     )
 
 
-def _random_model(costs: Costs, dtype: Any) -> Any:
+def _random_model(s: Shape, dtype: Any) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    s = costs.shape
     config = Qwen2Config(
         vocab_size=s.vocabulary,
         hidden_size=s.hidden,

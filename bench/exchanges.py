@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.plan.cost import SUM_BYTES, Costs
-from infra.plan.devices import BYTES
+from infra.pipeline.plan.costs import SUM_BYTES, Costs
+from infra.pipeline.plan.devices import BYTES
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Communication:
 
     def forward_mode(self, directions: int) -> float:
         """One batch of token scores: layers gathered once, and with them their tangents."""
-        tangents = directions * self._share * self.costs.tracked_size * BYTES[self.costs.recipe.model.dtype]
+        tangents = directions * self._share * self.costs.passes.tracked * BYTES[self.costs.recipe.model.dtype]
         return self.gather + tangents
 
     def _rows(self, numbers: float) -> float:
@@ -51,22 +51,22 @@ class Communication:
     @property
     def covariances(self) -> float:
         """One batch of covariances, beside the visit."""
-        return self._rows(self.costs.factor_size)
+        return self._rows(self.costs.passes.factors)
 
     @property
     def eigenvalues(self) -> float:
         """One batch of corrected eigenvalues, beside the visit: bases gathered, eigenvalues summed."""
-        return self._rows(self.costs.factor_size + self.costs.tracked_size)
+        return self._rows(self.costs.passes.factors + self.costs.passes.tracked)
 
     def folds(self, directions: int) -> float:
         """One batch of folds' gradients summed, or of directions gathered for example scores, beside the visit."""
-        return self._rows(directions * self.costs.tracked_size)
+        return self._rows(directions * self.costs.passes.tracked)
 
     @property
     def factor_files(self) -> float:
         """Covariances of a fit without FSDP, through shared files: its shards' sums written and read once by all."""
-        return 2.0 * self.costs.recipe.curvature.sum_shards * self.costs.factor_size * SUM_BYTES / self.world
+        return 2.0 * self.costs.recipe.curvature.sum_shards * self.costs.passes.factors * SUM_BYTES / self.world
 
     def direction_shard(self, directions: int) -> float:
         """Bytes of the directions' rows that a process holds."""
-        return directions * self.costs.tracked_size * BYTES[self.costs.recipe.model.dtype] / self.world
+        return directions * self.costs.passes.tracked * BYTES[self.costs.recipe.model.dtype] / self.world

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
+from infra.models.shape import Shape
+from infra.pipeline.plan.advice import Remedy, remedies
+from infra.pipeline.plan.amounts import Amounts
+from infra.pipeline.plan.costs import Costs
+from infra.pipeline.plan.devices import Device
+from infra.pipeline.plan.duration import memory, seconds, sums_on_disk
 from infra.pipeline.recipe import Recipe
-from infra.plan.advice import remedies
-from infra.plan.amounts import Amounts
-from infra.plan.cost import Costs
-from infra.plan.devices import Device
-from infra.plan.duration import memory, seconds, sums_on_disk
-from infra.plan.shapes import Shape
 
 RESERVE = 0.9
 """Share of a device's memory that a plan may fill."""
@@ -35,7 +35,8 @@ class PlannedStage:
 class Plan:
     """Every stage under ``recipe``, which has ``changes`` in it that the given one lacked and needs to fit.
 
-    ``scratch``: bytes on disk that stand only while the curvature or the directions are made.
+    ``scratch``: bytes on disk that stand only while the curvature or the directions are made. ``enough``: where the
+    number of devices was given and the plan does not fit, a number on which it would, if one is known.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     scratch: float
     changes: tuple[str, ...]
+    enough: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -78,15 +80,26 @@ class Plan:
         return not self.too_large
 
 
-def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
+def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int | None = None) -> Plan:
     """The plan of a recipe, with the changes of settings that make it fit where it does not as it stands.
 
     Of each kind of change the weakest that is enough is taken, or the strongest that helps at all; all kinds are tried
     twice, since one may help only after another. A plan that does not fit with every change made has ``fits`` false.
+
+    Args:
+        recipe: what is planned.
+        shape: of its model.
+        amounts: of its data.
+        device: one device.
+        devices: how many, which the plan then keeps to; None: as many as it takes, beginning with one.
     """
-    found = as_it_stands(recipe, shape, amounts, device, devices)
-    changes: dict[Callable[..., object], str] = {}
-    for kind in 2 * remedies():
+    asked = []
+    if amounts.length > recipe.data.max_length:  # a length that was asked for: the recipe would cut examples down
+        longest = math.ceil(amounts.length)
+        asked = [f"data.max_length: {longest}"]
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_length": longest})})
+    found, changes = as_it_stands(recipe, shape, amounts, device, devices or 1), dict[Remedy, str]()
+    for kind in 2 * remedies(more_devices=devices is None):
         if found.fits:
             break
         best, chosen = found, ""
@@ -99,9 +112,11 @@ def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices
         if chosen:
             found = best
             changes[kind] = chosen
-    return Plan(
-        found.recipe, shape, amounts, device, found.devices, found.stages, found.scratch, tuple(changes.values())
-    )
+    enough = None
+    if devices is not None and not found.fits:
+        free = plan(recipe, shape, amounts, device)
+        enough = free.devices if free.fits else None
+    return replace(found, changes=(*asked, *changes.values()), enough=enough)
 
 
 def as_it_stands(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import ArtifactError
+from infra.models.shape import Shape, shape_of
+from infra.pipeline.plan.amounts import Amounts, amounts_of
+from infra.pipeline.plan.calibrate import calibrate
+from infra.pipeline.plan.costs import Costs
+from infra.pipeline.plan.devices import Device
+from infra.pipeline.plan.plan import as_it_stands
 from infra.pipeline.recipe import Recipe, parse_recipe
-from infra.plan.amounts import Amounts, amounts_of
-from infra.plan.calibrate import calibrate
-from infra.plan.cost import Costs
-from infra.plan.devices import Device
-from infra.plan.plan import as_it_stands
-from infra.plan.shapes import Shape, shape_of
 from infra.store import RunFolder, read_json
 
 

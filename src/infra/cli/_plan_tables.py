@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from infra.plan.check import Checked
-from infra.plan.devices import Device
-from infra.plan.plan import Plan
+from infra.pipeline.plan import Checked, Device, Plan
 
 TOLERANCE = 0.25
 COUNTS_FROM = 1.0
@@ -44,8 +42,10 @@ def planned(plan: Plan) -> None:
             f"work, for {size(plan.scratch * plan.devices / plan.recipe.curvature.sum_shards)} of scratch on disk"
         )
     if plan.changes:
-        console.print("The table is under these settings; as the recipe stands it does not fit.")
-    if not plan.fits:
+        console.print("The table is under these settings. The recipe without them does not fit what was asked for.")
+    if plan.enough is not None:
+        console.print(f"No setting makes it fit on --devices {n}; on --devices {plan.enough} it would.")
+    elif not plan.fits:
         console.print("No setting known here makes it fit; shorter examples, fewer folds or a larger device would.")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from infra.plan.cost import SUM_BYTES, Costs, Work
-from infra.plan.devices import BYTES, Device
+from infra.pipeline.plan.costs import SUM_BYTES, Costs, StageCost
+from infra.pipeline.plan.devices import BYTES, Device
 
 SLOWER = {"train": 1.0, "visit": 1.0, "forward": 1.0}
 """Time per operation of the engine's passes over that of a training step."""
@@ -18,7 +18,7 @@ HOST = 0.45e9
 """Bytes of Python with torch, transformers and pandas imported, before any data."""
 
 
-def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
+def seconds(work: StageCost, costs: Costs, device: Device, devices: int = 1) -> float:
     """Seconds of one stage on so many devices, if its work divides evenly among them."""
     dtype = costs.recipe.model.dtype
     spent = sum(work.flops.get(kind, 0.0) * slower for kind, slower in SLOWER.items()) / device.rate(dtype)
@@ -34,7 +34,7 @@ def seconds(work: Work, costs: Costs, device: Device, devices: int = 1) -> float
     return spent / min(devices, work.at_most) + work.python * device.python
 
 
-def memory(work: Work, costs: Costs, device: Device, devices: int = 1) -> float:
+def memory(work: StageCost, costs: Costs, device: Device, devices: int = 1) -> float:
     """Bytes on each device. Under FSDP, in the stages that know it, the layers' weights with their gradients and
     optimiser state and the rows of sums, bases and directions are shared out, one layer stands gathered, and embeddings
     are whole; one block, activations and cache are every process's own. A CPU's figure has the libraries in it."""
@@ -56,5 +56,5 @@ def sums_on_disk(costs: Costs) -> float:
     """Bytes of sums by shard, of the curvature or of the folds' gradients, which stand on disk until they are added."""
     a, most = costs.amounts, costs.recipe.curvature.sum_shards
     shards = a.queries * (a.prompt + a.answer) / costs.recipe.scores.shard_tokens
-    gradients = min(most, math.ceil(shards)) * costs.folds() * costs.tracked_size
-    return max(most * (costs.factor_size + costs.tracked_size), gradients) * SUM_BYTES
+    gradients = min(most, math.ceil(shards)) * costs.folds() * costs.passes.tracked
+    return max(most * (costs.passes.factors + costs.passes.tracked), gradients) * SUM_BYTES

@@ -1,4 +1,8 @@
-"""The shape of a model from its configuration alone: how many weights, in which matrices. No weights are loaded."""
+"""The shape of a model from its configuration alone: how many weights, in which matrices, and what one token costs.
+
+No weights are loaded. A product of ``[T, i]`` and ``[i, o]`` counts ``2 T i o`` operations. docs/scale.md derives the
+formulas.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,11 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A decoder of the Llama and Qwen2 kind: gated MLP, grouped-query attention. ``head`` is the size of one head."""
+    """A decoder of the Llama and Qwen2 kind: gated MLP, grouped-query attention.
+
+    ``head`` is the size of one head. ``counted``: weights in the layers where they were counted in a loaded model,
+    whose layers may be of another kind; else 0.
+    """
 
     name: str
     layers: int
@@ -40,6 +48,7 @@ class Shape:
     vocabulary: int
     tied: bool = False
     head: int = 0
+    counted: int = 0
 
     @property
     def attention_width(self) -> int:
@@ -70,7 +79,7 @@ class Shape:
     @property
     def body(self) -> int:
         """Weights in the layers' matrices."""
-        return self.layers * sum(m.size for m in (*self.attention, *self.mlp))
+        return self.counted or self.layers * sum(m.size for m in (*self.attention, *self.mlp))
 
     @property
     def embedding(self) -> int:
@@ -81,6 +90,31 @@ class Shape:
     def parameters(self) -> int:
         """All weights, norms and biases left out (under 0.1%)."""
         return self.body + (1 if self.tied else 2) * self.embedding
+
+    def mixing(self, length: float) -> float:
+        """Operations of causal attention, a token of ``length``: queries with keys and with values, over half of it."""
+        return 2.0 * self.layers * length * self.attention_width
+
+    @property
+    def logits(self) -> float:
+        """Operations of the logits of one token."""
+        return 2.0 * self.embedding
+
+    def forward(self, length: float) -> float:
+        """Operations of one token's way through the layers, in a text of ``length`` tokens."""
+        return 2.0 * self.body + self.mixing(length)
+
+    @property
+    def layer_activations(self) -> float:
+        """Numbers a token that one layer keeps for its backward pass: the inputs of its matrices and norms, queries,
+        keys, values and products."""
+        return 6.0 * self.hidden + 2.0 * self.attention_width + 2.0 * self.kv_width + 4.0 * self.intermediate
+
+    def activations(self, checkpointed: bool = False) -> float:
+        """Numbers a token kept for a backward pass; ``checkpointed``: every layer's input, and one layer's inside."""
+        if checkpointed:
+            return float(self.layers * self.hidden) + self.layer_activations
+        return self.layers * self.layer_activations
 
 
 KNOWN = tuple(
@@ -123,6 +157,26 @@ def shape_of(model: str) -> Shape:
     raise InputError(
         f"the shape of model {model} is not known here; give --model a folder with config.json, a number of "
         f"parameters, or one of {', '.join(s.name for s in KNOWN)}"
+    )
+
+
+def shape_of_loaded(model: Any) -> Shape:
+    """The shape of a causal language model in memory; its layers' weights are counted, whatever they are."""
+    config = model.config.get_text_config()
+    heads = int(getattr(config, "num_attention_heads", 1))
+    both = (model.get_input_embeddings(), model.get_output_embeddings())
+    ends = {id(m.weight) for m in both if m is not None}
+    return Shape(
+        type(model).__name__,
+        int(config.num_hidden_layers),
+        int(config.hidden_size),
+        int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+        heads,
+        int(getattr(config, "num_key_value_heads", None) or heads),
+        int(config.vocab_size),
+        tied=len(ends) < 2,
+        head=int(getattr(config, "head_dim", None) or 0),
+        counted=sum(p.numel() for p in model.parameters() if id(p) not in ends),
     )
 
 

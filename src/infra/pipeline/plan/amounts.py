@@ -81,7 +81,7 @@ def amounts_of(
     queries: int | None = None,
     folds: int | None = None,
 ) -> Amounts:
-    """Amounts of a recipe; what is given overrides what its files say.
+    """Amounts of a recipe; what is given overrides what its files say, and a length its ``data.max_length`` too.
 
     Files are counted by size: the first rows give bytes and characters a row. Raises :class:`InputError` for a file
     that is not there and no ``examples`` and ``length`` instead of it.
@@ -103,7 +103,7 @@ def amounts_of(
         found,
         train=found.train if examples is None else examples,
         pool=found.pool if pool is None else pool,
-        length=min(found.length if length is None else length, float(recipe.data.max_length)),
+        length=min(found.length, float(recipe.data.max_length)) if length is None else length,
         answer=min(found.answer, float(recipe.eval.max_new_tokens)),
         tasks=tuple(_tasks(recipe)),
     )

@@ -16,7 +16,7 @@ class Device:
     """One device. ``flops``: dense matrix products a second by dtype, as stated; ``efficiency``: the share of it that a
     training step reaches; ``bandwidth``, ``link``, ``disk``: bytes a second of its memory, between two devices, to
     disk. ``latency``: seconds of a decoding step beyond its arithmetic. ``python``: how many times as long this machine
-    takes for interpreted code as the reference machine of :data:`infra.plan.cost.PER_RECORD`."""
+    takes for interpreted code as the reference machine of :data:`infra.pipeline.plan.costs.PER_RECORD`."""
 
     name: str
     memory: float

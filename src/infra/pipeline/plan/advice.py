@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from infra.models.shape import Shape
 from infra.pipeline.recipe import Recipe
-from infra.plan.shapes import Shape
 
 MOST_DEVICES = 4096
 BLOCKS = (8192, 4096, 2048)
@@ -14,9 +14,12 @@ Option = tuple[str, Recipe, int]
 """What to write into the recipe, the recipe with it, and the number of devices."""
 
 
-def remedies() -> tuple[Callable[[Recipe, Shape, int], Iterator[Option]], ...]:
+Remedy = Callable[[Recipe, Shape, int], Iterator[Option]]
+
+
+def remedies(more_devices: bool) -> tuple[Remedy, ...]:
     """Kinds of change in the order they are tried; each gives ever stronger ones."""
-    return (
+    settings: tuple[Remedy, ...] = (
         _half_precision,
         _checkpointing,
         _recomputing,
@@ -24,8 +27,9 @@ def remedies() -> tuple[Callable[[Recipe, Shape, int], Iterator[Option]], ...]:
         _smaller_batches,
         _blocks,
         _fewer_folds,
-        _more_devices,
+        _sharding,
     )
+    return (*settings, _more_devices) if more_devices else settings
 
 
 def _half_precision(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]:
@@ -69,10 +73,13 @@ def _fewer_folds(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]
         yield f"targets.folds: {folds}", _with(recipe, "targets", folds=folds), devices
 
 
+def _sharding(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]:
+    if devices > 1 and not recipe.scale.fsdp:
+        yield "scale.fsdp: true", _with(recipe, "scale", fsdp=True), devices
+
+
 def _more_devices(recipe: Recipe, shape: Shape, devices: int) -> Iterator[Option]:
     sharded = _with(recipe, "scale", fsdp=True)
-    if devices > 1 and not recipe.scale.fsdp:
-        yield "scale.fsdp: true", sharded, devices
     while devices < MOST_DEVICES:
         devices *= 2
         yield f"scale.fsdp: true under torchrun --nproc-per-node on {devices} devices", sharded, devices
