@@ -106,7 +106,7 @@ def _in_examples(data: ReportData) -> Iterable[str]:
         if is_whole(target) and size.max() > LARGE_SHARE * size.sum():
             name = f"example {names[int(size.argmax())]}" if names else "one example"
             share = percent(size.max() / size.sum())
-            yield f"For {target}, {name} alone carries {share} of the absolute score of all {count(len(size))} examples."
+            yield f"For {target}, {name} alone carries {share} of all {count(len(size))} examples' absolute score."
 
 
 def _in_tokens(views: Iterable[ExampleView], k: int, target: str) -> Iterable[str]:
