@@ -27,7 +27,6 @@ class SignedGradient(DirectionMethod):
 def main() -> list[float]:
     """Score the embedded world's examples with it, found by its place as a command finds it."""
     from _world import small_world, tokens
-
     from infra.influence import Engine, MeanLogLikelihood
     from infra.influence.methods import get_method
     from infra.models import tracked_weights

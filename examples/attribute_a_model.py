@@ -12,7 +12,6 @@ With your own model and data, replace ``small_world()``:
 from __future__ import annotations
 
 from _world import small_world, tokens
-
 from infra.influence import Engine, MeanLogLikelihood
 from infra.influence.methods import Context, get_method
 from infra.models import tracked_weights

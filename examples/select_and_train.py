@@ -10,8 +10,8 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-from _world import small_world, tokens
 
+from _world import small_world, tokens
 from infra.data import write_records
 from infra.experiments.selection import select
 from infra.influence import Damping, MeanLogLikelihood, example_influence, fit_ekfac, gradient

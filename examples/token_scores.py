@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from _world import small_world, tokens
 
+from _world import small_world, tokens
 from infra.influence import Damping, MeanLogLikelihood, fit_ekfac, gradient, token_influence
 from infra.models import tracked_weights
 from infra.report import ExampleView, TokenMap, show_tokens
