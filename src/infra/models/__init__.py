@@ -2,6 +2,7 @@
 
 from infra.models.hashing import generation_config_hash, model_hash, tokenizer_hash
 from infra.models.hub import model_folder
+from infra.models.limits import Limits
 from infra.models.load import load_model, load_tokenizer
 from infra.models.named import is_named_model, model_place
 from infra.models.precision import deterministic, float64_everywhere
@@ -9,6 +10,7 @@ from infra.models.tracked import Block, TrackedWeight, TrackedWeights, tracked_b
 
 __all__ = [
     "Block",
+    "Limits",
     "TrackedWeight",
     "TrackedWeights",
     "deterministic",

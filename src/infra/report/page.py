@@ -23,11 +23,11 @@ from markupsafe import Markup
 from infra import __version__
 from infra.report.data import ExampleView, ReportData
 from infra.report.encode import displayable, encode_example, plain
-from infra.report.plot import inline_svg
 from infra.report.runinfo import LISTS, facts, listed_tables, next_steps, question, run_facts
 from infra.report.section import Figure, Section, Sentence, Table
 from infra.report.sections import SECTIONS, answer, caveats, check_report_data, lead, shown_tables, trust
 from infra.report.sections.effects import FORMS
+from infra.report.svg import inline_svg
 from infra.report.tablespec import known, table_spec, title
 from infra.report.tokenmap import excerpt, problem
 from infra.report.wording import count

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from infra.errors import ArtifactError, InputError
 from infra.layout import Run
 from infra.report.data import ExampleView, ReportData
-from infra.report.plot import save_figure, sheet
 from infra.report.sections import SECTIONS, answer
+from infra.report.svg import save_figure, sheet
 from infra.report.tokenmap import TokenMap, show_tokens
 from infra.store import read_json
 
