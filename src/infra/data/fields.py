@@ -124,19 +124,24 @@ def fence(code: str) -> str:
     return "```python\n" + code.replace("\r\n", "\n").strip("\n").rstrip() + "\n```"
 
 
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
+_UNBRACED = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|[^\s$\\{},;.]+(?:[.,]\d+)*")
+
+
 def boxed(solution: str | None) -> str | None:
-    r"""The content of the last ``\boxed{...}`` with balanced braces, or None."""
-    if solution is None:
+    r"""The content of the last ``\boxed{...}`` with balanced braces, or of ``\boxed 5`` without any; or None."""
+    found = None if solution is None else list(_BOX.finditer(solution))
+    if not found or solution is None:
         return None
-    at = max(solution.rfind("\\boxed{"), solution.rfind("\\fbox{"))
-    if at < 0:
-        return None
-    start = solution.index("{", at) + 1
-    depth = 1
+    start = found[-1].end()
+    if solution[start : start + 1] != "{":
+        bare = _UNBRACED.match(solution, start)
+        return None if bare is None else bare.group()
+    depth = 0
     for i in range(start, len(solution)):
         depth += (solution[i] == "{") - (solution[i] == "}")
         if depth == 0:
-            return solution[start:i].strip() or None
+            return solution[start + 1 : i].strip() or None
     return None
 
 

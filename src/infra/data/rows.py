@@ -39,12 +39,13 @@ _SURROGATE_BYTES = re.compile(rb"\xed[\xa0-\xbf]")
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row: ``line`` counts from 1 (line of a text file, row of a Parquet file, element of a JSON
-    array)."""
+    array). ``repaired`` is the row with a mark in place of each half character, where these are its only problem."""
 
     file: str
     line: int
     value: dict[str, Any] | None
     problem: str | None = None
+    repaired: dict[str, Any] | None = None
 
 
 def iter_rows(path_or_id: str | Path, *, split: str = "train") -> Iterator[Row]:
@@ -208,8 +209,20 @@ def _checked(path: Path, line: int, value: object, suspect: bool) -> Row:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = ascii(error.object[error.start])
-            return Row(str(path), line, None, f"{half} is half a character and no text; mend or remove the row")
+            problem = f"{half} is half a character and no text; mend or remove the row"
+            return Row(str(path), line, None, problem, whole_text(value))
     return Row(str(path), line, value)
+
+
+def whole_text(value: Any) -> Any:
+    """A JSON value whose texts can be written as UTF-8: halves of a character joined, lone ones replaced by U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list | tuple):
+        return [whole_text(v) for v in value]
+    if isinstance(value, dict):
+        return {whole_text(k): whole_text(v) for k, v in value.items()}
+    return value
 
 
 def _reason(error: BaseException) -> str:
