@@ -26,6 +26,10 @@ def score(
     tracked: Annotated[
         str, typer.Option(help="Weights that count: mlp, attention, all, or a pattern over names.")
     ] = "mlp",
+    method: Annotated[
+        str,
+        typer.Option(help="ekfac, gradient, trak, less, trackstar, bm25, ... or path/to/file.py:NAME for your own."),
+    ] = "ekfac",
     damping: Annotated[float, typer.Option(min=1e-12, help="Damping, times the mean corrected eigenvalue.")] = 0.1,
     max_length: Annotated[int, typer.Option(min=8, help="Longest example in tokens.")] = 4096,
     on_error: Annotated[str, typer.Option(help="raise, or skip: pass over bad rows and list them.")] = "raise",
@@ -50,6 +54,7 @@ def score(
         None if queries is None else str(queries),
         changes or (),
         seed=seed,
+        method=method,
         data={"max_length": max_length, "on_error": on_error, **({"limit": limit} if limit else {})},
         model={"base": model, "device": device, "dtype": dtype},
         curvature={"tracked": tracked, "damping": damping},

@@ -32,6 +32,7 @@ from infra.layout import EXPLAINED
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.fitting import damping_of
+from infra.pipeline.method import has_curvature
 from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step, Uses
@@ -226,5 +227,5 @@ QUERIES = Step(
         *("seed", TRACKED, *PASSES),
     ),
     unhashed=("scale.recompute",),
-    when=lambda job: job.recipe.scores.query_top > 0 and job.makes("directions"),
+    when=lambda job: job.recipe.scores.query_top > 0 and job.makes("directions") and has_curvature(job.recipe),
 )

@@ -72,7 +72,7 @@ def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFram
         raise ArtifactError(f"{folder} is no run folder: recipe.json is missing; make a run with infra run")
     recipe = parse_recipe(read_json(run.recipe_file), where=str(run.recipe_file), folder=folder)
     recipe = recipe.model_copy(update={"validation": settings})
-    check_recorded(folder)
+    check_recorded(run.model(EXPLAINED))
     stages = stages_of(recipe, folder)
     states = plan_table(stages, RunFolder(folder))
     stale = [name for name, state, _ in states if state != "done" and name not in (STAGE, *AFTER)]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         runs_of,
     )
     from infra.experiments.retraining.run import read_validity, validate_run
-    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
+    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
     from infra.experiments.retraining.smoothness import metasmoothness
     from infra.experiments.retraining.table import accuracy_table, lds_table
@@ -132,6 +132,8 @@ _PLACES = {
         "check_replay",
         "greedy_accuracy",
         "read_run",
+        "recorded_run",
+        "recorded_run",
     ),
     "scores": (
         "MethodScores",
@@ -214,6 +216,7 @@ __all__ = [
     "ratio",
     "read_run",
     "read_validity",
+    "recorded_run",
     "removal",
     "runs_of",
     "score_methods",

@@ -182,11 +182,13 @@ class Costs:
         a, c, passes = self.amounts, self.recipe.curvature, self.passes
         s, fraction = a.length, c.fraction if isinstance(c.fraction, float) else 0.25
         tokens = fraction * a.train * s
-        factored, corrected = c.method in ("ekfac", "kfac"), c.method == "ekfac"
+        factored, corrected = self.recipe.method in ("ekfac", "kfac"), self.recipe.method == "ekfac"
         products = (passes.covariances if factored else 0.0) + (passes.corrected(s) if corrected else 0.0)
         # sums so far and those of the shard under way, which are one under FSDP; later the bases, and eigenvalues so
         first = self.copies * passes.factors if factored else 0.0
-        second = (passes.factors if corrected else 0.0) + (0.0 if c.method == "kfac" else self.copies * passes.tracked)
+        second = (passes.factors if corrected else 0.0) + (
+            0.0 if self.recipe.method == "kfac" else self.copies * passes.tracked
+        )
         # its bases; a gradient formed, rotated, squared, added up, and that as it is sent
         block = 2.0 * passes.largest_factor + 5.0 * passes.largest
         return StageCost(
