@@ -223,7 +223,14 @@ QUERIES = Step(
     reads=("tokenized", "targets", "curvature"),
     uses=(Uses(EXPLAINED),),
     settings=(
-        *("scores.query_top", "scores.queries", "curvature.damping", "curvature.damping_scale", "targets.form"),
+        *(
+            "method",
+            "scores.query_top",
+            "scores.queries",
+            "curvature.damping",
+            "curvature.damping_scale",
+            "targets.form",
+        ),
         *("seed", TRACKED, *PASSES),
     ),
     unhashed=("scale.recompute",),
