@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         random_subsets,
         runs_of,
     )
-    from infra.experiments.retraining.run import read_validity, validate_run
+    from infra.experiments.retraining.run import ValidationOptions, read_validity, validate_run
     from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
     from infra.experiments.retraining.smoothness import metasmoothness
@@ -124,6 +124,7 @@ _PLACES = {
         "train_stack",
     ),
     "run": (
+        "ValidationOptions",
         "read_validity",
         "validate_run",
     ),
@@ -184,6 +185,7 @@ __all__ = [
     "TrainingPlan",
     "Units",
     "UnrolledScores",
+    "ValidationOptions",
     "accuracy_table",
     "adamw",
     "carry_out",
