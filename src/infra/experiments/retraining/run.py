@@ -28,8 +28,9 @@ from infra.experiments.retraining.scores import MethodScores
 from infra.experiments.retraining.smoothness import metasmoothness
 from infra.experiments.retraining.table import LEVEL, accuracy_table, lds_table
 from infra.influence.methods import get_method, is_unrolled
+from infra.layout import Run
 from infra.progress import progress, say
-from infra.store import read_json, write_json
+from infra.store import read_json, replacing, write_json
 
 BLOCKS: tuple[tuple[str, str], ...] = (
     ("half", "same_seed"),
@@ -107,7 +108,7 @@ def validate_run(
     the way; ModelError when compiling finds no C++ compiler.
     """
     run, options = Path(run_dir), options or ValidationOptions()
-    folder = Path(out) if out is not None else run / "validation"
+    folder = Path(out) if out is not None else Run(run).validation
     check_methods(options.methods)
     data = read_run(run, base_model=options.base_model, levels=options.levels, with_accuracy=options.accuracy_problems)
     distance = check_replay(data, run)
@@ -328,7 +329,7 @@ def validity_sentences(table: pd.DataFrame, method: str, unit: str = "example") 
 
 def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
     """Unit (example, step, token) -> target -> validity sentence; empty where the run was not validated."""
-    path = Path(run_dir) / "validation" / "validation.json"
+    path = Run(run_dir).validation / "validation.json"
     return dict(read_json(path)["validity"]) if path.exists() else {}
 
 
@@ -341,7 +342,5 @@ def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
 
 
 def _save(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
