@@ -16,7 +16,7 @@ from infra.influence.engine.contract import rows_of_examples
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import forward_backward
 from infra.influence.engine.functional import accumulator
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.lowrank import LowRank
 from infra.models.tracked import Block
 
@@ -48,17 +48,17 @@ def chosen_tokens(
     queries = {int(i): torch.from_numpy(np.flatnonzero(chosen[i])).to(device) for i in wanted}
     running: dict[int, torch.Tensor] = {}
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        for use in uses:
-            inputs = use.widened(block)
-            for (place, row, start, length), rows in zip(batch.segments, rows_of_examples(batch, use.where)):
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        for call in calls:
+            inputs = call.widened(block)
+            for (place, row, start, length), rows in zip(batch.segments, rows_of_examples(batch, call.where)):
                 index = int(wanted[place])
                 mine = queries[index]
                 if index not in running:
                     running[index] = torch.zeros(len(mine), length, dtype=wide, device=device)
                 a = torch.einsum("ti,qir->tqr", inputs[rows], right[block.key][mine])
-                g = torch.einsum("to,qor->tqr", use.gradients[rows], left[block.key][mine])
-                position = (rows if use.where is None else use.where[rows]) - (row * batch.input_ids.shape[1] + start)
+                g = torch.einsum("to,qor->tqr", call.gradients[rows], left[block.key][mine])
+                position = (rows if call.where is None else call.where[rows]) - (row * batch.input_ids.shape[1] + start)
                 running[index].index_add_(1, position, (a * g).sum(2, dtype=wide).T)
 
     some = [examples[int(i)] for i in wanted]

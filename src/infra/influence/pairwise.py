@@ -22,7 +22,7 @@ from infra.influence.engine.contract import example_gradients
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import forward_backward
 from infra.influence.engine.gradient import gradients
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.lowrank import LowRank, position_scores, stack_padded, truncate
 from infra.influence.engine.rotation import rotate, rotate_back
 from infra.influence.engine.squares import Rotated, rotated_gradients
@@ -80,17 +80,17 @@ def query_directions(
     left, right = ({b.key: [torch.zeros(0)] * len(queries) for b in tracked.blocks} for _ in range(2))
     energies = torch.zeros(2, len(queries), dtype=torch.float64)
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
         factor = curvature.factors[block.key]
         basis = None
         if factor.outputs is not None and factor.inputs is not None:
             inputs = factor.inputs.to(device, dtype)
             basis = Rotated(
-                factor.outputs.to(device, dtype), inputs, lambda use: rotate(use.widened(block).to(dtype), inputs)
+                factor.outputs.to(device, dtype), inputs, lambda call: rotate(call.widened(block).to(dtype), inputs)
             )
         damped = factor.eigenvalues.to(device, dtype) + dampings[block.key]
         inverse = torch.where(damped > 0, damped.reciprocal(), 0.0)
-        swapped, groups = rotated_gradients(block, uses, batch, basis, dtype)
+        swapped, groups = rotated_gradients(block, calls, batch, basis, dtype)
         done = 0
         for group in groups:
             indices = batch.indices[done : done + len(group)]
@@ -125,8 +125,8 @@ def pairwise_tokens(
     moved = _to(directions, next(model.parameters()).dtype, engine.device)
     running: dict[int, NDArray[Any]] = {}  # by example: a batch may run again in halves
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        scores = position_scores(block, uses, moved, batch).to(own)
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        scores = position_scores(block, calls, moved, batch).to(own)
         for index, piece in zip(batch.indices, per_example(scores, batch)):
             running[index] = running[index] + piece if index in running else piece.copy()
 
@@ -185,9 +185,9 @@ def self_influence(
     dtype = engine.accumulator
     total = torch.zeros(len(examples), dtype=dtype, device=engine.device)
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
         factor = inverse.curvature.factors[block.key]
-        rotated = factor.rotate(example_gradients(block, uses, batch).to(dtype))
+        rotated = factor.rotate(example_gradients(block, calls, batch).to(dtype))
         damped = factor.eigenvalues.to(rotated) + inverse.lambdas[block.key]
         total[batch.indices] += (rotated.square() / damped).flatten(1).sum(1)
 

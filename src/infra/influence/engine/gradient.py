@@ -19,7 +19,7 @@ from infra.influence.engine.contract import example_gradients, summed_gradient
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
 from infra.influence.engine.functional import accumulator, engine_mode
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.totals import Totals
 from infra.influence.estimate import directions_at_once
 from infra.influence.targets import Contrast, Form, FunctionTarget, Target, weights_of
@@ -42,8 +42,8 @@ def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: in
     def weights(batch: Batch) -> Tensor:
         return spread(factors[batch.indices], batch)
 
-    def consume(_: Batch, block: Block, uses: list[Use]) -> None:
-        total[block.key] += summed_gradient(block, uses)
+    def consume(_: Batch, block: Block, calls: list[LayerCall]) -> None:
+        total[block.key] += summed_gradient(block, calls)
 
     run_through(forward_backward(model, target.examples, tracked, consume, weights, max_tokens=max_tokens))
     return from_blocks(total, tracked, target.name)
@@ -110,8 +110,8 @@ def add_gradients(
     def empty(block: Block) -> Tensor:
         return zero_block(engine.model, block, len(share))
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        formed = example_gradients(block, uses, batch).flatten(1)
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        formed = example_gradients(block, calls, batch).flatten(1)
         with totals.into(block.key, partial(empty, block)) as total:
             into = total.flatten(1)
             into.addmm_(share[:, batch.indices].to(into), formed.to(into))
