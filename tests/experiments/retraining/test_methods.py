@@ -180,7 +180,7 @@ def test_fresh_seeds_are_averaged_and_kept_one_by_one(
     monkeypatch.setattr(
         unrolled_module,
         "unrolled",
-        lambda f, plan, *rest, **k: made.append(plan.batches) or scored(f, plan, *rest, **k),
+        lambda run, *rest, **k: made.append(run.plan.batches) or scored(run, *rest, **k),
     )
     again = score_methods(problem, TARGETS, {name: ALL[name]}, kept=tmp_path)
     assert made == [plans[1].batches]
