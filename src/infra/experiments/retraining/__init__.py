@@ -39,8 +39,13 @@ if TYPE_CHECKING:
         random_subsets,
         runs_of,
     )
+<<<<<<< HEAD
     from infra.experiments.retraining.run import read_validity, validate_run
     from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
+=======
+    from infra.experiments.retraining.run import ValidationOptions, read_validity, validate_run
+    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
+>>>>>>> heart
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
     from infra.experiments.retraining.smoothness import metasmoothness
     from infra.experiments.retraining.table import accuracy_table, lds_table
@@ -124,6 +129,7 @@ _PLACES = {
         "train_stack",
     ),
     "run": (
+        "ValidationOptions",
         "read_validity",
         "validate_run",
     ),
@@ -186,6 +192,7 @@ __all__ = [
     "TrainingPlan",
     "Units",
     "UnrolledScores",
+    "ValidationOptions",
     "accuracy_table",
     "adamw",
     "carry_out",
