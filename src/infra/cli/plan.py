@@ -35,6 +35,9 @@ def plan(
     folds: Annotated[
         int | None, typer.Option(min=1, help="Query folds, where their number is known.", show_default=False)
     ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Plan `infra score`: the model is there, and nothing is trained.")
+    ] = False,
     check: Annotated[
         Path | None, typer.Option(help="Compare the plan with this finished run instead.", show_default=False)
     ] = None,
@@ -43,12 +46,14 @@ def plan(
     from infra.cli import _plan_tables as show
     from infra.pipeline import plan as planning
     from infra.pipeline.recipe import load_recipe
+    from infra.pipeline.score import score_recipe
 
     if check is not None:
         show.checked(*planning.check(check, None if device == "cpu" else planning.device_of(device)))
         return
-    settings = load_recipe(recipe or DEFAULT_RECIPE)
+    alone = score and recipe is None
+    settings = score_recipe("train.jsonl", None) if alone else load_recipe(recipe or DEFAULT_RECIPE)
     shape = planning.shape_of_recipe(settings, model)
     amounts = planning.amounts_of(settings, examples, pool, length, queries, folds)
-    chosen = planning.device_named(device, planning.Costs(settings, shape, amounts))
-    show.planned(planning.plan(settings, shape, amounts, chosen, devices))
+    costs = planning.Costs(settings, shape, amounts, trains=not score)
+    show.planned(planning.plan(costs, planning.device_named(device, costs), devices))

@@ -14,24 +14,29 @@ from functools import cached_property
 
 from infra.influence.engine.functional import HEAD_ELEMENTS
 from infra.influence.estimate import Passes
+from infra.layout import BASE, EXPLAINED
 from infra.models.generation.estimate import decoding
 from infra.models.shape import Shape
+from infra.pipeline.graph import job_of_run, names_for
 from infra.pipeline.plan.amounts import Amounts, Task
 from infra.pipeline.plan.devices import BYTES
 from infra.pipeline.queries import DIRECTION_BYTES, RANK
 from infra.pipeline.recipe import Recipe
+from infra.pipeline.step import Job
 from infra.train.estimate import training_bytes, training_flops
 
 SUM_BYTES = 4
 """Of a number in sums, bases and directions."""
 STEPS_PER_EXAMPLE = 6.0
 """Steps of a response that are cut out and scored again, on average."""
+TOKEN_BYTES = 12.0
+"""On disk of a token with its place in the text, after compression."""
 RESPONSE = 0.8
 """Share of a query's tokens that are its answer."""
 
 PER_RECORD = {
     "records": 1.36e-3,
-    "encode": 0.35e-3,
+    "encode": 0.56e-3,
     "grade": 6e-3,
     "spans": 6e-3,
     "report": 0.2e-3,
@@ -68,11 +73,12 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of a recipe's stages on one model shape."""
+    """The costs of a recipe's stages on one model shape. ``trains``: `infra run`; else `infra score`."""
 
     recipe: Recipe
     shape: Shape
     amounts: Amounts
+    trains: bool = True
 
     @cached_property
     def passes(self) -> Passes:
@@ -104,9 +110,16 @@ class Costs:
         """Targets whose scores are kept token by token."""
         return max(1, min(len(self.recipe.scores.token_targets), self.amounts.n_targets))
 
+    @cached_property
+    def names(self) -> list[str]:
+        """The job's stages, as the steps declare them."""
+        model = self.recipe.model.base
+        return names_for(job_of_run(self.recipe) if self.trains else Job(self.recipe, {BASE: model, EXPLAINED: model}))
+
+    @cached_property
     def models(self) -> int:
         """Fine-tuned models of the run."""
-        return self.recipe.seeds * (1 + len(self.recipe.arms.names))
+        return sum(name.startswith("sft/") for name in self.names)
 
     def in_a_batch(self, length: float) -> float:
         """Examples of ``length`` tokens in a batch."""
@@ -154,7 +167,7 @@ class Costs:
             {"train": epochs * examples * s * training_flops(self.shape, s, again)},
             training_bytes(self.shape, batch, self.item, again),
             self.weights,
-            python=FIXED["sft"] + examples * (PER_RECORD["encode"] + PER_RECORD["encode"] * epochs),
+            python=FIXED["sft"],
             sharded=True,
         )
 
@@ -197,7 +210,7 @@ class Costs:
             self.visit_memory(max(first, second), block),
             (passes.factors + passes.tracked) * SUM_BYTES,
             at_most=self.sum_processes,
-            python=FIXED["stage"] + a.train * PER_RECORD["encode"],
+            python=FIXED["stage"],
             sharded=True,
         )
 
@@ -242,7 +255,7 @@ class Costs:
                 "tangents": float(self.recipe.scores.max_tokens) * 8 * self.shape.intermediate * self.item,
             },
             tokens * (4.0 * kt + 4.0) + n * 4.0 * k,
-            python=FIXED["stage"] + n * 3 * PER_RECORD["encode"],
+            python=FIXED["stage"],
             sharded=True,
         )
 
@@ -260,7 +273,7 @@ class Costs:
             },
             self.visit_memory(2.0 * passes.tracked, self.in_a_batch(s) * passes.largest),
             (a.train + a.pool) * STEPS_PER_EXAMPLE * 60.0,
-            python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"],
+            python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"] + cut * PER_RECORD["encode"],
             at_most=1,
         )
 
@@ -289,19 +302,19 @@ class Costs:
             },
             self.visit_memory(q * RANK * passes.sides + min(handful, q) * passes.tracked),
             q * min(2.0 * self.recipe.scores.query_top, float(a.train)) * s * 4.0,
-            python=FIXED["stage"] + a.train * PER_RECORD["encode"],
+            python=FIXED["stage"],
             at_most=1,
         )
 
     def measure(self) -> StageCost:
         """f of the base model and of every fine-tuned one."""
         a, s = self.amounts, self.amounts.prompt + self.amounts.answer
-        tokens = a.queries * s * (1 + self.models())
+        tokens = a.queries * s * (1 + self.models)
         return StageCost(
             "measure",
             {"forward": tokens * (self.shape.forward(s) + self.shape.logits)},
             self.forward_memory(),
-            python=FIXED["stage"] + (1 + self.models()) * 0.03,
+            python=FIXED["stage"] + (1 + self.models) * 0.03,
             at_most=1,
         )
 
@@ -311,44 +324,37 @@ class Costs:
         return StageCost(stage, {}, {}, disk, python=seconds, at_most=1)
 
     def stages(self) -> list[StageCost]:
-        """Every stage of `infra run`, in order, under the runner's names."""
+        """Every stage of the job, under the runner's names."""
+        return [self.stage(name) for name in self.names]
+
+    def stage(self, name: str) -> StageCost:
+        """The cost of one stage by its name."""
         r, a = self.recipe, self.amounts
         records = a.train + a.pool + a.pretrain
-        characters = records * a.length * 3.5
-        held = [(t, t.held_out * t.samples) for t in a.tasks]
-        arms = [(t, n) for t, n in held if t.for_arms]
-        drawn = [(t, t.target * r.targets.samples) for t in a.tasks if t.for_targets]
-        # the embedded world is made whole, whatever the limit
-        read = 7000 + 2000 if r.data.world is not None else records
-        out = [self.on_the_host("records", read, "records", characters)]
-        if r.model.pretrain is not None:
-            out.append(self.sft("base", a.pretrain, r.model.pretrain.epochs))
-        out.append(self.answers("evals/base", held))
-        for seed in range(r.seeds):
-            out += [
-                self.sft(f"sft/original-s{seed}", a.train, r.sft.epochs),
-                self.answers(f"evals/original-s{seed}", held),
-            ]
-        out += [
-            self.answers("responses", drawn),
-            self.on_the_host("targets", a.queries, "stage"),
-            self.curvature(),
-            self.directions(),
-            self.scores(),
-            self.spans(),
-        ]
-        if r.scores.query_top:
-            out.append(self.queries())
-        out += [self.on_the_host("effects", records, "effects"), self.on_the_host("arms", records, "encode")]
-        for arm in r.arms.names:
-            for seed in range(r.seeds):
-                out += [
-                    self.sft(f"sft/{arm}-s{seed}", a.train, r.sft.epochs),
-                    self.answers(f"evals/{arm}-s{seed}", arms),
-                ]
-        out += [
-            self.measure(),
-            self.on_the_host("results", 0, "results"),
-            self.on_the_host("report", records, "report"),
-        ]
-        return out
+        match name.split("/"):
+            case ["records"]:
+                # the embedded world is made whole, whatever the limit
+                read = 7000 + 2000 if r.data.world is not None else records
+                return self.on_the_host(name, read, "records", records * a.length * 3.5)
+            case ["tokenized"]:
+                n = a.train + a.pool
+                return self.on_the_host(name, n, "encode", n * a.length * TOKEN_BYTES)
+            case ["base"]:
+                return self.sft(name, a.pretrain, r.model.pretrain.epochs if r.model.pretrain is not None else 0.0)
+            case ["sft", _]:
+                return self.sft(name, a.train, r.sft.epochs)
+            case ["evals", *model]:
+                judged = model[-1] == BASE or f"sft/{model[-1]}" == EXPLAINED or model[-1].startswith("original-")
+                tasks = [(t, t.held_out * t.samples) for t in a.tasks if judged or t.for_arms]
+                return self.answers(name, tasks)
+            case ["responses"]:
+                return self.answers(name, [(t, t.target * r.targets.samples) for t in a.tasks if t.for_targets])
+        made = {
+            "curvature": self.curvature,
+            "directions": self.directions,
+            "scores": self.scores,
+            "spans": self.spans,
+            "queries": self.queries,
+            "measure": self.measure,
+        }
+        return made[name]() if name in made else self.on_the_host(name, records, name)
