@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.evals import get_task
-from infra.evals.mathcheck import MathPool
+from infra.evals.mathcheck import grade_many
 from infra.evals.sandbox import Job, Sandbox, backends, run_jobs
 
 TESTS = {"kind": "asserts", "setup": "", "asserts": [f"assert f({i}) == {i + 1}" for i in range(8)]}
@@ -63,13 +63,17 @@ def benchmark_pairs(folder: Path) -> list[tuple[str, str]]:
     return list(dict.fromkeys([*right, *itertools.pairwise(golds)]))
 
 
+_rounds = itertools.count(1)
+
+
 def math_rate(pairs: list[tuple[str, str]], workers: int) -> float:
-    """Checks per minute, the start of the processes excluded."""
-    with MathPool(workers) as pool:
-        pool.grade([(f"y+{i}", f"{i}+y") for i in range(16 * workers)])
-        began = time.monotonic()
-        pool.grade(pairs)
-        return 60 * len(pairs) / (time.monotonic() - began)
+    """Checks per minute, the start of the processes excluded. Spaces keep a round from finding another's verdicts."""
+    spaces = " " * next(_rounds)
+    grade_many([(f"y+{i}", f"\\boxed{{{i}+y}}") for i in range(16 * workers)], workers=workers)
+    boxed = [(gold, f"\\boxed{{{answer}{spaces}}}") for gold, answer in pairs]
+    began = time.monotonic()
+    grade_many(boxed, workers=workers)
+    return 60 * len(pairs) / (time.monotonic() - began)
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from infra.plugins import label_of
+
 BASE = "base"
 EXPLAINED = "sft/original-s0"
 """The model that is explained: the first one fine-tuned on the original training set."""
@@ -58,7 +60,7 @@ class Run:
 
     def problems(self, task: str) -> Path:
         """A benchmark's problems."""
-        return self.step("records") / "problems" / f"{task}.parquet"
+        return self.step("records") / "problems" / f"{label_of(task)}.parquet"
 
     @property
     def record_files(self) -> list[Path]:

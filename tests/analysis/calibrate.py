@@ -5,13 +5,15 @@ and attributes.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from infra.analysis import effects, null_control, power_curve, with_bands
-from infra.analysis.figures import power_by_size, to_svg
+from infra.report.plot import COLOURS, MARKERS, finish, to_svg
 from infra.store import read_json
 from tests.analysis.made import made
 
@@ -39,6 +41,24 @@ def main(folder: Path) -> None:
         print(f"| {size} | " + " | ".join(f"{c.power.iloc[i]:.0%}" for c in curves.values()) + " |")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "analysis-power.svg").write_text(to_svg(power_by_size(curves)), encoding="utf-8")
+
+
+def power_by_size(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """Share of planted effects found against their size, with Wilson intervals; a line per entry of ``curves``.
+
+    Tables as :func:`infra.analysis.power_curve` returns them.
+    """
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    ax = figure.add_subplot()
+    ax.axhline(80, color=COLOURS["ink-3"], lw=0.8, ls=":")
+    for k, (name, curve) in enumerate(curves.items()):
+        tint, n = COLOURS[f"d{k}"], int(curve["n_shuffles"].max()) if len(curve) else 0
+        ax.plot(curve["size"], 100 * curve["power"], MARKERS[k] + "-", color=tint, label=f"{name} ({n} each)")
+        ax.fill_between(curve["size"], 100 * curve["low"], 100 * curve["high"], color=tint, alpha=0.15, lw=0)
+    ax.set_ylim(0, 100)
+    finish(ax, "planted effect, standard deviations of example influence", "found (q ≤ 0.05), %; dotted: 80%")
+    ax.legend(frameon=False)
+    return figure
 
 
 def of_run(run: Path, n_shuffles: int = 200) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.report import ExampleView, render_report
+from infra.report import ExampleView, ReportData, render_report
 from infra.report.encode import displayable
 
 from . import synthetic
@@ -80,7 +80,7 @@ def write_run(
     effects.assign(value=effects["value"].astype(str)).to_parquet(
         root / "results" / "tables" / "effects.parquet", index=False
     )
-    render_report(synthetic.report(n_examples=2), root / "report.html")
+    render_report(ReportData("A run", examples=made[:2]), root / "report.html")
     return made
 
 

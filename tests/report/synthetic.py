@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
 from infra.report import ExampleView, ReportData
+from infra.report.plot import Panel, inline_svg
 
 TARGETS = ("math", "code", "math-hard", "code-easy")
 ARMS = ("base", "sft", "flip", "same-difficulty-swap", "random-swap", "reverse-flip")
@@ -96,9 +98,11 @@ def hostile_example(rng: np.random.Generator) -> ExampleView:
     )
 
 
-def _effects(rng: np.random.Generator, attribute: str, values: tuple[Any, ...]) -> pd.DataFrame:
+def _effects(
+    rng: np.random.Generator, attribute: str, values: tuple[Any, ...], targets: tuple[str, ...] = TARGETS
+) -> pd.DataFrame:
     rows = []
-    for target in TARGETS:
+    for target in targets:
         for domain in ("math", "code"):
             for form in ("raw", "per_token", "length_matched"):
                 for k, value in enumerate(values):
@@ -273,6 +277,7 @@ def tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
             rng,
             "behaviour",
             ("plan", "subgoal", "computation", "verification", "backtracking", "exploration"),
+            (*TARGETS, "math:5"),
         ),
         "token_classes": _effects(rng, "token_class", ("connective", "number", "operator", "latex", "prose")),
         **_further(rng),
@@ -363,3 +368,20 @@ def report(n_examples: int = 20, seed: int = 0, quick: bool = False, hostile: bo
         views,
         scores(),
     )
+
+
+def small_report() -> ReportData:
+    """One of every table, cut to one target and one form: a page that is drawn in a moment."""
+    data = report(n_examples=1)
+    kept = {}
+    for name, frame in data.tables.items():
+        if "form" in frame.columns:
+            frame = frame[(frame["form"] == "raw") & (frame["target"] == "math")]
+        kept[name] = frame
+    return ReportData(data.title, data.quick, data.notes, data.results, kept, {}, data.examples, data.scores)
+
+
+def tips(panel: Panel) -> list[str]:
+    """The tooltips of a panel, in order."""
+    root = ElementTree.fromstring(inline_svg(panel, "t"))
+    return [e.text or "" for e in root.iter("{http://www.w3.org/2000/svg}title")]

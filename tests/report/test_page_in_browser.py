@@ -170,9 +170,10 @@ def test_tables_lie_folded_under_their_figures(opened):
 def test_targets_are_set_against_each_other(opened):
     page = opened().page
     panel = page.locator("#agreement .panel")
-    assert "ρ = 0.40" in panel.locator("h3").inner_text() and "n = 3 000" in panel.locator("h3").inner_text()
-    marks = panel.locator("svg path.cloud").evaluate_all("es => es.map(e => e.getAttribute('d').split('M').length - 1)")
-    assert marks == [200, 200]
+    heading = panel.locator("h4").inner_text()
+    assert "ρ = 0.40" in heading and "n = 3\u2009000" in heading
+    marks = panel.locator("svg use").evaluate_all("es => es.map(e => e.getAttribute('fill'))")
+    assert (marks.count("var(--d0)"), marks.count("var(--d1)")) == (200, 200)
     assert page.locator("#agreement figcaption").inner_text().startswith("A mark per training example")
 
 
@@ -275,15 +276,50 @@ def test_tables_sort_filter_and_unfold(opened):
 def test_form_switch_folds_and_theme(opened):
     page = opened(scheme="light").page
     section = page.locator("#effects")
-    assert section.locator("figure:visible").count() == 1
-    section.locator("input[value=length_matched]").check()
-    assert section.locator("figure:visible").get_attribute("data-form") == "length_matched"
-    before = section.locator(".panel:visible").count()
-    section.locator(".unfold:visible").click()
-    assert section.locator(".panel:visible").count() > before
-    section.locator(".unfold:visible").click()
-    assert section.locator(".panel:visible").count() == before
+    shown = "es => es.filter(e => !e.hidden).map(e => e.dataset.form)"
+    assert section.locator("figure").evaluate_all(shown) == ["length_matched"] * 2
+    section.locator("input[value=per_token]").check()
+    assert section.locator("figure").evaluate_all(shown) == ["per_token"] * 2
+    folded = page.locator("#behaviours")
+    before = folded.locator(".panel:visible").count()
+    folded.locator(".unfold:visible").click()
+    assert folded.locator(".panel:visible").count() > before
+    folded.locator(".unfold:visible").click()
+    assert folded.locator(".panel:visible").count() == before
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     assert page.get_attribute("#theme", "aria-label") == "Light theme"
+
+
+def test_the_first_screen_answers_before_it_navigates(opened):
+    """At 390 pixels the answer stands on the first screen and the contents come after it."""
+    page = opened(width=390).page
+    top = "s => document.querySelector(s).getBoundingClientRect().top"
+    assert page.evaluate(top, "#answer .answers li") < 300
+    assert page.evaluate(top, ".contents") > page.evaluate(top, "#answer .twin") > 0
+    wide = opened(width=1280).page
+    assert wide.evaluate(top, "#answer .excerpt") < 900 and wide.evaluate(top, ".contents") < 300
+
+
+def test_the_excerpt_leads_to_its_example(opened):
+    page = opened().page
+    views = synthetic.report().examples
+    best = max(views, key=lambda v: v.totals()[0])
+    page.locator("[data-open]").click()
+    until(page, "id => document.querySelector('#browser .map h3').textContent === id", best.id)
+    assert page.locator(".excerpt .coloured span.s10").count() >= 1
+
+
+def test_a_mark_of_a_figure_has_its_numbers_as_a_tooltip(opened):
+    page = opened().page
+    said = page.locator("#arms .tipped title").first.text_content()
+    assert re.match(r"flip minus same-difficulty swap: [+−]\d+\.\d \[.*\], undecided", said)
+
+
+def test_figures_follow_the_theme(opened):
+    fills = []
+    for scheme in ("light", "dark"):
+        page = opened(scheme=scheme).page
+        fills.append(page.evaluate("getComputedStyle(document.querySelector('#arms svg text')).fill"))
+    assert fills[0] != fills[1]

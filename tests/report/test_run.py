@@ -69,17 +69,17 @@ def test_every_figure_is_written_as_vectors_twice_the_same(made, tmp_path):
     paths = run.save_figures(tmp_path)
     names = {p.stem for p in paths}
     assert {"accuracy", "effects-difficulty", "effects-style", "behaviours", "token_classes", "contrasts"} <= names
-    assert "targets-math-code" in names and {p.suffix for p in paths} == {".pdf", ".svg"}
+    assert "targets" in names and {p.suffix for p in paths} == {".pdf", ".svg"}
     first = {p.name: p.read_bytes() for p in paths}
     run.save_figures(tmp_path)
     assert {p.name: p.read_bytes() for p in paths} == first
     words = first["behaviours.svg"].decode()
-    assert "influence per span" in words and "(n " in words and "target: math" in words
+    assert "influence per step" in words and "Target math" in words and "n = " in words and "math data" in words
 
 
 def test_the_notebook_form_gives_the_answer_as_text(made):
     html = made[0]._repr_html_()
-    assert "run &lt;a&gt;" in html and "Flip minus same-difficulty-swap" in html and "effects (" in html
+    assert "run &lt;a&gt;" in html and "Flip minus same-difficulty swap" in html and "effects (" in html
 
 
 def test_what_is_not_there_is_said(made, tmp_path):

@@ -41,11 +41,11 @@ def test_summary_says_the_answer_the_caveats_and_the_tables():
         }
     )
     assert "made-up [red]run[/red]" in text
-    assert "Flip minus same-difficulty-swap on math" in text
+    assert "Flip minus same-difficulty swap on math" in text
     assert "too small to conclude from" in text
     sft = tables["accuracy"].query("arm == 'sft' and task == 'math'")["accuracy"].mean()
     assert f"{100 * sft:.1f}%" in text
-    assert re.search(r"flip − same-diff\. \*\s+math", text)
+    assert re.search(r"flip minus same-difficulty swap \*\s+math", text)
     assert re.search(r"stage-11\s+11\.0\s+1\.00", text) and re.search(r"4 others\s+6\.0", text)
 
 

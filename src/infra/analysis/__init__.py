@@ -1,7 +1,4 @@
-"""Effects with intervals, length control, arm contrasts, hypotheses and figures.
-
-Figures live in :mod:`infra.analysis.figures`, which imports matplotlib and is therefore not imported here.
-"""
+"""Effects with intervals, length control, arm contrasts and hypotheses."""
 
 from infra.analysis.arms import MAIN_CONTROL, accuracy_table, arm_contrasts, strategy_contrasts
 from infra.analysis.calibration import NullControl, null_control, power_curve

@@ -32,6 +32,7 @@ from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
 from infra.data.target_name import TargetName, is_whole
+from infra.data.thinking import standard_thinking
 from infra.data.tokenized import TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
@@ -93,6 +94,7 @@ __all__ = [
     "render_prompt",
     "resolve_template",
     "split_of",
+    "standard_thinking",
     "summarise",
     "summary_figure",
     "summary_table",

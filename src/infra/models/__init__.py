@@ -2,12 +2,14 @@
 
 from infra.models.hashing import generation_config_hash, model_hash, tokenizer_hash
 from infra.models.hub import model_folder
+from infra.models.limits import Limits
 from infra.models.load import load_model, load_tokenizer
 from infra.models.precision import deterministic, float64_everywhere
 from infra.models.tracked import Block, TrackedWeight, TrackedWeights, tracked_by_names, tracked_weights
 
 __all__ = [
     "Block",
+    "Limits",
     "TrackedWeight",
     "TrackedWeights",
     "deterministic",

@@ -32,6 +32,7 @@ from infra.models.generation import OpenAIServer
 from infra.pipeline.recipe import Recipe, SourceSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step
+from infra.plugins import file_of
 from infra.store import write_json
 from infra.world import build_world
 
@@ -106,12 +107,20 @@ def _settings(job: Job) -> tuple[str, ...]:
     return (*(f"data.{name}" for name in own), "tasks", "eval.instruct", "eval.system", *judged)
 
 
+def _files(job: Job) -> list[str]:
+    """Data, benchmarks' problems, and the users' own files that define a benchmark or an adapter."""
+    sources, tasks = job.recipe.data.sources, job.recipe.tasks
+    named = [*(t.name for t in tasks), *(s.schema_ for s in sources)]
+    own = [file for name in named if (file := file_of(name)) is not None]
+    return [s.path for s in sources] + [t.path for t in tasks if t.path] + own
+
+
 RECORDS = Step(
     "records",
     make_records,
     settings=_settings,
     unhashed=("arms.names",),  # whether a pool is needed
-    files=lambda job: [s.path for s in job.recipe.data.sources] + [t.path for t in job.recipe.tasks if t.path],
+    files=_files,
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from infra.analysis import (
     definition_agreement,
@@ -20,6 +21,7 @@ from infra.analysis import (
     top_bottom,
     with_bands,
 )
+from infra.analysis.folds import target_folds
 from infra.data import is_whole
 from infra.experiments.retraining import read_validity
 from infra.pipeline.attribute import load_folds
@@ -118,11 +120,42 @@ def attribution_tables(context: Context) -> dict[str, pd.DataFrame]:
 
 
 def top_examples(context: Context) -> pd.DataFrame:
-    """The most helpful and most harmful training examples of each whole target."""
+    """The most and least helpful training examples of each whole target, with the 95% interval over its queries."""
     table = pd.read_parquet(context.example_scores)
-    table = table[table.set == "train"].reset_index(drop=True)
+    mine = np.flatnonzero(table.set == "train")
+    table = table.iloc[mine].reset_index(drop=True)
     targets = whole_targets(table)
-    return top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)
+    top = top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)
+    fold_scores = np.load(context.fold_scores, mmap_mode="r")
+    folds, weights, _ = load_folds(context)
+    return with_intervals(top, dict(zip(table.id.astype(str), mine)), fold_scores, folds, by_name(folds, weights))
+
+
+def with_intervals(
+    top: pd.DataFrame,
+    row_of: Mapping[str, int],
+    fold_scores: NDArray[np.float32],
+    folds: pd.DataFrame,
+    targets: Mapping[str, Mapping[str, float]],
+) -> pd.DataFrame:
+    """``top`` with columns ``low`` and ``high``: a t interval of each influence over resampled query folds.
+
+    Args:
+        top: rows of :func:`infra.analysis.top_bottom`.
+        row_of: id -> its row of ``fold_scores`` ``[N, F]``.
+        folds: one row per column of ``fold_scores``.
+        targets: name -> fold -> weight. A target of a single fold gets no interval.
+    """
+    whole = {t: targets[t] for t in dict.fromkeys(top.target)}
+    drawn = target_folds(folds, fold_scores.shape[1], whole, n_boot=200, seed=0)
+    half = np.full(len(top), np.nan)
+    for k, target in enumerate(drawn.names):
+        places = np.flatnonzero(top.target == target)
+        if drawn.df[k] >= 1 and len(places):
+            rows = fold_scores[[row_of[i] for i in top.id.iloc[places]]].astype(np.float64)
+            spread = (rows @ drawn.draws[:, :, k].T).std(axis=1, ddof=1)
+            half[places] = stats.t.ppf(0.975, drawn.df[k]) * spread
+    return top.assign(low=top.influence - half, high=top.influence + half)
 
 
 def whole_targets(scores: pd.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ from infra.pipeline.data import load_records
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step
 from infra.report import ExampleView, ReportData, render_report
+from infra.spans import token_classes
 from infra.store import read_json
 
 
@@ -41,7 +42,7 @@ def run_report(context: Context) -> None:
 
 
 def example_views(context: Context) -> list[ExampleView]:
-    """The most helpful, most harmful and some random training examples with their token scores and steps."""
+    """The most helpful, least helpful and some random training examples with their token scores and steps."""
     recipe = context.recipe
     table = pd.read_parquet(context.example_scores)
     table = table[table.set == "train"].set_index("id")
@@ -86,6 +87,8 @@ def example_views(context: Context) -> list[ExampleView]:
                 targets=names,
                 steps=[(int(r["t0"]), int(r["t1"]), tuple(r["behaviours"])) for r in mine.to_dict("records")],
                 example_scores=np.array([table.loc[id_, f"score_{n}"] for n in names], np.float32),
+                token_classes=token_classes(example.text, example.offsets),
+                preview=str(table.loc[id_, "preview"]),
             )
         )
     return views

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.plugins import file_of, label_of
 
 ArmName = Literal["flip", "same-difficulty-swap", "random-swap", "reverse-flip"]
 StrategyName = Literal["select", "prune", "weights", "truncate"]
@@ -28,7 +29,9 @@ class SourceSettings(_Settings):
     """One file or hub data set of training data."""
 
     path: str
-    schema_: str = Field("auto", alias="schema", description="an adapter's name; 'auto' detects it")
+    schema_: str = Field(
+        "auto", alias="schema", description="an adapter's name, or path/to/file.py:NAME for your own; 'auto' detects it"
+    )
     domain: str | None = None
     source: str | None = None
     limit: int | None = Field(None, ge=1, description="first N records of the file")
@@ -92,7 +95,7 @@ class DataSettings(_Settings):
 class TaskSettings(_Settings):
     """One benchmark."""
 
-    name: str
+    name: str = Field(description="a benchmark's name, or path/to/file.py:NAME for one of your own")
     path: str | None = Field(None, description="local file in the public schema; without it the task's own source")
     target: str | None = Field(None, description="the target its verified responses belong to, e.g. math")
     limit: int | None = Field(None, ge=1, description="first N problems of each split")
@@ -390,13 +393,17 @@ def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
         here = folder / path
         return str(here.resolve()) if here.exists() or path.startswith(".") else path
 
+    def resolve_name(name: str) -> str:
+        file = file_of(name)
+        return name if file is None else f"{resolve(file)}:{label_of(name)}"
+
+    def resolve_source(source: SourceSettings) -> SourceSettings:
+        return source.model_copy(update={"path": resolve(source.path), "schema_": resolve_name(source.schema_)})
+
     data = recipe.data.model_copy(
-        update={
-            name: tuple(s.model_copy(update={"path": resolve(s.path)}) for s in getattr(recipe.data, name))
-            for name in ("sources", "queries")
-        }
+        update={name: tuple(map(resolve_source, getattr(recipe.data, name))) for name in ("sources", "queries")}
     )
-    tasks = tuple(t.model_copy(update={"path": resolve(t.path)}) for t in recipe.tasks)
+    tasks = tuple(t.model_copy(update={"path": resolve(t.path), "name": resolve_name(t.name)}) for t in recipe.tasks)
     model = recipe.model
     if model.base != "world":
         model = model.model_copy(update={"base": resolve(model.base)})

@@ -13,17 +13,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infra.report.data import TABLE_COLUMNS, ExampleView, ReportData
+from infra.report.data import ExampleView, ReportData
 from infra.report.page import render_report
 from infra.report.run import Run, load_run
+from infra.report.section import Figure, Section, Sentence, Table
+from infra.report.sections import SECTIONS, TABLE_COLUMNS
 from infra.report.terminal import print_summary
 from infra.report.tokenmap import TokenMap, show_tokens
 
 __all__ = [
+    "SECTIONS",
     "TABLE_COLUMNS",
     "ExampleView",
+    "Figure",
     "ReportData",
     "Run",
+    "Section",
+    "Sentence",
+    "Table",
     "TokenMap",
     "load_run",
     "print_summary",

@@ -17,51 +17,6 @@ from numpy.typing import NDArray
 from infra.errors import InputError
 
 
-def _columns(names: str) -> tuple[str, ...]:
-    return tuple(names.split())
-
-
-_EFFECTS = _columns(
-    "target attribute value domain form effect low high n overlap_n p q status label reliability validity mde"
-)
-
-_CONTRASTS = _columns("task contrast role difference low high p p_holm n_problems n_seeds mde label")
-
-TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "accuracy": _columns("arm seed task split n accuracy low high"),
-    "slope": _columns("arm task difficulty n accuracy"),
-    "effects": _EFFECTS,
-    "contrasts": _CONTRASTS,
-    "strategies": _CONTRASTS,
-    "arms": _columns("arm target predicted measured_f f_low f_high measured_accuracy acc_low acc_high"),
-    "targets": _columns("target domain tried solved kept source status"),
-    "hypotheses": _columns("name statement answer evidence interval n"),
-    "top": _columns("target side rank id influence domain difficulty preview"),
-    "top_steps": _columns("target side rank id influence domain step behaviours preview"),
-    "top_tokens": _columns("target side rank id influence domain position token preview"),
-    "judge_agreement": _columns("label kappa n_rules n_judge n_steps"),
-    "agreement": _columns("a b rho low high n"),
-    "validation_lds": _columns("target method protocol kind value low high ceiling ratio n_subsets n_seeds"),
-    "validation_differences": _columns("target protocol kind better than difference low high excludes_zero"),
-    "validation_removal": _columns("method target unit side fraction query_loss_change low high"),
-    "validation_accuracy": _columns("target protocol kind method value low high n_subsets n_seeds"),
-    "validation_tracking": _columns("target value low high n_runs"),
-    "permutation": _columns("table target attribute domain statistic value p n n_permutations"),
-    "step_definitions": _columns("target domain n_steps n_examples rho low high rho_within rho_per_token same_sign"),
-    "domain_means": _EFFECTS,
-    "behaviours": _EFFECTS,
-    "token_classes": _EFFECTS,
-    "parts": _EFFECTS,
-}
-"""The tables the page knows, and the columns each must have; further tables and columns are shown as they
-are.
-"""
-
-_OPTIONAL: Mapping[str, tuple[str, ...]] = {"top": ("domain", "difficulty", "preview")}
-
-FORMS = ("raw", "per_token", "length_matched")
-
-
 @dataclass(frozen=True)
 class ExampleView:
     """One training example with the influence of each of its ``T`` tokens.
@@ -70,7 +25,8 @@ class ExampleView:
     ``loss_mask``: bool ``[T]``. ``scores``: per decomposition (``loss``, ``position``) float32 ``[K, T]``,
     one row per name in ``targets``. ``steps``: token ranges ``(t0, t1, labels)`` with their behaviours.
     ``example_scores``: float32 ``[K]``, by default the token sums of the first decomposition.
-    ``token_classes``: one name per token, or none.
+    ``token_classes``: one name per token, or none. ``preview``: the problem in a line; without one it is looked for
+    in the prompt.
     """
 
     id: str
@@ -83,6 +39,7 @@ class ExampleView:
     steps: Sequence[tuple[int, int, Sequence[str]]] = ()
     example_scores: NDArray[np.float32] | None = None
     token_classes: Sequence[str] | None = None
+    preview: str = ""
 
     def totals(self) -> NDArray[np.float32]:
         """``[K]``: ``example_scores``, or the token sums of the first decomposition."""
@@ -99,7 +56,7 @@ class ReportData:
     ``results`` is the content of ``results.json``. The page reads these keys where they exist and lists the
     rest: ``question`` (str), ``model`` (name, hash, parameters), ``settings`` (the resolved recipe),
     ``versions``, ``leaks`` (dropped overlaps: a list or a mapping), ``seeds``, ``counts`` (train, pool, ...).
-    ``tables``: see :data:`TABLE_COLUMNS`; what is missing is left out. ``figures``: SVG source by caption.
+    ``tables``: see :data:`infra.report.TABLE_COLUMNS`; what is missing is left out. ``figures``: SVG source by caption.
     ``notes``: sentences for the honesty box. ``scores``: one row per training example with ``domain`` and a column
     ``score_<target>`` each, for the scatter of targets against each other.
     """
@@ -120,25 +77,16 @@ def table(data: ReportData, name: str) -> pd.DataFrame | None:
     return None if found is None or len(found) == 0 else found
 
 
-def check_report_data(data: ReportData) -> None:
-    """Raise :class:`InputError` naming the table or example that does not have the shape documented above."""
-    for name, columns in TABLE_COLUMNS.items():
-        found = table(data, name)
-        if found is None:
-            continue
-        optional = _OPTIONAL.get(name, ())
-        missing = [c for c in columns if c not in found.columns and c not in optional]
-        if missing:
-            raise InputError(
-                f"report table '{name}' lacks the column(s) {', '.join(missing)}; it has "
-                f"{', '.join(map(str, found.columns))}: add them, or leave the table out"
-            )
-    if data.scores is not None and "domain" not in data.scores.columns:
-        raise InputError(
-            f"report scores lack the column 'domain'; they have {', '.join(map(str, data.scores.columns))}"
-        )
-    for view in data.examples:
-        check_example(view)
+def domains(data: ReportData) -> list[str]:
+    """Every domain that the scores and tables name, sorted: what colours are given out over."""
+    frames = [f for f in (data.scores, *data.tables.values()) if f is not None and "domain" in f.columns]
+    return sorted({str(d) for frame in frames for d in frame["domain"].dropna().unique()} - {"all"})
+
+
+def whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of whole targets (``math``) where there are any, else all (parts: ``math:3``)."""
+    found = frame[~frame["target"].astype(str).str.contains(":")]
+    return found if len(found) else frame
 
 
 def check_example(view: ExampleView) -> None:

@@ -12,25 +12,30 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from infra import __version__
-from infra.report import sections as layout
-from infra.report.data import ExampleView, ReportData, check_report_data
+from infra.report.data import ExampleView, ReportData
 from infra.report.encode import displayable, encode_example, plain
-from infra.report.honesty import caveats
-from infra.report.runinfo import LISTS, listed_tables, run_facts
-from infra.report.tablespec import table_spec, title
+from infra.report.plot import inline_svg
+from infra.report.runinfo import LISTS, facts, listed_tables, next_steps, question, run_facts
+from infra.report.section import Figure, Section, Sentence, Table
+from infra.report.sections import SECTIONS, answer, caveats, check_report_data, lead, shown_tables, trust
+from infra.report.sections.effects import FORMS
+from infra.report.tablespec import known, table_spec, title
+from infra.report.tokenmap import excerpt, problem
 from infra.report.wording import count
 
 MAX_BYTES = 40_000_000
 _EXACT_VALUES = 1_500_000
 _LEVELS = (127, 90, 63, 45, 31, 15)
-_PREVIEW = 160
 _FOLDED = 4
 
 
@@ -44,24 +49,29 @@ def script(*names: str) -> str:
     return '"use strict";(() => {\n' + "\n".join(asset(n) for n in names) + "\n})();"
 
 
-def render_report(data: ReportData, out: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Write the page to ``out``, whole or not at all; at most ``max_bytes`` as long as tables alone fit.
+def render_report(
+    data: ReportData, out: Path, max_bytes: int = MAX_BYTES, sections: Sequence[Section] = SECTIONS
+) -> None:
+    """Write the page to ``out``, whole or not at all; at most ``max_bytes`` as long as tables and figures alone fit.
 
-    Token scores are kept exactly where they are few, else as int8 with as many levels as fit; examples that
-    do not fit even so are left out from the end, and the page says what was done. Raises
-    :class:`infra.errors.InputError` for a table or example of the wrong shape.
+    Token scores are kept exactly where they are few, else as int8 with as many levels as fit; examples that do not
+    fit even so are left out from the end, and the page says what was done. ``sections`` are shown in their order.
+    Raises :class:`infra.errors.InputError` for a table or example of the wrong shape.
     """
-    check_report_data(data)
-    specs = {name: table_spec(name, frame) for name, frame in listed_tables(data).items() if len(frame)}
-    page_json: dict[str, Any] = {
-        "tables": specs,
-        "targets": _targets(data.examples),
+    check_report_data(data, sections)
+    own = {t.name: t for section in sections for t in section.tables}
+    tables = {**listed_tables(data), **shown_tables(data, sections)}
+    payload: dict[str, Any] = {
+        "tables": {n: table_spec(n, f, spec=own.get(n) or LISTS.get(n)) for n, f in tables.items() if len(f)},
+        "targets": list(data.examples[0].targets) if data.examples else [],
         "scales": shared_scales(data.examples),
+        "examples": [_listing(view) for view in data.examples],
     }
-    fixed = len(json.dumps(page_json)) + 250_000 + sum(len(svg) * 4 // 3 for svg in data.figures.values())
-    blobs, levels = pack_examples(data.examples, max_bytes - fixed - 700 * len(data.examples))
-    page_json["examples"] = [_listing(view) for view in data.examples[: len(blobs)]]
-    html = _render(data, page_json, blobs, _precision(levels, len(blobs), len(data.examples)))
+    page = {**_words(data, sections), "sections": _parts(data, sections, tables), "run_tables": _run_tables(tables)}
+    bare = _render(page, payload, [], _precision(15, 0, len(data.examples)))
+    blobs, levels = pack_examples(data.examples, max_bytes - len(bare.encode()) - 64 * len(data.examples) - 1000)
+    payload["examples"] = payload["examples"][: len(blobs)]
+    html = _render(page, payload, blobs, _precision(levels, len(blobs), len(data.examples)))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
@@ -81,6 +91,7 @@ def pack_examples(examples: Sequence[ExampleView], budget: int) -> tuple[list[st
     choices += list(_LEVELS)
     step = max(1, len(examples) // 24)
     sample = examples[::step]
+    blobs: list[str] = []
     for levels in choices:
         estimate = sum(len(encode_example(v, levels)) for v in sample) * len(examples) / len(sample) * 4 / 3
         if estimate > 1.02 * budget and levels != choices[-1]:
@@ -128,66 +139,96 @@ def content_policy(css: str, js: str) -> str:
     )
 
 
-def _render(data: ReportData, page_json: Mapping[str, Any], blobs: Sequence[str], precision: str) -> str:
+def _words(data: ReportData, sections: Sequence[Section]) -> dict[str, Any]:
+    """What the first screen says, the caveats and the end of the page."""
+    said = answer(data, sections)
+    first = [*lead(said), *(s for s in said if s.first)]
+    shown = next((s.target for s in first if s.target), data.examples[0].targets[0] if data.examples else "")
+    return {
+        "title": data.title,
+        "quick": data.quick,
+        "facts": facts(data),
+        "question": question(data),
+        "first": first,
+        "further": [(topic, list(group)) for topic, group in groupby((s for s in said if s not in first), _topic)],
+        "excerpt": excerpt(data.examples, shown),
+        "trust": trust(data, sections),
+        "next": next_steps(data),
+        "caveats": caveats(data, sections),
+        "run": run_facts(data),
+        "n_examples": len(data.examples),
+        "version": __version__,
+    }
+
+
+def _topic(sentence: Sentence) -> str:
+    return sentence.topic
+
+
+def _parts(data: ReportData, sections: Sequence[Section], tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """The sections that this data can fill, drawn, and after them the caller's own figures and tables."""
+    parts = []
+    for section in sections:
+        figures = [f for f in section.figures(data) if f.panels]
+        named = [t for t in section.tables if t.name in tables]
+        if figures or named:
+            parts.append(_part(section, figures, named, tables))
+    images = [(c, base64.b64encode(svg.encode("utf-8", "replace")).decode()) for c, svg in data.figures.items()]
+    if images:
+        parts.append(_part(Section("figures", "Further figures"), [], [], tables) | {"images": images})
+    owned = {t.name for section in sections for t in section.tables}
+    others = [known(n) for n in tables if n not in owned and n not in LISTS]
+    if others:
+        parts.append(_part(Section("tables", "Further tables"), [], others, tables))
+    return parts
+
+
+def _part(
+    section: Section, figures: Sequence[Figure], named: Sequence[Table], tables: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    forms = list(dict.fromkeys(f.variant for f in figures if f.variant))
+    drawn = [
+        {
+            "heading": f.heading,
+            "caption": f.caption,
+            "key": f.key,
+            "variant": f.variant,
+            "shown": not f.variant or f.variant == forms[0],
+            "panels": [(p.heading, inline_svg(p, f"{section.id}-{i}-{j}")) for j, p in enumerate(f.panels)],
+        }
+        for i, f in enumerate(figures)
+    ]
+    return {
+        "id": section.id,
+        "title": section.title,
+        "intro": section.intro,
+        "figures": drawn,
+        "tables": [(t.name, title(t), count(len(tables[t.name]))) for t in named],
+        "forms": [(form, FORMS.get(form, form)) for form in forms],
+        "images": [],
+    }
+
+
+def _run_tables(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    return [(name, title(spec)) for name, spec in LISTS.items() if name in tables]
+
+
+def _render(page: Mapping[str, Any], payload: Mapping[str, Any], blobs: Sequence[str], precision: str) -> str:
     css = asset("base.css") + asset("report.css") + asset("tokens.css")
     js = script("common.js", "tables.js", "codec.js", "tokens.js", "report.js")
-    shown = layout.sections(data)
-    images = {
-        s.id: [(c, base64.b64encode(svg.encode("utf-8", "replace")).decode()) for c, svg in s.images] for s in shown
-    }
-    parts = [
-        {
-            "id": s.id,
-            "title": s.title,
-            "intro": s.intro,
-            "figures": s.figures,
-            "tables": [(name, title(name), count(len(data.tables[name]))) for name in s.tables],
-            "forms": s.forms,
-            "images": images[s.id],
-        }
-        for s in shown
-    ]
-    notes = caveats(data)
-    contents = [{"id": "asked", "title": "What was asked"}, {"id": "answer", "title": "The answer"}]
-    contents += [{"id": "honesty", "title": "Before you conclude"}] if notes else []
-    contents += [{"id": s.id, "title": s.title} for s in shown]
-    contents += [{"id": "examples", "title": "Examples, token by token"}] if blobs else []
-    contents += [{"id": "run", "title": "The run"}]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    template = environment.from_string(asset("report.html"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return displayable(
-        template.render(
+        environment.from_string(asset("report.html")).render(
+            **page,
             csp=content_policy(css, js),
-            title=data.title,
-            quick=data.quick,
-            facts=layout.facts(data),
-            css=_raw(css),
-            js=js,
-            contents=contents,
-            question=layout.question(data),
-            answer=layout.answer_by_topic(data),
-            caveats=notes,
-            sections=parts,
+            css=Markup(css),
+            js=Markup(js),
             folded=_FOLDED,
-            n_examples=len(blobs),
             precision=precision,
-            run=run_facts(data),
-            run_tables=[(name, title(name)) for name in LISTS if name in page_json["tables"]],
-            payload=embed_json(page_json),
+            payload=Markup(embed_json(payload)),
             blobs=blobs,
-            version=__version__,
         )
     )
-
-
-def _raw(css: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(css)
-
-
-def _targets(examples: Sequence[ExampleView]) -> list[str]:
-    return list(examples[0].targets) if examples else []
 
 
 def _listing(view: ExampleView) -> dict[str, Any]:
@@ -195,12 +236,11 @@ def _listing(view: ExampleView) -> dict[str, Any]:
     names = ("domain", "difficulty", "set", "family", "source", "style")
     attributes = {k: plain(v) for k, v in view.attributes.items() if k in names}
     label = " · ".join(str(attributes[k]) for k in names[:2] if attributes.get(k) is not None) or view.id
-    preview = " ".join(displayable(view.text[: 4 * _PREVIEW]).split())[:_PREVIEW]
     return {
         "id": displayable(view.id),
         "label": label,
         "attributes": attributes,
-        "preview": preview,
+        "preview": problem(view),
         "totals": view.totals().astype(float).tolist(),
     }
 

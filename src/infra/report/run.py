@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from infra.errors import ArtifactError, InputError
 from infra.report.data import ExampleView, ReportData
-from infra.report.sentences import answer
+from infra.report.plot import save_figure, sheet
+from infra.report.sections import SECTIONS, answer
 from infra.report.tokenmap import TokenMap, show_tokens
 from infra.store import read_json
 
@@ -134,15 +135,19 @@ class Run:
         return show_tokens(made, decomposition=kind)
 
     def figures(self) -> dict[str, Figure]:
-        """The run's figures as matplotlib figures, by name."""
-        from infra.analysis.figures import run_figures
+        """The figures of the report as matplotlib figures, by name; effects in the form that the answer quotes."""
+        data = ReportData("", results=self.results, tables=self.tables, scores=self._train())
+        made: dict[str, Figure] = {}
+        for figure in (f for section in SECTIONS for f in section.figures(data) if f.panels):
+            if figure.name not in made:
+                made[figure.name] = sheet(figure.panels, caption=figure.caption, key=figure.key)
+        return made
 
-        return run_figures(self.tables, self.examples)
+    def _train(self) -> pd.DataFrame:
+        return self.examples[self.examples["set"] == "train"] if "set" in self.examples else self.examples
 
     def save_figures(self, folder: str | Path, formats: Sequence[str] = ("pdf", "svg")) -> list[Path]:
         """Write every figure in every format, the same bytes each time. Returns the paths."""
-        from infra.analysis.figures import save_figure
-
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         paths = []

@@ -1,4 +1,4 @@
-"""How each table is shown: titles, column labels, the kind of number in a column, what can be filtered."""
+"""How a table is shown: column labels, the kind of number in a column, rows for the page's script."""
 
 from __future__ import annotations
 
@@ -6,37 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from infra.report.data import TABLE_COLUMNS
 from infra.report.encode import plain
-
-TITLES = {
-    "accuracy": "Accuracy",
-    "slope": "Accuracy by difficulty",
-    "effects": "Effects",
-    "contrasts": "Contrasts between arms",
-    "strategies": "Strategies against their matched controls",
-    "arms": "Arms: predicted and measured",
-    "targets": "Targets",
-    "hypotheses": "Hypotheses",
-    "top": "Most helpful and most harmful examples",
-    "top_steps": "Most helpful and most harmful steps",
-    "top_tokens": "Most helpful and most harmful tokens",
-    "judge_agreement": "Behaviours by rules and by a judge",
-    "agreement": "Agreement between targets",
-    "permutation": "Permutation tests",
-    "step_definitions": "Agreement of the two definitions of a step's influence",
-    "domain_means": "Mean influence of domains",
-    "parts": "Effects of parts",
-    "skipped": "Rows that were skipped on request",
-    "behaviours": "Effects of behaviours",
-    "token_classes": "Effects of token classes",
-    "validation_lds": "LDS of the run's scores and of simpler ones",
-    "validation_differences": "Differences between methods on the same retrains",
-    "validation_removal": "Loss of the queries without the top and bottom of the ranking",
-    "validation_accuracy": "LDS against held-out accuracy",
-    "validation_tracking": "How well f follows held-out accuracy over retrains",
-    "leaks": "Training and pool records dropped for overlap with an evaluation",
-}
+from infra.report.section import Table
+from infra.report.sections import TABLES
 
 _LABELS = {
     "p_holm": "p (Holm)",
@@ -52,6 +24,9 @@ _LABELS = {
     "predicted": "predicted Δf",
     "overlap_n": "overlap n",
     "id": "example",
+    "arm": "training set",
+    "reading": "reads as",
+    "influence": "influence (nats of f)",
     "rho": "Spearman ρ",
     "rho_within": "ρ within examples",
     "rho_per_token": "ρ per token",
@@ -69,91 +44,64 @@ _POINTS = {
     "high": "high (points)",
     "mde": "min. detectable (points)",
 }
-_IN_POINTS = ("contrasts", "strategies")
-_INTEGERS = {
-    "n",
-    "seed",
-    "overlap_n",
-    "n_rest",
-    "tried",
-    "solved",
-    "kept",
-    "rank",
-    "n_problems",
-    "n_seeds",
-    "step",
-    "position",
-}
-_INTEGERS |= {"n_steps", "n_examples", "n_permutations", "n_rules", "n_judge"}
+_COUNTS = """
+    n seed overlap_n n_rest tried solved kept rank n_problems n_seeds step position n_steps n_examples
+    n_permutations n_rules n_judge
+"""
+_INTEGERS = set(_COUNTS.split())
 _LONG = {"preview", "statement", "evidence", "text", "question"}
-_FILTERS = {
-    "accuracy": ("arm", "task", "split"),
-    "slope": ("arm", "task"),
-    "effects": ("target", "attribute", "domain", "form", "status"),
-    "behaviours": ("target", "value", "domain", "form", "status"),
-    "token_classes": ("target", "value", "domain", "form", "status"),
-    "parts": ("target", "value", "domain", "form", "status"),
-    "domain_means": ("target", "domain", "form", "status"),
-    "contrasts": ("task", "role"),
-    "strategies": ("task",),
-    "arms": ("arm", "target"),
-    "top": ("target", "side", "domain"),
-    "top_steps": ("target", "side", "domain"),
-    "top_tokens": ("target", "side", "domain"),
-    "permutation": ("table", "target", "attribute", "domain"),
-    "step_definitions": ("target", "domain"),
-    "validation_lds": ("target", "method", "protocol", "kind"),
-    "validation_differences": ("target", "protocol", "kind"),
-    "validation_removal": ("target", "unit", "side"),
-}
-_TINTED = {"effect", "influence", "difference", "predicted", "measured_f"}
+_TINTED = {"effect", "influence", "difference", "predicted", "measured_f", "standardised"}
 
 
-def title(name: str) -> str:
+def known(name: str) -> Table:
+    """The table of that name as a section declares it, or one with a title made from its name."""
+    return TABLES.get(name) or Table(name)
+
+
+def title(spec: Table) -> str:
     """The heading of a table."""
-    return TITLES.get(name, name.replace("_", " ").capitalize())
+    return spec.title or spec.name.replace("_", " ").capitalize()
 
 
-def kind(table: str, column: str) -> str:
-    """How a column's values are printed: one of text, long, code, int, number, effect, percent, points."""
+def kind(spec: Table, column: str) -> str:
+    """How a column's values are printed: one of text, long, code, int, number, effect, percent, points, percentile."""
     if column in _INTEGERS:
         return "int"
     if column in _LONG:
         return "long"
     if column == "id":
         return "code"
-    if table in ("accuracy", "slope") and column in ("accuracy", "low", "high"):
+    if column == "percentile":
+        return "percentile"
+    if column in spec.percent.split():
         return "percent"
-    if (table in _IN_POINTS and column in _POINTS) or column in ("measured_accuracy", "acc_low", "acc_high"):
+    if column in spec.points.split():
         return "points"
     return "effect" if column in _TINTED or column.startswith("score_") else "number"
 
 
-def table_spec(name: str, frame: pd.DataFrame, limit: int = 6) -> dict[str, Any]:
+def _column(spec: Table, column: str, numeric: bool) -> dict[str, Any]:
+    how = kind(spec, column)
+    label = spec.labels.get(column) or (_POINTS.get(column) if how == "points" else None) or _LABELS.get(column)
+    return {
+        "key": column,
+        "label": label or column.replace("_", " "),
+        "kind": "text" if how == "number" and not numeric else how,
+        "tinted": column in _TINTED or column.startswith("score_"),
+    }
+
+
+def table_spec(name: str, frame: pd.DataFrame, limit: int | None = None, spec: Table | None = None) -> dict[str, Any]:
     """What the page's script draws a table from; ``rows`` hold the exact values, for the CSV."""
-    known = [c for c in TABLE_COLUMNS.get(name, ()) if c in frame.columns]
-    columns = known + [str(c) for c in frame.columns if c not in known]
-    specs = []
-    for column in columns:
-        label = _POINTS[column] if name in _IN_POINTS and column in _POINTS else _LABELS.get(column)
-        how = kind(name, column)
-        if how == "number" and not pd.api.types.is_numeric_dtype(frame[column]):
-            how = "text"
-        specs.append(
-            {
-                "key": column,
-                "label": label or column.replace("_", " "),
-                "kind": how,
-                "tinted": column in _TINTED or column.startswith("score_"),
-            }
-        )
+    spec = spec or known(name)
+    first = [c for c in spec.columns.split() if c in frame.columns]
+    columns = first + [str(c) for c in frame.columns if c not in first]
     values = [[plain(v) for v in frame[c].tolist()] for c in columns]
-    rows = [list(row) for row in zip(*values)] if len(frame) else []
     return {
         "name": name,
-        "title": title(name),
-        "columns": specs,
-        "rows": rows,
-        "filters": list(_FILTERS.get(name, ())),
-        "limit": limit,
+        "title": title(spec),
+        "columns": [_column(spec, c, pd.api.types.is_numeric_dtype(frame[c])) for c in columns],
+        "rows": [list(row) for row in zip(*values)] if len(frame) else [],
+        "filters": spec.filters.split(),
+        "limit": limit or spec.limit,
     }

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra.report.data import ReportData
-from infra.report.honesty import caveats
-from infra.report.seeds import over_seeds
-from infra.report.sentences import answer, detectable, interval
-from infra.report.wording import arm_name, is_number, number, percent, points, short_contrast, signed
+from infra.report.sections import answer, caveats
+from infra.report.sections.accuracy import over_seeds
+from infra.report.sections.contrasts import detectable, interval
+from infra.report.wording import contrast_name, is_number, number, percent, points, set_name, signed
 
 _TONES = {"up": "blue", "down": "dark_orange", "open": "dim", "plain": "default"}
 
@@ -57,7 +57,7 @@ def _accuracy(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table
         return None
     means = over_seeds(tables["accuracy"], ["arm", "task"])
     tasks = list(dict.fromkeys(means["task"]))
-    made = _table("Held-out accuracy, mean over seeds", "arm", *map(str, tasks))
+    made = _table("Held-out accuracy, mean over seeds", "training set", *map(str, tasks))
     for arm in dict.fromkeys(means["arm"]):
         mine = means[means["arm"] == arm].set_index("task")
         cells = []
@@ -68,7 +68,7 @@ def _accuracy(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table
             row = mine.loc[task]
             reach = f" [{percent(row['low'])}, {percent(row['high'])}]" if is_number(row["low"]) else ""
             cells.append(escape(percent(row["accuracy"]) + reach))
-        made.add_row(escape(arm_name(str(arm))), *cells)
+        made.add_row(escape(set_name(str(arm))), *cells)
     return made
 
 
@@ -77,7 +77,7 @@ def _contrasts(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Tabl
         return None
     made = _table("Contrasts of accuracy, points (* primary)", "contrast", "task", "difference", "interval", "MDE")
     for _index, row in tables["contrasts"].iterrows():
-        name = short_contrast(str(row["contrast"])) + (" *" if row["role"] == "primary" else "")
+        name = contrast_name(str(row["contrast"])) + (" *" if row["role"] == "primary" else "")
         reach = interval(row["low"], row["high"]) if is_number(row["low"]) else "–"
         made.add_row(
             escape(name),
@@ -92,13 +92,13 @@ def _contrasts(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Tabl
 def _arms(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:
     if not _has(tables, "arms"):
         return None
-    made = _table("Change of f: predicted and measured", "arm", "target", "predicted", "measured", "interval")
+    made = _table("Change of f: predicted and measured", "training set", "target", "predicted", "measured", "interval")
     for row in tables["arms"].to_dict("records"):
         if ":" in str(row["target"]):
             continue
         reach = f"[{number(row['f_low'])}, {number(row['f_high'])}]" if is_number(row["f_low"]) else "–"
         made.add_row(
-            escape(arm_name(str(row["arm"]))),
+            escape(set_name(str(row["arm"]))),
             escape(str(row["target"])),
             signed(row["predicted"]),
             signed(row["measured_f"]),

@@ -1,11 +1,12 @@
-"""A token map in a notebook: an example's tokens as HTML, coloured without script.
+"""An example's tokens coloured without script: as a map in a notebook, and as an excerpt for the first screen.
 
 As the last expression of a notebook cell: ``show_tokens(view, "math")``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -54,19 +55,118 @@ class TokenMap:
         )
 
     def _pieces(self, values: NDArray[np.float32]) -> Iterator[str]:
-        text = displayable(self.view.text)
-        gaps, lengths = boundaries(np.asarray(self.view.token_offsets, dtype=np.int64))
-        at = 0
-        for t, (gap, length) in enumerate(zip(gaps.tolist(), lengths.tolist())):
-            yield _text(text[at : at + gap])
-            at += gap + length
+        for t, text in token_texts(self.view):
+            if t is None:
+                yield _text(text)
+                continue
             strength = float(np.sign(values[t]) * np.sqrt(min(1.0, abs(values[t]) / (self.reference or 1.0))))
             dim = "" if self.view.loss_mask[t] else "opacity:.6;"
             yield (
                 f"<bdi style='{dim}background:{colour(strength)}' title='token {t}: {signed(float(values[t]))}'>"
-                f"{_text(text[at - length : at])}</bdi>"
+                f"{_text(text)}</bdi>"
             )
-        yield _text(text[at:])
+
+
+def token_texts(view: ExampleView) -> Iterator[tuple[int | None, str]]:
+    """(number, text) of every token in order, with (None, text) for what lies between them."""
+    text = displayable(view.text)
+    gaps, lengths = boundaries(np.asarray(view.token_offsets, dtype=np.int64))
+    at = 0
+    for t, (gap, length) in enumerate(zip(gaps.tolist(), lengths.tolist())):
+        if gap:
+            yield None, text[at : at + gap]
+        at += gap + length
+        yield t, text[at - length : at]
+    if text[at:]:
+        yield None, text[at:]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The strongest part of the most helpful shown example: ``pieces`` are (text, class, title) triples."""
+
+    id: str
+    target: str
+    problem: str
+    pieces: Sequence[tuple[str, str, str]]
+
+
+def excerpt(views: Sequence[ExampleView], target: str, least: int = 200, most: int = 420) -> Excerpt | None:
+    """The example of ``views`` that helps ``target`` most, cut to its best step and what stands around it.
+
+    ``least`` and ``most`` bound its size in characters; a line break counts as 40. None where no view has token scores
+    of the target.
+    """
+    able = [v for v in views if target in v.targets and v.scores and np.any(v.loss_mask)]
+    if not able:
+        return None
+    view = max(able, key=lambda v: float(v.totals()[list(v.targets).index(target)]))
+    values = show_tokens(view, target, decomposition=next(iter(view.scores))).values
+    first, last = _window(view, values, least, most)
+    top = float(np.abs(values[first:last]).max(initial=0.0)) or 1.0
+    pieces = []
+    inside = False
+    for t, text in token_texts(view):
+        inside = first <= t < last if t is not None else inside
+        if inside and t is not None:
+            level = round(10 * float(np.sqrt(abs(values[t]) / top)))
+            pieces.append((visible(text), f"s{level} {'p' if values[t] > 0 else 'n'}", signed(float(values[t]))))
+        elif inside:
+            pieces.append((visible(text), "", ""))
+    return Excerpt(displayable(view.id), target, visible(problem(view)), pieces)
+
+
+def _window(view: ExampleView, values: NDArray[np.float32], least: int, most: int) -> tuple[int, int]:
+    """Token range around the most helpful step (or token), grown by whole neighbouring steps, then by tokens."""
+    ends = np.asarray(view.token_offsets, dtype=np.int64)
+    places = np.flatnonzero(view.loss_mask)
+    low, high = int(places[0]), int(places[-1]) + 1
+    steps = [(a, b) for a, b, _ in view.steps if low <= a < b <= high]
+    if steps:
+        k = int(np.argmax([values[a:b].sum() for a, b in steps]))
+        first, last = steps[k]
+        before, after = [a for a, _ in steps[:k]], [b for _, b in steps[k + 1 :]]
+    else:
+        first = int(places[values[places].argmax()])
+        last = first + 1
+        before, after = list(range(low, first)), list(range(last + 1, high + 1))
+
+    def size(a: int, b: int) -> int:
+        piece = view.text[ends[a, 0] : ends[b - 1, 1]]
+        return len(piece) + 40 * piece.count("\n")
+
+    while size(first, last) < least and (before or after):
+        if after:
+            last = after.pop(0)
+        if before and size(first, last) < least:
+            first = before.pop()
+    while size(first, last) > most and last - first > 1:
+        last -= 1
+    return first, last
+
+
+_USER = re.compile(
+    r"<\|im_start\|>user|<start_of_turn>user|<\|start_header_id\|>user<\|end_header_id\|>|<\|?user\|?>|\[INST\]"
+)
+_SPECIAL = re.compile(r"<[|/]?[\w|]{2,40}>|\[/?INST\]")
+
+
+def problem(view: ExampleView, width: int = 160) -> str:
+    """The problem in one line: the view's own preview, else its last user turn, never the system prompt."""
+    if view.preview:
+        return " ".join(displayable(view.preview).split())[:width]
+    text = displayable(view.text)
+    under = np.flatnonzero(view.loss_mask)
+    prompt = text[: int(view.token_offsets[under[0]][0])] if len(under) else text
+    turns = [m.end() for m in _USER.finditer(prompt)]
+    asked = " ".join(_SPECIAL.sub(" ", prompt[turns[-1] if turns else 0 :]).split())
+    asked = re.sub(r"\s*\b(assistant|model)$", "", asked)
+    return (asked or " ".join(text.split()))[:width]
+
+
+def visible(text: str) -> str:
+    """Text whose invisible and reordering characters are shown by their code point."""
+    return text.translate(_INVISIBLE)
 
 
 def show_tokens(
@@ -99,4 +199,4 @@ def colour(strength: float) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(text.translate(_INVISIBLE))
+    return escape(visible(text))

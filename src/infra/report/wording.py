@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,16 +72,17 @@ def listing(words: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""
 
 
+def count_of(n: Any, noun: str) -> str:
+    """'1 seed', '3 seeds'."""
+    return f"{count(n)} {noun}{'' if n == 1 else 's'}"
+
+
+def set_name(name: str) -> str:
+    """How a training set (an arm of the experiment) is written."""
+    return {"sft": "original data", "base": "base model"}.get(name, name.replace("-swap", " swap"))
+
+
 def contrast_name(name: str) -> str:
-    """'flip - same-difficulty-swap' as 'flip minus same-difficulty-swap'."""
-    return f" {name} ".replace(" - ", " minus ").replace(" vs ", " minus ").replace(f" {MINUS} ", " minus ").strip()
-
-
-def short_contrast(name: str) -> str:
-    """A contrast in few characters: 'flip − same-diff.'."""
-    return contrast_name(name).replace("same-difficulty-swap", "same-diff.").replace(" minus ", f" {MINUS} ")
-
-
-def arm_name(name: str) -> str:
-    """How an arm is written in the report."""
-    return {"sft": "SFT", "base": "base", "same-difficulty-swap": "same-difficulty swap"}.get(name, name)
+    """'flip - same-difficulty-swap' as 'flip minus same-difficulty swap'."""
+    parts = re.split(rf" (?:-|vs|{MINUS}) ", name)
+    return " minus ".join(set_name(part.strip()) for part in parts)

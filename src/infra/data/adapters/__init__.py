@@ -12,6 +12,7 @@ from typing import Any
 
 from infra.data.adapters._adapter import Adapter
 from infra.errors import InputError
+from infra.plugins import from_file, installed, is_in_file
 
 from infra.data.adapters import (  # isort: skip
     acereason,
@@ -27,12 +28,14 @@ from infra.data.adapters import (  # isort: skip
     mbpp,
     metamath,
     numinamath,
+    openmath,
     openr1,
     openthoughts,
     own,
     pairs,
     s1k,
     stratos,
+    synthetic1,
     taco,
 )
 
@@ -41,6 +44,8 @@ _ORDER = (
     openthoughts,
     stratos,
     openr1,
+    openmath,
+    synthetic1,
     s1k,
     deepmath,
     metamath,
@@ -59,17 +64,35 @@ _ORDER = (
     pairs,
 )
 
+GROUP = "infra.adapters"
+"""The entry point group in which an installed package names its adapters."""
 ADAPTERS: tuple[Adapter, ...] = tuple(adapter for module in _ORDER for adapter in module.ADAPTERS)
 
 __all__ = ["ADAPTERS", "Adapter", "detect", "get_adapter"]
 
 
 def get_adapter(name: str) -> Adapter:
-    """The adapter of that name or alias. Raises :class:`InputError` listing the names."""
+    """The adapter of that name or alias.
+
+    ``name`` may also be ``path/to/file.py:NAME`` for an :class:`Adapter` in a file of your own, or the name of an
+    entry point in the group ``infra.adapters``. Raises :class:`InputError` listing the names.
+    """
     for adapter in ADAPTERS:
         if name == adapter.name or name in adapter.aliases:
             return adapter
-    raise InputError(f"schema {name!r} is not known; use auto or one of {', '.join(a.name for a in ADAPTERS)}")
+    if is_in_file(name):
+        found = from_file(name, "schema")
+    else:
+        added = installed(GROUP)
+        if name not in added:
+            raise InputError(
+                f"schema {name!r} is not known; use auto or one of {', '.join([*(a.name for a in ADAPTERS), *added])}, "
+                "or name an adapter in a file of yours as path/to/file.py:NAME"
+            )
+        found = added[name].load()
+    if not isinstance(found, Adapter):
+        raise InputError(f"schema {name!r} is a {type(found).__name__} and no infra.data.adapters.Adapter")
+    return found
 
 
 def detect(row: Mapping[str, Any]) -> Adapter | None:

@@ -1,53 +1,51 @@
-"""The final answer inside a response: the last boxed one, or what the usual closing phrases announce."""
+r"""The final answer inside a response: its last box, else what a tag, ``####``, a heading or a sentence announces."""
 
 from __future__ import annotations
 
-import re
+from typing import NamedTuple
 
-_BOXED = re.compile(r"\\(?:boxed|fbox|framebox)\s*")
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_HASHES = re.compile(r"####\s*([^\n]+)")
-_SAID = re.compile(
-    r"(?:(?:final answer|answers?)\s*(?:\*\*)?\s*(?:is|are|:|=)|final answer\s*(?:\*\*)?\s*\n)\s*:?\s*(?:\*\*)?\s*"
-    r"(?:(?:therefore|thus|simply|just|equal to|given by)\s+)?(.+?)(?:\*\*)?\s*(?:\.\s*(?=\n|$)|\.\s+[A-Z]|\n|$)",
-    re.IGNORECASE,
-)
+from . import _sentences
+from ._boxes import last_box
+from ._thinking import spoken
 
 
-def last_boxed(text: str) -> str | None:
-    """Content of the last ``\\boxed{...}`` with balanced braces (``\\boxed 5`` too), or None.
+class Extracted(NamedTuple):
+    """``answer`` as written, or None with the reason in ``why``."""
 
-    An unclosed last box is not an answer: the response was cut there, and earlier boxes are not what it
-    ends on.
+    answer: str | None
+    why: str
+
+
+def final_answer(response: str) -> Extracted:
+    r"""The answer a response ends on.
+
+    Thinking is set apart first. The last box counts, also before a later sentence; one that is never closed is no
+    answer, because the response was cut there, and earlier boxes are not what it ends on. Boxes that a sentence only
+    speaks about ("inside \boxed{}") do not count. Without any box it is the last ``<answer>``, else the last ``####``,
+    heading or sentence that announces a value, else a last line that is nothing but a value.
     """
-    last = None
-    for match in _BOXED.finditer(text):
-        last = match
-    if last is None:
-        return None
-    start = last.end()
-    if start >= len(text) or text[start] != "{":
-        bare = re.match(r"[^\s$\\{}.,;]+", text[start:])
-        return bare.group() if bare else None
-    depth, i = 0, start
-    while i < len(text):
-        if text[i] == "\\":
-            i += 2
-            continue
-        depth += {"{": 1, "}": -1}.get(text[i], 0)
-        if depth == 0:
-            return text[start + 1 : i]
-        i += 1
-    return None
+    text = spoken(response)
+    if text is None:
+        return Extracted(None, "the response was cut off while thinking")
+    box = last_box(text)
+    if box is not None:
+        if box.content is None:
+            return Extracted(None, "the last box is never closed")
+        if not box.content.strip():
+            return Extracted(None, "the last box is empty")
+        return Extracted(box.content, "the last box")
+    inside = _tagged(text)
+    if inside is not None:
+        return Extracted((_sentences.announced(inside) or inside) or None, "the last <answer> tag")
+    announced = _sentences.announced(text) or _sentences.concluded(text)
+    if announced is None:
+        return Extracted(None, "no box, and no sentence that announces an answer")
+    return Extracted(announced, "announced in a sentence")
 
 
-def final_answer(text: str) -> str | None:
-    """The last boxed answer; without any box the last ``<answer>``, ``####`` or "the answer is"; else None."""
-    if _BOXED.search(text):
-        return last_boxed(text)
-    for pattern in (_TAG, _HASHES, _SAID):
-        found = pattern.findall(text)
-        if found:
-            inside = str(found[-1]).strip()
-            return inside or None
-    return None
+def _tagged(text: str) -> str | None:
+    """What the last closed ``<answer>`` tag holds."""
+    lower = text.lower()
+    end = lower.rfind("</answer>")
+    start = lower.rfind("<answer>", 0, max(end, 0))
+    return text[start + len("<answer>") : end].strip() if start >= 0 else None

@@ -23,6 +23,7 @@ _DROP = re.compile(r"\\[,;:! ]|\{,\}|\\left|\\right|\s+|~")
 _SPACED = re.compile(r"\d\s+\d+/\d|\d\s+\d+\s*$")  # two numbers side by side, not one
 _GROUPS = re.compile(r"[+-]?\d{1,3}(?: \d{3})+")
 MAX_DIGITS = 5_000
+MAX_REPEATING = 100
 
 
 def tidy(text: str) -> str:
@@ -112,6 +113,8 @@ def _repeating(whole: str, head: str, cycle: str) -> Fraction:
 
 def _cycle(digits: str) -> tuple[int, int] | None:
     """Where the repeating part begins and how long it is, for digits that end in at least two repetitions of it."""
+    if len(digits) > MAX_REPEATING:
+        return None
     for head in range(len(digits)):
         for length in range(1, (len(digits) - head) // 2 + 1):
             tail = digits[head:]

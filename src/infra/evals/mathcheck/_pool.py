@@ -4,6 +4,7 @@ signals.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import queue
@@ -12,12 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infra.evals.mathcheck._number import exact_value, tidy
+from infra.evals.mathcheck._number import MAX_DIGITS, exact_value, tidy
 
 START_S = 120.0
+TIMEOUT_S = 10.0
+KNOWN_MAX = 200_000
 PATIENCE = 4.0
 # the worker loads these few files alone, not the package around them
 _BOOT = (
@@ -80,24 +84,31 @@ class _Worker:
 
 
 class MathPool:
-    """Checks answers in up to ``workers`` processes, each check limited to ``timeout_s`` seconds.
+    """Checks answers in up to ``workers`` processes.
 
-    Plain numbers never leave this process: they are compared as exact fractions. Use as a context manager;
-    the processes start with the first check that needs one.
+    Plain numbers never leave this process: they are compared as exact fractions. The other processes start with the
+    first check that needs one, end with this one, and can be closed before.
     """
 
-    def __init__(self, workers: int | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(self, workers: int | None = None) -> None:
         self._count = workers or min(len(os.sched_getaffinity(0)), 8)
-        self._timeout_s = timeout_s
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(self._count):
             self._idle.put(None)
         self._known: dict[tuple[str, str], str] = {}
 
-    def grade(self, pairs: Sequence[tuple[str, str]], progress: Callable[[int], object] | None = None) -> list[str]:
-        """Outcome of each ``(gold, answer)``: ``correct``, ``wrong``, ``ungradable`` or ``timeout``, in
-        order.
+    def grade(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        timeout_s: float = TIMEOUT_S,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[str]:
+        """Outcome of each ``(gold, answer)``: ``correct``, ``wrong``, ``ungradable`` or ``timeout``, in order.
+
+        ``timeout_s`` is the processor time of one check. A pair that was late is tried again when it is asked again.
         """
+        if len(self._known) + len(pairs) > KNOWN_MAX:
+            self._known.clear()
         hard: dict[tuple[str, str], None] = {}
         for pair in pairs:
             if pair not in self._known:
@@ -109,12 +120,14 @@ class MathPool:
             if progress is not None and pair in self._known:
                 progress(1)
         if hard:
-            self._hard(list(hard), [p for p in pairs if p in hard], progress)
-        return [self._known[pair] for pair in pairs]
+            self._hard(Counter(p for p in pairs if p in hard), timeout_s, progress)
+        outcomes = [self._known[pair] for pair in pairs]
+        for pair in hard:
+            if self._known.get(pair) == "timeout":
+                del self._known[pair]
+        return outcomes
 
-    def _hard(
-        self, hard: list[tuple[str, str]], all_hard: list[tuple[str, str]], progress: Callable[[int], object] | None
-    ) -> None:
+    def _hard(self, hard: Counter[tuple[str, str]], timeout_s: float, progress: Callable[[int], object] | None) -> None:
         waiting: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         for pair in hard:
             waiting.put(pair)
@@ -129,13 +142,13 @@ class MathPool:
                     except queue.Empty:
                         return
                     worker = worker or _Worker()
-                    outcome = worker.check(*pair, self._timeout_s)
+                    outcome = worker.check(*pair, timeout_s)
                     if outcome is None:
                         worker.close()
                         worker = None
                     self._known[pair] = outcome or "timeout"
                     if progress is not None:
-                        progress(all_hard.count(pair) if len(all_hard) < 2000 else 1)
+                        progress(hard[pair])
             except BaseException as error:
                 failures.append(error)
             finally:
@@ -157,11 +170,17 @@ class MathPool:
                 worker.close()
             self._idle.put(None)
 
-    def __enter__(self) -> MathPool:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+_shared: dict[tuple[int, int | None], MathPool] = {}
+
+
+def shared_pool(workers: int | None = None) -> MathPool:
+    """The pool of this process with so many workers. A worker takes seconds to start, so it is kept."""
+    key = (os.getpid(), workers)  # a forked process must not talk to its parent's workers
+    if key not in _shared:
+        _shared[key] = MathPool(workers)
+        atexit.register(_shared[key].close)
+    return _shared[key]
 
 
 def quick_outcome(gold: str, answer: str) -> str | None:
@@ -171,12 +190,6 @@ def quick_outcome(gold: str, answer: str) -> str | None:
     theirs, mine = exact_value(gold), exact_value(answer)
     if mine is not None and theirs is not None:
         return "correct" if mine == theirs else "wrong"
-    if theirs is not None and tidy(gold) == tidy(answer):
+    if theirs is not None and len(answer) <= MAX_DIGITS and tidy(gold) == tidy(answer):
         return "correct"
     return None
-
-
-def grade_answers(pairs: Sequence[tuple[str, str]], timeout_s: float = 10.0) -> list[str]:
-    """:meth:`MathPool.grade` with a pool of its own."""
-    with MathPool(timeout_s=timeout_s) as pool:
-        return pool.grade(pairs)

@@ -1,12 +1,10 @@
-"""Starting a sandbox on this machine: which walls are there, and the command that puts an interpreter
-inside them.
+"""Starting a sandbox on this machine: which walls are there, and the command that puts an interpreter inside them.
 
 Backends, best first, each tried once by starting it:
 
 - ``bubblewrap``: every namespace unshared, read-only system, small tmpfs; started as an unprivileged user.
-- ``bubblewrap-root``: the same started by root, for an interpreter that only root can reach; the user
-changes, and the
-  user namespace is unshared, inside.
+- ``bubblewrap-root``: the same started by root, for an interpreter that only root can reach; the user changes, and
+  the user namespace is unshared, inside.
 - ``landlock``: no namespaces; Landlock domain, seccomp, resource limits, another user when started as root.
 - ``unsafe``: resource limits only. Never chosen unless asked for by name.
 """
@@ -27,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import ResourceError
+from infra.evals.sandbox.inside import landlock
 
 BACKENDS = ("bubblewrap", "bubblewrap-root", "landlock", "unsafe")
 TMPFS_BYTES = 16 << 20
 PACKAGES = ("numpy", "numpy.libs")  # the only third-party code a program may import
 INSIDE = Path(__file__).with_name("inside")
+_INSIDE_AT, _PACKAGES_AT = "/infra/inside", "/infra/packages"
 
 _BOOT = (
     "import sys,types,json;c=json.loads(sys.argv[1]);p=types.ModuleType('inside');p.__path__=[c['inside']];"
@@ -56,20 +56,28 @@ def interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def _readable() -> tuple[list[str], list[str]]:
-    """Paths a sandboxed interpreter must read, and the folder that holds the packages it may import."""
-    paths = [*_SYSTEM, interpreter(), str(INSIDE)]
-    paths += [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+def _stdlib() -> list[str]:
+    """Folders of the standard library: those of the interpreter itself, not of a virtual environment."""
+    own = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
+    return [sysconfig.get_path(name, vars=own) for name in ("stdlib", "platstdlib")]
+
+
+def _readable() -> list[str]:
+    """Paths of the system that a sandboxed interpreter must read."""
+    paths = [*_SYSTEM, interpreter(), *_stdlib()]
     library = sysconfig.get_config_var("LIBDIR")
     if library and any(Path(str(library)).glob("libpython*")):
         paths.append(str(library))
-    site: list[str] = []
+    return [p for p in dict.fromkeys(paths) if p and os.path.exists(p)]
+
+
+def _packages() -> list[Path]:
+    """Folders of the packages a program may import; they are beside each other."""
     found = importlib.util.find_spec("numpy")
-    if found is not None and found.origin is not None:
-        folder = Path(found.origin).resolve().parent.parent
-        site = [str(folder)]
-        paths += [str(folder / name) for name in PACKAGES if (folder / name).exists()]
-    return [p for p in dict.fromkeys(paths) if p and os.path.exists(p)], site
+    if found is None or found.origin is None:
+        return []
+    folder = Path(found.origin).resolve().parent.parent
+    return [folder / name for name in PACKAGES if (folder / name).exists()]
 
 
 def _others_can_read(path: str) -> bool:
@@ -77,20 +85,39 @@ def _others_can_read(path: str) -> bool:
     return all(step.stat().st_mode & (0o005 if step.is_dir() else 0o004) for step in steps)
 
 
-def _config(backend: str, uid: int | None) -> dict[str, Any]:
-    read, site = _readable()
+def _only_root_can_read() -> bool:
+    """Whether a file that a sandbox needs is closed to other users, by itself or by a folder above it."""
+    modules = [str(Path(folder, "os.py")) for folder in _stdlib()] + [str(INSIDE / "main.py")]
+    needed = [interpreter(), *modules, *(str(p / "__init__.py") for p in _packages())]
+    return not all(_others_can_read(p) for p in needed if os.path.exists(p))
+
+
+def _scratch(read: Sequence[str]) -> str:
+    """The folder that programs may write to: /tmp, except where the interpreter itself is below it."""
+    return "/scratch" if any(Path(p).is_relative_to("/tmp") for p in read) else "/tmp"
+
+
+def _config(backend: str, uid: int | None, read: Sequence[str]) -> dict[str, Any]:
+    """What ``inside.main`` is told. Under bubblewrap our own files and the packages have places of their own, so
+    that the folder for programs hides nothing, wherever this checkout is."""
     bubbled = backend.startswith("bubblewrap")
+    inside = _INSIDE_AT if bubbled else str(INSIDE)
+    packages = [p.parent for p in _packages()][:1]
+    site = [_PACKAGES_AT if bubbled else str(p) for p in packages]
+    own = [_PACKAGES_AT] if bubbled else [str(p) for p in _packages()]
     return {
         "started_by": os.getpid(),  # unused inside; tells this run's sandboxes from others in a list of processes
-        "inside": str(INSIDE),
+        "inside": inside,
         "packages": site,
-        "read": [*read, *_DEVICES],
+        "names": [p.name for p in _packages()],
+        "read": [*read, inside, *own, *_DEVICES],
         "listed": site,
-        "write": ["/tmp", "/dev/null"] if bubbled else ["/dev/null"],
+        "write": [_scratch(read), "/dev/null"] if bubbled else ["/dev/null"],
         "uid": uid,
         "own_uid": uid is not None or backend == "bubblewrap",
+        "read_all": uid is not None and _only_root_can_read(),
         "user_namespace": backend == "bubblewrap-root",
-        "landlock": backend != "unsafe",
+        "landlock": backend == "landlock" or (bubbled and landlock.abi() > 0),
         "seccomp": backend != "unsafe",
     }
 
@@ -102,42 +129,45 @@ def _bubblewrap(backend: str, read: Sequence[str], config: dict[str, Any]) -> li
     else:
         for space in ("ipc", "pid", "net", "uts", "cgroup-try"):
             command.append(f"--unshare-{space}")
-        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        command += ["--cap-drop", "ALL"]
+        for capability in ("SETUID", "SETGID", *(("DAC_READ_SEARCH",) if config["read_all"] else ())):
+            command += ["--cap-add", f"CAP_{capability}"]
+    scratch = _scratch(read)
     command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**_ENVIRONMENT, "HOME": scratch, "TMPDIR": scratch}.items():
         command += ["--setenv", name, value]
-    for folder in sorted({str(parent) for path in [*read, *_DEVICES] for parent in Path(path).parents} - {"/"}):
-        if os.path.isdir(folder) and not os.path.islink(folder):
+    places = {path: path for path in read}
+    places |= {_INSIDE_AT: str(INSIDE), **{f"{_PACKAGES_AT}/{p.name}": str(p) for p in _packages()}}
+    for folder in sorted({str(parent) for path in [*places, *_DEVICES] for parent in Path(path).parents} - {"/"}):
+        if not os.path.islink(folder):
             command += ["--perms", "0755", "--dir", folder]  # open to the unprivileged user, whatever it is outside
-    for path in read:
-        command += ["--ro-bind", path, path]
+    for path, source in places.items():
+        command += ["--ro-bind", source, path]
     for path in _DEVICES:
         command += ["--dev-bind", path, path]
-    command += ["--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/"]
-    return [*command, "--chdir", "/tmp", "--", interpreter(), "-P", "-s", "-S", "-c", _BOOT, json.dumps(config)]
+    command += ["--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", scratch, "--remount-ro", "/"]
+    return [*command, "--chdir", scratch, "--", interpreter(), "-P", "-s", "-S", "-c", _BOOT, json.dumps(config)]
 
 
 def start(backend: str) -> subprocess.Popen[bytes]:
     """Start one sandbox with pipes on standard input and output. Raises ``OSError`` when it cannot be
     started.
     """
+    if backend == "landlock" and landlock.abi() < landlock.LEAST_ABI:
+        raise OSError(
+            f"this kernel's Landlock (version {landlock.abi()}) cannot forbid truncating files; Linux 6.2 can"
+        )
     root = os.geteuid() == 0
     # a user number of its own for each launch, so that process limits count this sandbox only
     own = 61_184 + (os.getpid() * 31 + next(_launches)) % 4_000
-    read, _ = _readable()
-    drop = root and all(_others_can_read(p) for p in [interpreter(), str(INSIDE), sysconfig.get_path("stdlib")])
-    extra: dict[str, Any] = {}
-    if backend == "bubblewrap":
-        config = _config(backend, None)
-        command = _bubblewrap(backend, read, config)
-        if root:
-            extra = {"user": own, "group": own, "extra_groups": []}
-    elif backend == "bubblewrap-root":
-        config = _config(backend, own)
+    changes_inside = root and backend in ("bubblewrap-root", "landlock")
+    read = _readable()
+    config = _config(backend, own if changes_inside else None, read)
+    if backend.startswith("bubblewrap"):
         command = _bubblewrap(backend, read, config)
     else:
-        config = _config(backend, own if drop and backend == "landlock" else None)
         command = [interpreter(), "-P", "-s", "-S", "-c", _BOOT, json.dumps(config)]
+    extra: dict[str, Any] = {"user": own, "group": own, "extra_groups": []} if root and backend == "bubblewrap" else {}
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -169,12 +199,22 @@ def _why_not(backend: str) -> str:
     try:
         process = start(backend)
         assert process.stdin is not None
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     except (OSError, subprocess.TimeoutExpired, subprocess.SubprocessError) as error:
         return f"{type(error).__name__}: {error}"
     if b'"ready"' in out:
         return ""
     return (err.decode(errors="replace").strip().splitlines() or ["it did not start"])[-1]
+
+
+def describe(backend: str) -> str:
+    """What contained the programs, in a few words for people."""
+    return {
+        "bubblewrap": "bubblewrap",
+        "bubblewrap-root": "bubblewrap, started by root",
+        "landlock": "Landlock and seccomp, without namespaces",
+        "unsafe": "NONE: resource limits only",
+    }[backend]
 
 
 def choose(unsafe_execution: bool = False) -> str:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
+from infra.errors import ResourceError
 from infra.evals.sandbox import _host
+from infra.progress import log_line
 
 MIB = 1 << 20
 _LAST_BREATH = 5.0  # seconds that killed processes get to be gone
@@ -21,8 +23,8 @@ _LAST_BREATH = 5.0  # seconds that killed processes get to be gone
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one candidate process: address space, largest file and standard output in bytes, processor time in
-    s.
+    """Of one candidate process: address space, largest file, and standard output or one answer, in bytes; processor
+    time in s. The judge may hold ``memory`` as well, beyond the tests, for what the program gave it.
     """
 
     memory: int = 1024 * MIB
@@ -46,7 +48,7 @@ class Job:
     def patience(self) -> float:
         """Longest this job may lawfully take, in seconds."""
         cases = len(self.tests.get("cases", ())) or len(self.tests.get("asserts", ())) or 1
-        return 4 * (self.timeout_s + 1) * (cases + 2) + 30  # see PATIENCE inside
+        return 4 * (self.timeout_s + 1) * (cases + 2) + 10  # see PATIENCE inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +68,23 @@ class _Broken(Exception):
 
 
 class Sandbox:
-    """One running sandbox. Jobs go in one at a time; ``close`` (or leaving the block) kills every process
-    in it.
+    """One running sandbox. Jobs go in one at a time; ``close`` (or leaving the block) kills every process in it.
+
+    Raises ``ResourceError`` when it cannot be started.
     """
 
     def __init__(self, backend: str) -> None:
         self._process = _host.start(backend)
         self._buffer = b""
+        self.spent = False  # a program left something that cannot be removed: use another sandbox from now on
         try:
-            self._line(20.0)
+            self._line(60.0)
         except _Broken as error:
             text = self.close().decode(errors="replace")
-            raise _Broken(f"{backend} did not start: {text.strip()[-300:] or error}") from error
+            raise ResourceError(
+                f"the sandbox ({backend}) did not start ({text.strip()[-300:] or error}); look whether the machine is "
+                "out of memory or processes"
+            ) from error
 
     def run(self, job: Job) -> Ran:
         """One job. Raises ``_Broken`` when the sandbox did not survive it."""
@@ -87,6 +94,7 @@ class Sandbox:
             "tests": job.tests,
             "timeout_s": job.timeout_s,
             "mode": job.mode,
+            "patience_s": job.patience(),
             "limits": {**asdict(job.limits), "cpu_s": max(job.limits.cpu_s, job.timeout_s)},
         }
         assert self._process.stdin is not None
@@ -96,8 +104,9 @@ class Sandbox:
                 view = view[self._process.stdin.write(view) :]
         except OSError as error:
             raise _Broken(str(error)) from error
-        self._line(10.0)
-        answer = self._line(job.patience())
+        self._line(60.0)
+        answer = self._line(job.patience() + _LAST_BREATH + 15)
+        self.spent = bool(answer["spent"])
         return Ran(str(answer["outcome"]), str(answer["detail"]), tuple(answer["codes"]), float(answer["seconds"]))
 
     def _line(self, seconds: float) -> dict[str, Any]:
@@ -111,8 +120,10 @@ class Sandbox:
                 raise _Broken("it ended")
             self._buffer += part
         line, self._buffer = self._buffer.split(b"\n", 1)
-        value = json.loads(line)
-        return value if isinstance(value, dict) else {}
+        try:
+            return dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise _Broken("it said something that is no answer") from error
 
     def close(self) -> bytes:
         """Kill the sandbox with everything inside, and wait until it is gone; what standard error held."""
@@ -158,12 +169,14 @@ def run_jobs(
     """Run every job, in ``workers`` sandboxes side by side (default: the processors, at most 8); results in
     order.
 
-    A job that breaks its sandbox is an ``error`` and the rest go on in a new one. Raises ``ResourceError``
-    when no sandbox works here and ``unsafe_execution`` was not given.
+    A job whose sandbox is lost, which no known program brings about, is run once more in a new one; if that is lost
+    too, it is an ``error``. Raises ``ResourceError`` when no sandbox works here and ``unsafe_execution`` was not
+    given.
     """
     if not jobs:
         return []
     chosen = backend or _host.choose(unsafe_execution)
+    log_line({"sandbox": chosen, "programs": len(jobs)})
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for i in range(len(jobs)):
         waiting.put(i)
@@ -172,19 +185,23 @@ def run_jobs(
 
     def work() -> None:
         sandbox: Sandbox | None = None
+        lost = ""
         try:
             while not failures:
                 try:
                     i = waiting.get_nowait()
                 except queue.Empty:
                     return
-                sandbox = sandbox or Sandbox(chosen)
-                try:
-                    results[i] = sandbox.run(jobs[i])
-                except _Broken as error:
-                    sandbox.close()
-                    sandbox = None
-                    results[i] = Ran("error", f"the sandbox was lost: {error}", (), 0.0)
+                for _ in range(2):
+                    if sandbox is None or sandbox.spent:
+                        sandbox = _renewed(sandbox, chosen)
+                    try:
+                        results[i] = sandbox.run(jobs[i])
+                        break
+                    except _Broken as error:
+                        sandbox.spent, lost = True, str(error)
+                else:
+                    results[i] = Ran("error", f"the sandbox was lost twice: {lost}", (), 0.0)
                 if progress is not None:
                     progress(1)
         except BaseException as error:
@@ -202,6 +219,12 @@ def run_jobs(
     if failures:
         raise failures[0]
     return [results[i] for i in range(len(jobs))]
+
+
+def _renewed(sandbox: Sandbox | None, backend: str) -> Sandbox:
+    if sandbox is not None:
+        sandbox.close()
+    return Sandbox(backend)
 
 
 __all__ = ["Job", "Limits", "Ran", "Sandbox", "run_jobs"]

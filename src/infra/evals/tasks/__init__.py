@@ -1,5 +1,5 @@
-"""The registry of benchmarks. To add one, write a module with a :class:`Task` and list it here, or
-``register`` it.
+"""The registry of benchmarks. To add one here, write a module with a :class:`Task` and list it. A benchmark of your own
+stays in your own file: name it ``path/to/file.py:NAME`` wherever a task's name goes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from infra.evals.tasks.livecodebench import LIVECODEBENCH
 from infra.evals.tasks.math500 import MATH500
 from infra.evals.tasks.mbpp import MBPP
 from infra.evals.tasks.world import WORLD
+from infra.plugins import from_file, installed, is_in_file
 
+GROUP = "infra.benchmarks"
+"""The entry point group in which an installed package names its benchmarks."""
 _TASKS: dict[str, Task] = {
     task.name: task for task in (AIME24, AIME25, MATH500, GSM8K, MBPP, HUMANEVAL, LIVECODEBENCH, *WORLD)
 }
@@ -35,10 +38,31 @@ def register(task: Task) -> None:
 
 
 def get_task(name: str, path: str | Path | None = None) -> Task:
-    """The task of that name, reading from ``path`` when given. Raises ``InputError`` listing the names."""
-    if name not in _TASKS:
-        raise InputError(f"task {name!r} is not known; use one of {', '.join(_TASKS)}")
-    return replace(_TASKS[name], path=path) if path is not None else _TASKS[name]
+    """The task of that name, reading from ``path`` when given.
+
+    ``name`` is one of :func:`task_names`, ``path/to/file.py:NAME`` for a :class:`Task` in a file of your own, or the
+    name of an entry point in the group ``infra.benchmarks``. Raises :class:`InputError` listing the names.
+    """
+    task = _TASKS.get(name)
+    if task is None:
+        task = _users_own(name)
+    return replace(task, path=path) if path is not None else task
+
+
+def _users_own(name: str) -> Task:
+    if is_in_file(name):
+        found = from_file(name, "benchmark")
+    else:
+        added = installed(GROUP)
+        if name not in added:
+            raise InputError(
+                f"task {name!r} is not known; use one of {', '.join([*_TASKS, *added])}, or name one in a file of "
+                "yours as path/to/file.py:NAME"
+            )
+        found = added[name].load()
+    if not isinstance(found, Task):
+        raise InputError(f"benchmark {name!r} is a {type(found).__name__} and no infra.evals.Task")
+    return found
 
 
 __all__ = ["Task", "from_list", "from_records", "get_task", "register", "task_names"]

@@ -21,12 +21,13 @@ from infra.experiments.retraining.measure import (
     measure_speed,
     run_seconds,
 )
-from infra.experiments.retraining.methods import UNROLLED, MethodSettings, check_methods, score_methods
+from infra.experiments.retraining.methods import check_methods, score_methods
 from infra.experiments.retraining.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
 from infra.experiments.retraining.run_folder import RunData, check_replay, own_scores, read_run
 from infra.experiments.retraining.scores import MethodScores
 from infra.experiments.retraining.smoothness import metasmoothness
 from infra.experiments.retraining.table import LEVEL, accuracy_table, lds_table
+from infra.influence.methods import get_method, is_unrolled
 from infra.progress import progress, say
 from infra.store import read_json, write_json
 
@@ -249,7 +250,7 @@ def gather_scores(
     fine, deletes = any(UNIT_OF[k] != "example" for k in kinds), "step_delete" in kinds
     own = own_scores(data, deletes=deletes) if fine else data.scores
     others = [m for m in methods if m != data.method]
-    found = score_methods(data.problem, data.targets, others, MethodSettings(), tokens=fine, deletes=deletes, kept=kept)
+    found = score_methods(data.problem, data.targets, others, tokens=fine, deletes=deletes, kept=kept)
     return {data.method: own, **found}
 
 
@@ -285,7 +286,7 @@ def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
 
 def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
     """Metasmoothness of the run along a few directions, where unrolled scores stand beside it."""
-    if not set(methods) & set(UNROLLED):
+    if not any(is_unrolled(get_method(m)) for m in methods):
         return []
     problem = data.problem
     return [float(s) for s in metasmoothness(problem.flat, problem.training, problem.examples)]

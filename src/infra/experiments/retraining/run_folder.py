@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 from infra.data import Record, TokenizedExample, records_from_table, tokenize
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.experiments.retraining.measure import Accuracy, Problem
-from infra.experiments.retraining.methods import UNROLLED, MethodSettings, along, step_variants
+from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence import open_directions
+from infra.influence.methods import AlongDirections, Engine, methods_that_replay
 from infra.models import load_model, model_hash
+from infra.models.tracked import tracked_by_names
 from infra.store import read_json
 from infra.train import SFTConfig
 from infra.train.flat_model import flat_model, loss_weights
 from infra.train.replay import plan_of_sft, train
 
 EXPLAINED = "sft/original-s0"
-REPLAYED = (*UNROLLED, "ekfac_cg_ensemble", "ekfac_cg_checkpoints")
-"""Methods that train the run again."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
         if not (folder / name).exists():
             raise ArtifactError(
                 f"{folder / name} is missing, so the SFT run cannot be replayed: LDS, removal and the methods "
-                f"{', '.join(REPLAYED)} are unavailable; `infra run` records {what} there "
+                f"{', '.join(methods_that_replay())} and ensembles are unavailable; `infra run` records {what} there "
                 "(`infra score` trains nothing)"
             )
     return dict(read_json(folder / "sft.json")), folder / "order.npy"
@@ -164,7 +164,8 @@ def own_scores(data: RunData, *, deletes: bool) -> MethodScores:
     directions = open_directions(data.folder / "directions")
     start = problem.flat.start
     model, _ = load_model(data.folder / EXPLAINED / "model", dtype=start.dtype, device=str(start.device))
-    return along(model, problem, directions, step_variants(problem) if deletes else (), MethodSettings().max_tokens)
+    engine = Engine(model, tracked_by_names(model, directions.parameters), ScoreSettings().max_tokens)
+    return scores_of(AlongDirections(engine, directions), problem.examples, step_variants(problem) if deletes else ())
 
 
 def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:

@@ -35,7 +35,7 @@ function exampleBrowser(root, data) {
   const map = new TokenMap(where, { scales: data.scales, onTarget: () => draw() });
   const text = (e) => `${e.id} ${e.preview} ${Object.entries(e.attributes).map(([k, v]) => `${k}:${v}`).join(" ")}`.toLowerCase();
   const haystack = data.examples.map(text);
-  const orders = [["", "as listed"], ["help", "most helpful for the target"], ["harm", "most harmful for the target"]];
+  const orders = [["", "as listed"], ["help", "most helpful for the target"], ["harm", "least helpful for the target"]];
   picker.append(el("div", { class: "tools" },
     el("input", { type: "search", placeholder: "Search text, id, attribute:value", "aria-label": "Search examples", input: (e) => { state.search = e.target.value.toLowerCase(); state.listed = LISTED; draw(); } }),
     select("Order of examples", orders, (v) => { state.order = v; state.listed = LISTED; draw(); }), status), list);
@@ -89,6 +89,10 @@ function boot() {
   unfoldButtons();
   const browser = document.getElementById("browser");
   const jump = browser ? exampleBrowser(browser, data) : null;
+  for (const button of document.querySelectorAll("[data-open]")) {
+    button.hidden = !jump?.(button.dataset.open, true);
+    button.addEventListener("click", () => jump(button.dataset.open));
+  }
   for (const root of document.querySelectorAll("[data-table]")) makeTable(root, data.tables[root.dataset.table], jump);
 }
 boot();

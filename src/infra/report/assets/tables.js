@@ -7,10 +7,11 @@ const CELL = {
   int: (v) => (typeof v === "number" ? grouped(v) : v === null ? "–" : String(v)),
   number: (v) => (typeof v === "number" ? number(v) : v === null ? "–" : String(v)),
   effect: (v) => (typeof v === "number" ? signed(v) : v === null ? "–" : String(v)),
+  percentile: (v) => (typeof v === "number" ? (Number.isInteger(v) ? v : v.toFixed(1)) + "%" : "–"),
   percent: (v) => (typeof v === "number" ? (100 * v).toFixed(1) + "%" : "–"),
   points: (v) => (typeof v === "number" ? (v < 0 ? MINUS : v > 0 ? "+" : "") + Math.abs(100 * v).toFixed(1) : "–"),
 };
-const RIGHT = new Set(["int", "number", "effect", "percent", "points"]);
+const RIGHT = new Set(["int", "number", "effect", "percent", "points", "percentile"]);
 
 /**
  * spec: {name, title, columns: [{key, label, kind}], rows: [[...]], filters: [key], limit}.

@@ -3,8 +3,7 @@
 The judge's first message names the kind:
 
 - ``stdin``: the program is run as ``__main__`` with real descriptors 0 and 1.
-- ``calls``: the program is loaded as a module, and then every message asks for one operation on it: a call,
-an
+- ``calls``: the program is loaded as a module, and then every message asks for one operation on it: a call, an
   attribute, an item. Results go back as plain data or, where they are not plain, as handles.
 - ``official``: one process for program and grader, as public harnesses do it (see ``official``).
 """
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import itertools
 import os
 import sys
 import threading
@@ -115,7 +115,11 @@ def _serve(job: dict[str, Any], channel: int) -> int:
         return {"h": [len(held) - 1, type(value).__name__]}
 
     def unheld(handle: Any) -> object:
-        return held[handle[0]] if isinstance(handle[0], int) else getattr(target, handle[0])
+        if isinstance(handle[0], int):
+            return held[handle[0]]
+        if handle[0].isidentifier():
+            return getattr(target, handle[0])
+        return eval(handle[0], module.__dict__)  # an entry point such as Solution().twoSum, written by the tests
 
     try:
         source = (PRELUDE if job["prelude"] else "") + job["code"]
@@ -133,13 +137,22 @@ def _serve(job: dict[str, Any], channel: int) -> int:
         except wire.Gone:
             return 0
         try:
-            arguments = [wire.decode(a, unheld) for a in request["args"]]
-            named = {k: wire.decode(v, unheld) for k, v in request["named"].items()}
+            classes = _classes(module, job["classes"])
+            read = wire.decode_with(request["objects"], classes, unheld)
+            arguments = [read(a) for a in request["args"]]
+            named = {k: read(v) for k, v in request["named"].items()}
             value = OPERATIONS[request["do"]](*arguments, **named)
-            answer = {"value": wire.encode(value, hold)}
+            objects = wire.Objects({c: n for n, c in classes.items()}, hold)
+            answer = {"value": objects.encode(value), "objects": objects.table()}
         except BaseException as error:
             answer = {"error": _describe(error)}
         wire.send(channel, answer)
+
+
+def _classes(module: ModuleType, names: list[str]) -> dict[str, type]:
+    """The program's own classes of those names."""
+    found = {name: getattr(module, name, None) for name in names}
+    return {name: value for name, value in found.items() if isinstance(value, type)}
 
 
 def _call(function: Callable[..., object], *arguments: object, **named: object) -> object:
@@ -167,6 +180,14 @@ def _calls(calls: list[Any]) -> list[Any]:
     return results
 
 
+def _items(target: Any, count: int) -> list[Any]:
+    """``[whether that was all, items]``: the next ``count`` of an iterator, or all of anything else."""
+    if not hasattr(type(target), "__next__"):
+        return [True, list(target)]
+    some = list(itertools.islice(target, count))
+    return [len(some) < count, some]
+
+
 OPERATIONS: dict[str, Callable[..., object]] = {
     "call": _call,
     "calls": _calls,
@@ -174,14 +195,11 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "setattr": _set,
     "getitem": lambda target, key: target[key],
     "setitem": _set_item,
-    "list": list,
-    "next": next,
-    "iter": iter,
+    "items": _items,
+    "value": lambda target: target,
     "len": len,
     "bool": bool,
     "str": str,
-    "repr": repr,
     "int": int,
     "float": float,
-    "contains": lambda target, item: item in target,
 }

@@ -1,80 +1,66 @@
 """The judge: holds the tests, asks candidates for outputs, compares plain data, and says what happened.
 
-A verdict is ``[outcome, detail, codes]``. Outcomes: ``correct``, ``wrong``, ``error`` (the program raised,
-died or broke a limit), ``timeout``. ``codes`` are LiveCodeBench's, one per test that was run: True passed,
--2 wrong answer, -3 time limit, -4 runtime error.
+It runs in a process of its own for each job (see ``supervisor``).
 """
 
 from __future__ import annotations
 
-import ast
-import builtins
 import json
 import os
 import socket
 import time
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from . import remote, wire
-from .remote import Candidate
+from . import testcode, wire
+from .bounds import allow, shown
+from .remote import Candidate, CandidateError, Ungradable
+from .verdicts import FAILED, LATE, OUTCOMES, PASSED, WRONG, Verdict, lines_agree, same, verdict
 
-Verdict = dict[str, Any]
-PASSED, WRONG, LATE, FAILED = True, -2, -3, -4
-OUTCOMES = {WRONG: "wrong", LATE: "timeout", FAILED: "error"}
-
-
-def verdict(outcome: str, detail: str = "", codes: list[Any] | None = None) -> Verdict:
-    """The judge's answer to one job."""
-    return {"outcome": outcome, "detail": detail[:500], "codes": codes or []}
+_GRACE = 5.0
 
 
 def judge(job: dict[str, Any], control: socket.socket) -> Verdict:
     """Run one job and judge it."""
     tests = job["tests"]
-    if job["mode"] == "compatible":
-        return _official(job, control)
-    kind = tests["kind"]
-    if kind == "stdin":
-        return _stdin(job, tests["cases"], control)
-    if kind == "functional":
-        return _functional(job, tests, control)
-    return _test_code(job, tests, control)
-
-
-def lines_agree(output: str, expected: str) -> bool:
-    """LiveCodeBench's comparison: stripped lines, equal as text or token by token as decimal numbers."""
-    mine, theirs = output.strip().split("\n"), expected.strip().split("\n")
-    if len(mine) != len(theirs):
-        return False
-    for a, b in zip(mine, theirs):
-        if a.strip() == b.strip():
-            continue
-        try:
-            if [Decimal(x) for x in a.split()] != [Decimal(x) for x in b.split()]:
-                return False
-        except (InvalidOperation, ValueError):
-            return False
-    return True
+    try:
+        if job["mode"] == "compatible":
+            return _official(job, control)
+        if tests["kind"] == "stdin":
+            return _stdin(job, tests["cases"], control)
+        if tests["kind"] == "functional":
+            return _functional(job, tests, control)
+        return testcode.judge(job, control)
+    except Ungradable as error:
+        return verdict("ungradable", str(error))
 
 
 def _stdin(job: dict[str, Any], cases: list[dict[str, str]], control: socket.socket) -> Verdict:
+    try:
+        given = [case["input"].encode("utf-8", "surrogateescape") for case in cases]
+    except UnicodeEncodeError as error:
+        raise Ungradable(f"a test's input is not text: {error.reason}") from error
     codes: list[Any] = []
     for number, case in enumerate(cases):
-        code, detail = _one_run(job, case["input"], case["output"], control)
+        allow(job["timeout_s"])
+        try:
+            code, detail = _one_run(job, given[number], case["output"], control)
+        except CandidateError as error:
+            code, detail = LATE if error.outcome == "timeout" else FAILED, str(error)
         codes.append(code)
         if code is not PASSED:
             return verdict(OUTCOMES[code], f"test {number}: {detail}", codes)
     return verdict("correct", "", codes)
 
 
-def _one_run(job: dict[str, Any], given: str, expected: str, control: socket.socket) -> tuple[Any, str]:
+def _one_run(job: dict[str, Any], given: bytes, expected: str, control: socket.socket) -> tuple[Any, str]:
     source = os.memfd_create("stdin")
-    os.write(source, given.encode("utf-8", "surrogateescape"))
+    view = memoryview(given)
+    while view:
+        view = view[os.write(source, view) :]
     os.lseek(source, 0, os.SEEK_SET)
     seconds = job["timeout_s"]
     with Candidate(control, job["limits"], source) as candidate:
-        candidate.tell({"kind": "stdin", "code": job["code"], "prelude": True, "int_digits": 50_000})
+        candidate.tell({"kind": "stdin", "code": job["code"], "prelude": True, "int_digits": 50_000}, seconds)
         output, ended = _read_all(candidate, seconds, job["limits"]["output"])
         if ended == "late":
             return LATE, f"no end after {seconds} s"
@@ -87,7 +73,7 @@ def _one_run(job: dict[str, Any], given: str, expected: str, control: socket.soc
             return FAILED, candidate.last_words() or f"exit status {status['code']}, signal {status['signal']}"
     if lines_agree(output, expected):
         return PASSED, ""
-    return WRONG, f"printed {output.strip()[:120]!r}"
+    return WRONG, f"printed {shown(output.strip())}"
 
 
 def _read_all(candidate: Candidate, seconds: float, limit: int) -> tuple[str, str]:
@@ -109,135 +95,36 @@ def _read_all(candidate: Candidate, seconds: float, limit: int) -> tuple[str, st
 
 
 def _functional(job: dict[str, Any], tests: dict[str, Any], control: socket.socket) -> Verdict:
+    try:
+        cases = [
+            ([json.loads(line) for line in c["input"].split("\n")], json.loads(c["output"])) for c in tests["cases"]
+        ]
+    except (ValueError, RecursionError) as error:
+        raise Ungradable(f"a test is not JSON: {error}") from error
     codes: list[Any] = []
     with Candidate(control, job["limits"]) as candidate:
         try:
+            allow(job["timeout_s"])
             candidate.load(job["code"], job["timeout_s"], prelude=True, instance=True)
             method = candidate.named(tests["entry_point"])
-        except remote.CandidateError as error:
+        except CandidateError as error:
             return verdict(error.outcome, str(error), [FAILED])
-        for number, case in enumerate(tests["cases"]):
-            arguments = [json.loads(line) for line in case["input"].split("\n")]
-            expected = json.loads(case["output"])
+        for number, (arguments, expected) in enumerate(cases):
+            allow(job["timeout_s"])
             try:
                 result = candidate.ask("call", [method, *arguments], job["timeout_s"])
-            except remote.CandidateError as error:
+            except CandidateError as error:
                 codes.append(LATE if error.outcome == "timeout" else FAILED)
                 return verdict(error.outcome, f"test {number}: {error}", codes)
             result = list(result) if isinstance(result, tuple) else result
-            if not _same(result, expected):
-                return verdict("wrong", f"test {number}: returned {str(result)[:120]}", [*codes, WRONG])
+            if not same(result, expected):
+                return verdict("wrong", f"test {number}: returned {shown(result)}", [*codes, WRONG])
             codes.append(PASSED)
     return verdict("correct", "", codes)
 
 
-def _same(result: Any, expected: Any) -> bool:
-    try:
-        return bool(result == expected)
-    except (TypeError, ValueError, RecursionError, ArithmeticError):
-        return False
-
-
-def _test_code(job: dict[str, Any], tests: dict[str, Any], control: socket.socket) -> Verdict:
-    """MBPP's asserts and HumanEval's ``check``, run here on a stand-in for the candidate's functions."""
-    if tests["kind"] == "asserts":
-        parts = [tests.get("setup") or "", *tests["asserts"]]
-    else:
-        parts = [tests["code"], f"check({tests['entry_point']})"]
-    try:
-        trees = [ast.parse(part) for part in parts]
-    except SyntaxError as error:
-        return verdict("ungradable", f"the tests are not Python: {error}")
-    with Candidate(control, job["limits"]) as candidate:
-        try:
-            program = (tests.get("setup") or "") + "\n" if tests["kind"] == "program" else ""
-            names = candidate.load(program + job["code"], job["timeout_s"])
-            space: dict[str, Any] = {"__name__": "tests"}
-            if tests["kind"] == "program" and tests.get("setup"):
-                exec(compile(tests["setup"], "setup", "exec", dont_inherit=True), space)
-            for name in shared_names(trees, names, tests):
-                space[name] = candidate.named(name)
-            candidate.budget = job["timeout_s"]
-            plain = _plain_calls(trees, space)
-            if plain is not None:
-                return _compare_all(candidate, plain, parts[1:], job["timeout_s"])
-            for part in parts:
-                exec(compile(part, "tests", "exec", dont_inherit=True), space)
-        except Exception as error:
-            cause = error if isinstance(error, remote.CandidateError) else error.__cause__
-            if isinstance(cause, remote.CandidateError):
-                return verdict(cause.outcome, str(cause))
-            if isinstance(error, NameError):
-                return verdict("error", f"the program does not define {error.name}")
-            if not isinstance(error, AssertionError):
-                return verdict("wrong", f"{type(error).__name__}: {error} in the tests")
-            return verdict("wrong", f"{part.strip()[:200]} {error}".strip())
-    return verdict("correct")
-
-
-def _plain_calls(trees: list[ast.Module], space: dict[str, Any]) -> list[tuple[str, list[Any], Any]] | None:
-    """``(function, arguments, expected)`` per assert, when all are ``assert f(literals) == literal``; else
-    None.
-    """
-    found = []
-    for tree in trees:
-        for statement in tree.body:
-            test = statement.test if isinstance(statement, ast.Assert) else None
-            if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq):
-                return None
-            call = test.left
-            if not isinstance(call, ast.Call) or call.keywords or not isinstance(call.func, ast.Name):
-                return None
-            if not isinstance(space.get(call.func.id), remote.Remote):
-                return None
-            try:
-                arguments = [ast.literal_eval(a) for a in call.args]
-                found.append((call.func.id, arguments, ast.literal_eval(test.comparators[0])))
-            except (ValueError, TypeError, SyntaxError):
-                return None
-    return found
-
-
-def _compare_all(
-    candidate: Candidate, plain: list[tuple[str, list[Any], Any]], parts: list[str], seconds: float
-) -> Verdict:
-    """One message for all calls instead of one each; the program still sees no expected value."""
-    calls = [[candidate.named(name), arguments] for name, arguments, _ in plain]
-    results = candidate.ask("calls", [calls], seconds * len(calls))  # one limit for all together
-    if not isinstance(results, list):
-        return verdict("error", "the answer is no answer")
-    for part, result, (_, _, expected) in zip(parts, results, plain):
-        if not (isinstance(result, tuple) and len(result) == 2):
-            return verdict("error", f"{part.strip()[:200]}: {result}")
-        if not _same(result[1], expected):
-            return verdict("wrong", part.strip())
-    return verdict("correct") if len(results) == len(plain) else verdict("error", "an answer is missing")
-
-
-def shared_names(trees: list[ast.Module], names: list[str], tests: dict[str, Any]) -> list[str]:
-    """Names of the program that the tests may see. A program's own ``abs`` or ``set`` replaces the builtin
-    only where it
-    is what is being tested: the entry point, or the outermost call of an assert that uses no other program
-    name."""
-    used = {n.id for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    own = {name.name for tree in trees for name in tree.body if isinstance(name, ast.FunctionDef | ast.ClassDef)}
-    visible = [n for n in names if n in used and n not in own and not hasattr(builtins, n) and n[:2] != "__"]
-    entry = tests.get("entry_point")
-    if entry is not None and entry in names:
-        return [*visible, entry] if entry not in visible else visible
-    if not any(isinstance(n, ast.Name) and n.id in visible for t in trees for n in ast.walk(t)):
-        visible += sorted({n for tree in trees for n in _outermost(tree) if n in names and hasattr(builtins, n)})
-    return visible
-
-
-def _outermost(tree: ast.Module) -> list[str]:
-    found = []
-    for statement in tree.body:
-        if isinstance(statement, ast.Assert):
-            test = statement.test.left if isinstance(statement.test, ast.Compare) else statement.test
-            if isinstance(test, ast.Call) and isinstance(test.func, ast.Name):
-                found.append(test.func.id)
-    return found
+def _arguments(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.split("\n")]
 
 
 def _official(job: dict[str, Any], control: socket.socket) -> Verdict:
@@ -245,26 +132,19 @@ def _official(job: dict[str, Any], control: socket.socket) -> Verdict:
     tests = job["tests"]
     cases = len(tests.get("cases", ())) or len(tests.get("asserts", ())) or 1
     allowed = (job["timeout_s"] + 1) * cases + 5
+    allow(allowed + _GRACE)
     with Candidate(control, job["limits"]) as candidate:
         nonce = os.urandom(16).hex()  # what a program writes on its own account does not carry it
-        candidate.tell(
-            {
-                "kind": "official",
-                "code": job["code"],
-                "tests": tests,
-                "timeout_s": job["timeout_s"],
-                "int_digits": 50_000,
-                "nonce": nonce,
-            }
-        )
+        request = {"kind": "official", "code": job["code"], "tests": tests, "timeout_s": job["timeout_s"]}
         try:
+            candidate.tell({**request, "int_digits": 50_000, "nonce": nonce}, allowed)
             answer = candidate.hear(allowed)
             if answer["nonce"] != nonce:
                 raise KeyError("nonce")
-            codes = answer["codes"]
-        except (remote.CandidateError, wire.Gone, TypeError, KeyError) as error:
+            codes = [_code(c) for c in answer["codes"]][:cases]
+        except (CandidateError, wire.Gone, TypeError, KeyError) as error:
             # the official harness loses the result of a process that died or overran, and counts it as wrong
-            late = isinstance(error, remote.CandidateError) and error.outcome == "timeout"
+            late = isinstance(error, CandidateError) and error.outcome == "timeout"
             return verdict("timeout" if late else "error", f"no result: {error}", [WRONG])
     passed = bool(codes) and all(_positive(code) for code in codes)
     if passed:
@@ -273,5 +153,11 @@ def _official(job: dict[str, Any], control: socket.socket) -> Verdict:
     return verdict(OUTCOMES.get(last if isinstance(last, int) and last is not False else WRONG, "wrong"), "", codes)
 
 
+def _code(code: Any) -> Any:
+    """A result code as the program's process sent it; what is no number is a wrong answer."""
+    small = isinstance(code, float) or (isinstance(code, int) and abs(code) < 1 << 31)
+    return code if small else WRONG
+
+
 def _positive(code: Any) -> bool:
-    return isinstance(code, bool | int | float) and code > 0
+    return bool(code > 0)

@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Sequence
 
+LEAST_ABI = 3  # the first that can forbid truncate(2): without it a path is not safe from being emptied
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same numbers on every architecture
 READ_FILE, READ_DIR, WRITE_FILE, TRUNCATE, IOCTL_DEV = 1 << 2, 1 << 3, 1 << 1, 1 << 14, 1 << 15
 _OF_FILES = 1 | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV

@@ -23,8 +23,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, ModuleType
 from typing import Any
 
-from .judge import FAILED, LATE, PASSED, WRONG, lines_agree
 from .prelude import PRELUDE
+from .verdicts import FAILED, LATE, PASSED, WRONG, lines_agree
 
 _OS_REMOVED = (
     "kill",

@@ -8,15 +8,24 @@ import os
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from . import wire
 
-ANSWER_LIMIT = 1 << 26
 PATIENCE = 4.0
+GLANCE = 0.25  # seconds between two looks at what a candidate has used
+FILES = 4096  # files and folders that a program may have at one time
+CHUNK = 4096  # items of an iterator that cross together at most
+_NEVER_RAISED = (StopIteration, StopAsyncIteration)  # they would end the test's own loop
+
+scratch: str | None = None  # the folder that programs may write to, None where there is none
+
+
+class Ungradable(Exception):
+    """The tests cannot be run as they are; this says nothing about the program."""
 
 
 class CandidateError(Exception):
@@ -40,9 +49,13 @@ class Candidate:
         for fd in {given, output, write_end}:
             os.close(fd)
         theirs.close()
+        mine.setblocking(False)
         self._socket, self._fd = mine, mine.fileno()
+        self._answer_limit = int(limits["output"])
         self._status: dict[str, Any] | None = None
         self.budget = 10.0
+        self.failed: CandidateError | None = None  # it died or was late: tests that catch everything hide this
+        self.classes: dict[str, type] = {}  # of the tests' setup; their instances cross as data
 
     def __enter__(self) -> Candidate:
         return self
@@ -61,31 +74,49 @@ class Candidate:
             self._status = json.loads(self._control.recv(4096))
         return self._status
 
-    def tell(self, message: Any) -> None:
-        """Send a message; a candidate that is gone is noticed when its answer is read."""
-        with suppress(OSError):
-            wire.send(self._fd, message)
+    def tell(self, message: Any, seconds: float) -> None:
+        """Send a message. A candidate that is gone is noticed when its answer is read.
+
+        Raises ``CandidateError`` for one that does not take the message.
+        """
+        try:
+            wire.send(self._fd, message, time.monotonic() + PATIENCE * seconds)
+        except wire.Late:
+            raise self._failure("timeout", f"the program did not read its input for {seconds} s") from None
+        except OSError:
+            pass
 
     def hear(self, seconds: float) -> Any:
         """The next message. Raises ``CandidateError``."""
         try:
             if not self.wait_for(self._fd, seconds):
                 raise wire.Late
-            return wire.receive(self._fd, ANSWER_LIMIT, time.monotonic() + max(seconds, 1.0))
+            return wire.receive(self._fd, self._answer_limit, time.monotonic() + max(seconds, 1.0))
         except wire.Late:
-            raise CandidateError("timeout", f"no answer after {seconds} s") from None
+            raise self._failure("timeout", f"no answer after {seconds} s") from None
         except wire.Gone as gone:
             status = self.end(0.2)
             text = f"the process ended ({gone}; exit status {status['code']}, signal {status['signal']})"
-            raise CandidateError("timeout" if status["signal"] == 24 else "error", text) from None
+            raise self._failure("timeout" if status["signal"] == 24 else "error", text) from None
+
+    def _failure(self, outcome: str, text: str) -> CandidateError:
+        self.failed = self.failed or CandidateError(outcome, text)
+        return self.failed
 
     def wait_for(self, fd: int, seconds: float) -> bool:
         """Wait until ``fd`` can be read. False once the candidate has used ``seconds`` of processor time since it
-        began, or ``PATIENCE`` times as long has gone by: a busy machine alone does not make a program late."""
+        began, or ``PATIENCE`` times as long has gone by: a busy machine alone does not make a program late.
+
+        Raises ``CandidateError`` for one that makes too many files, which cost memory even when empty.
+        """
         last = time.monotonic() + PATIENCE * seconds
-        while not select.select([fd], [], [], max(min(seconds, last - time.monotonic()), 0))[0]:
-            if time.monotonic() >= last or self.cpu() >= seconds:
+        look = time.monotonic() + seconds
+        while not select.select([fd], [], [], max(min(GLANCE, last - time.monotonic()), 0))[0]:
+            now = time.monotonic()
+            if now >= last or (now >= look and self.cpu() >= seconds):
                 return False
+            if scratch is not None and _files(scratch) > FILES:
+                raise self._failure("error", f"the program made more than {FILES} files")
         return True
 
     def cpu(self) -> float:
@@ -103,65 +134,88 @@ class Candidate:
     def load(self, code: str, seconds: float, prelude: bool = False, instance: bool = False) -> list[str]:
         """Run the program as a module; its names. Raises ``CandidateError``."""
         digits = 50_000 if prelude else 4300
-        self.tell({"kind": "calls", "code": code, "prelude": prelude, "instance": instance, "int_digits": digits})
+        self.tell(
+            {
+                "kind": "calls",
+                "code": code,
+                "prelude": prelude,
+                "instance": instance,
+                "int_digits": digits,
+                "classes": sorted(self.classes),
+            },
+            seconds,
+        )
         answer = self.hear(seconds)
         if not isinstance(answer, dict) or not isinstance(answer.get("names"), list):
-            raise CandidateError("error", _problem(answer)[1])
-        return [str(n) for n in answer["names"]]
+            raise CandidateRaised(*_problem(answer))
+        return [n for n in answer["names"] if isinstance(n, str)]
 
     def named(self, name: str) -> Remote:
         """Stands for a name of the program, looked up when it is used."""
         return Remote(self, [name, "name"])
 
     def ask(self, do: str, arguments: list[Any], seconds: float, named: dict[str, Any] | None = None) -> Any:
-        """One operation over there. Raises ``CandidateError`` for whatever goes wrong."""
+        """One operation over there. Raises ``CandidateError`` for whatever goes wrong there, and ``Ungradable``
+        for an argument that cannot be sent."""
+        if self.failed is not None:
+            raise self.failed
+        objects = wire.Objects({c: n for n, c in self.classes.items()}, _hold)
         request = {
             "do": do,
-            "args": [wire.encode(a, _hold) for a in arguments],
-            "named": {k: wire.encode(v, _hold) for k, v in (named or {}).items()},
+            "args": [objects.encode(a) for a in arguments],
+            "named": {k: objects.encode(v) for k, v in (named or {}).items()},
         }
-        self.tell(request)
+        self.tell({**request, "objects": objects.table()}, seconds)
         answer = self.hear(seconds)
         if not isinstance(answer, dict) or "value" not in answer:
-            name, text = _problem(answer)
-            raise CandidateRaised(name, text)
+            raise CandidateRaised(*_problem(answer))
         try:
-            return wire.decode(answer["value"], lambda handle: Remote(self, handle))
+            read = wire.decode_with(answer.get("objects", ()), self.classes, lambda handle: Remote(self, handle))
+            return read(answer["value"])
         except (wire.Gone, RecursionError) as error:
             raise CandidateError("error", str(error)) from None
+
+
+def _files(folder: str) -> int:
+    found = os.statvfs(folder)
+    return found.f_files - found.f_ffree
 
 
 class CandidateRaised(CandidateError):
     """The program under test raised an exception, by name."""
 
     def __init__(self, name: str, text: str) -> None:
-        super().__init__("error", f"{name}: {text}")
-        self.name = name
+        super().__init__("error", f"{name}: {text}" if text else name)
+        self.name, self.text = name, text
 
 
 def _problem(answer: Any) -> tuple[str, str]:
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, list) and len(error) == 2:
-        return str(error[0]), f"{error[0]}: {error[1]}"
+        return str(error[0]), str(error[1])
     return "ProtocolError", "the answer is no answer"
 
 
 def _hold(value: object) -> Any:
     if isinstance(value, Remote):
         return {"h": value._handle}
-    raise CandidateError("error", f"a test passes a {type(value).__name__}, which cannot be sent to the program")
+    raise Ungradable(f"a test passes a {type(value).__name__}, which cannot be sent to the program")
 
 
 class Remote:
-    """Stands for an object of the program under test. Equal to itself only: its own ``__eq__`` is never
-    asked.
+    """Stands for an object of the program under test.
+
+    Equal to itself only: its own ``__eq__`` is never asked, and whether something is in it is found out here,
+    from its items. No operation below shows the program a value that the tests compare with, unless the tests
+    themselves pass one as an argument, a key or an attribute.
     """
 
-    __slots__ = ("_candidate", "_handle")
+    __slots__ = ("_ahead", "_candidate", "_handle")
 
     def __init__(self, candidate: Candidate, handle: Any) -> None:
         object.__setattr__(self, "_candidate", candidate)
         object.__setattr__(self, "_handle", handle)
+        object.__setattr__(self, "_ahead", deque())  # items of an iterator that are here already
 
     def _do(self, operation: str, *arguments: Any, **named: Any) -> Any:
         try:
@@ -169,9 +223,9 @@ class Remote:
         except CandidateRaised as error:
             # tests may expect an exception, so a builtin one is raised as itself
             kind = getattr(builtins, error.name, None)
-            if isinstance(kind, type) and issubclass(kind, Exception):
-                raise kind(*error.args) from error
-            raise
+            if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, _NEVER_RAISED):
+                raise
+            raise _made(kind, error) from error
 
     def __getattr__(self, name: str) -> Any:
         if name[:2] == "__":
@@ -185,10 +239,15 @@ class Remote:
         return self._do("call", *arguments, **named)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._do("list"))
+        found = self._do("items", 0)
+        return iter(found[1]) if found[0] else _one_by_one(self)
 
     def __next__(self) -> Any:
-        return self._do("next")
+        if not self._ahead:
+            self._ahead.extend(self._do("items", 1)[1])
+        if not self._ahead:
+            raise StopIteration
+        return self._ahead.popleft()
 
     def __getitem__(self, key: Any) -> Any:
         return self._do("getitem", key)
@@ -197,7 +256,7 @@ class Remote:
         self._do("setitem", key, value)
 
     def __contains__(self, item: Any) -> bool:
-        return bool(self._do("contains", item))
+        return any(mine is item or mine == item for mine in self)
 
     def __len__(self) -> int:
         return int(self._do("len"))
@@ -213,3 +272,24 @@ class Remote:
 
     def __str__(self) -> str:
         return str(self._do("str"))
+
+
+def _made(kind: type[Exception], error: CandidateRaised) -> Exception:
+    try:
+        return kind(error.text)
+    except TypeError:  # some, such as UnicodeDecodeError, want more than a message
+        return error
+
+
+def _one_by_one(iterator: Remote) -> Iterator[Any]:
+    """Items of an iterator as they are wanted, since it may have no end; more and more cross together."""
+    size = 1
+    ahead = iterator._ahead
+    while True:
+        while ahead:
+            yield ahead.popleft()
+        ended, some = iterator._do("items", size)
+        ahead.extend(some)
+        if ended and not some:
+            return
+        size = min(2 * size, CHUNK)

@@ -88,6 +88,7 @@ _X86_64 = {
     "sigaltstack": 131,
     "statfs": 137,
     "fstatfs": 138,
+    "prctl": 157,
     "arch_prctl": 158,
     "setrlimit": 160,
     "gettid": 186,
@@ -197,6 +198,7 @@ _AARCH64 = {
     "setrlimit": 164,
     "getrusage": 165,
     "umask": 166,
+    "prctl": 167,
     "gettimeofday": 169,
     "getpid": 172,
     "getppid": 173,
@@ -233,11 +235,14 @@ _AARCH64 = {
 }
 _ARCHES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
-JUDGE_ONLY = frozenset({"sendmsg", "recvmsg", "memfd_create"})  # socketpair stays: asyncio needs one, it leads nowhere
-_CONDITIONAL = frozenset({"clone", "clone3", "kill", "tgkill", "ioctl", "fcntl", "prlimit64"})
+JUDGE_ONLY = frozenset({"sendmsg", "recvmsg", "memfd_create"})
+SUPERVISOR_ONLY = frozenset({"clone", "kill", "prctl"})  # it forks, filters and ends judges
+_CONDITIONAL = frozenset({"clone", "clone3", "kill", "tgkill", "ioctl", "fcntl", "prlimit64", "sendto", "socketpair"})
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIO(N)CLEX
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1031, 1032)  # dup, flags, locks, pipe size; no F_SETOWN, no leases
 _CLONE_THREAD = 0x10000
+# of asyncio's kind only: connected for good, so that it leads nowhere; a datagram socket can send to any other
+_STREAM_PAIRS = tuple(1 | flags for flags in (0, 0x800, 0x80000, 0x80800))
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LD, _JEQ, _JSET, _RET = 0x20, 0x15, 0x45, 0x06
@@ -248,9 +253,9 @@ def _fail(code: int) -> int:
     return 0x00050000 | code
 
 
-def program(pid: int, extra: frozenset[str] = frozenset()) -> bytes:
-    """The filter for process ``pid`` as packed ``struct sock_filter``; ``extra`` adds names of
-    ``JUDGE_ONLY``.
+def program(pid: int | None, extra: frozenset[str] = frozenset()) -> bytes:
+    """The filter for process ``pid`` as packed ``struct sock_filter``. ``extra`` adds calls of ``JUDGE_ONLY`` and
+    ``SUPERVISOR_ONLY``; those of the latter then have no conditions.
 
     Raises ``OSError`` on a machine whose system call numbers are not known here.
     """
@@ -262,27 +267,39 @@ def program(pid: int, extra: frozenset[str] = frozenset()) -> bytes:
 
     def only(name: str, argument: int, values: tuple[int, ...]) -> None:
         # if nr == name: load the argument's low half; allow when it is one of values, else EPERM
-        if name in numbers:
+        if name in numbers and name not in extra:
             body = [(_LD, 0, 0, 16 + 8 * argument)]
             body += [(_JEQ, len(values) - i, 0, value) for i, value in enumerate(values)]
             body += [(_RET, 0, 0, _fail(errno.EPERM)), (_RET, 0, 0, _ALLOW)]
             code.extend([(_JEQ, 0, len(body), numbers[name]), *body])
 
+    code += [(_JEQ, 0, 1, numbers["clone3"]), (_RET, 0, 0, _fail(errno.ENOSYS))]
+    if "clone" not in extra:
+        code += [
+            (_JEQ, 0, 4, numbers["clone"]),
+            (_LD, 0, 0, 16),
+            (_JSET, 0, 1, _CLONE_THREAD),
+            (_RET, 0, 0, _ALLOW),
+            (_RET, 0, 0, _fail(errno.EPERM)),
+        ]
     code += [
-        (_JEQ, 0, 1, numbers["clone3"]),
-        (_RET, 0, 0, _fail(errno.ENOSYS)),
-        (_JEQ, 0, 4, numbers["clone"]),
-        (_LD, 0, 0, 16),
-        (_JSET, 0, 1, _CLONE_THREAD),
+        (_JEQ, 0, 6, numbers["sendto"]),  # to the connected peer only: no address, in either half of the pointer
+        (_LD, 0, 0, 16 + 8 * 4),
+        (_JEQ, 0, 3, 0),
+        (_LD, 0, 0, 20 + 8 * 4),
+        (_JEQ, 0, 1, 0),
         (_RET, 0, 0, _ALLOW),
         (_RET, 0, 0, _fail(errno.EPERM)),
     ]
-    only("kill", 0, (pid,))
-    only("tgkill", 0, (pid,))
+    if pid is not None:
+        only("kill", 0, (pid,))
+        only("tgkill", 0, (pid,))
     only("prlimit64", 0, (0,))
     only("ioctl", 1, _IOCTLS)
     only("fcntl", 1, _FCNTLS)
-    allowed = [n for n in numbers if n not in _CONDITIONAL and (n not in JUDGE_ONLY or n in extra)]
+    only("socketpair", 1, _STREAM_PAIRS)
+    optional = (JUDGE_ONLY | SUPERVISOR_ONLY) - extra
+    allowed = [n for n in numbers if n in extra or (n not in _CONDITIONAL and n not in optional)]
     for name in allowed:
         code += [(_JEQ, 0, 1, numbers[name]), (_RET, 0, 0, _ALLOW)]
     code.append((_RET, 0, 0, _fail(errno.EPERM)))

@@ -25,8 +25,8 @@ def serve(control: socket.socket, config: dict[str, Any]) -> None:
     """Serve ``control`` until it closes.
 
     ``{"start": limits}`` with three descriptors (channel, input, output) forks a candidate and is not answered;
-    ``{"cpu": 0}`` is answered with the processor seconds it has used, ``{"end": grace}`` ends it and is answered with
-    ``{"code", "signal", "killed", "cpu"}``.
+    ``{"cpu": 0}`` is answered with the processor seconds it has used, ``{"end": grace}`` ends it, if there is one, and
+    is answered with ``{"code", "signal", "killed", "cpu"}``.
     """
     rules = landlock.ruleset(config["read"], config["listed"], config["write"]) if config["landlock"] else -1
     pid = -1
@@ -44,13 +44,17 @@ def serve(control: socket.socket, config: dict[str, Any]) -> None:
             for fd in fds:
                 os.close(fd)
         elif "cpu" in request:
-            control.send(json.dumps({"cpu": time.clock_gettime((~pid << 3) | 2)}).encode())  # that process's clock
+            used = time.clock_gettime((~pid << 3) | 2) if pid > 0 else 0.0  # that process's clock
+            control.send(json.dumps({"cpu": used}).encode())
         else:
             control.send(json.dumps(_end(pid, request["end"])).encode())
+            pid = -1
 
 
 def _end(pid: int, grace: float) -> dict[str, Any]:
     """Wait up to ``grace`` seconds for the candidate, then kill it."""
+    if pid < 0:
+        return {"code": 0, "signal": 0, "killed": False, "cpu": 0.0}
     handle = os.pidfd_open(pid)
     killed = not select.select([handle], [], [], grace)[0]
     os.close(handle)
