@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from infra.data.adapters import Adapter, detect, get_adapter
 from infra.data.columns import complete, id_of, unread
 from infra.data.fields import Draft, RowProblem
+from infra.data.named import is_named_data, named_records
 from infra.data.rows import Row, iter_rows
 from infra.data.schema import Record, record_id
 from infra.errors import InputError
@@ -55,7 +57,7 @@ def read_records(
     on_error: OnError = "raise",
     split: str = "train",
 ) -> ReadResult:
-    """All records of a JSONL, JSON or Parquet file (also gzipped), a folder of these, or a hub data set.
+    """All records of a JSONL, JSON or Parquet file (also gzipped), a folder of these, a hub data set or a named source.
 
     ``schema`` is ``auto`` (found from the first readable row) or an adapter's name; ``domain`` and ``source``
     override what the data says; ``limit`` stops after so many records. Ids are unique in the result: the
@@ -64,6 +66,8 @@ def read_records(
     Raises :class:`InputError` naming file, line, record and field at the first bad row, or, with
     ``on_error="skip"``, only when the file itself cannot be read or no row is good.
     """
+    if is_named_data(path_or_id):
+        return ReadResult(list(islice(named_records(path_or_id), limit)), "named", [])
     reader = _Reader(schema, domain, source, on_error)
     records: list[Record] = []
     seen: dict[str, int] = {}

@@ -20,6 +20,7 @@ from infra.data.adapters import get_adapter
 from infra.data.fields import RowProblem
 from infra.data.schema import Message, Record
 from infra.errors import InputError, ResourceError
+from infra.store import replacing, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,7 @@ def records_from_table(table: pa.Table) -> list[Record]:
 
 
 def write_records(records: Iterable[Record], path: str | Path) -> Path:
-    """Write ``.parquet`` or ``.jsonl`` (by the suffix), through a ``.part`` file renamed when complete.
+    """Write ``.parquet`` or ``.jsonl`` (by the suffix), as a whole or not at all.
 
     Memory is flat for an iterator. Raises :class:`InputError` for another suffix, :class:`ResourceError` when
     the disk is full or not writable; what stood at ``path`` before is then untouched.
@@ -128,16 +129,13 @@ def write_records(records: Iterable[Record], path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{path}: records are written as .parquet or .jsonl; change the file's suffix")
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            _write_parquet(records, part)
-        else:
-            _write_json_lines((record_to_dict(r) for r in records), part)
-        os.replace(part, path)
+        with replacing(path) as part:
+            if path.suffix == ".parquet":
+                _write_parquet(records, part)
+            else:
+                _write_json_lines((record_to_dict(r) for r in records), part)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ResourceError(
             f"{path}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
         ) from error
@@ -218,11 +216,8 @@ def to_llamafactory(records: Iterable[Record], folder: str | Path, name: str = "
         }
     }
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for file, value in ((f"{name}.json", rows), ("dataset_info.json", declared)):
-        part = folder / (file + ".part")
-        part.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(part, folder / file)
+        write_text(folder / file, json.dumps(value, ensure_ascii=False, indent=1))
     return folder
 
 

@@ -28,8 +28,9 @@ from infra.experiments.retraining.scores import MethodScores
 from infra.experiments.retraining.smoothness import metasmoothness
 from infra.experiments.retraining.table import LEVEL, accuracy_table, lds_table
 from infra.influence.methods import get_method, is_unrolled
+from infra.layout import Run
 from infra.progress import progress, say
-from infra.store import read_json, write_json
+from infra.store import read_json, replacing, write_json
 
 BLOCKS: tuple[tuple[str, str], ...] = (
     ("half", "same_seed"),
@@ -90,7 +91,7 @@ def validate_run(
     what is needed, or another plan in the way; ModelError when compiling finds no C++ compiler.
     """
     run = Path(run_dir)
-    folder = Path(out) if out is not None else run / "validation"
+    folder = Path(out) if out is not None else Run(run).validation
     check_methods(methods)
     data = read_run(run, base_model=base_model, levels=levels, with_accuracy=accuracy_problems)
     problem = data.problem
@@ -280,7 +281,7 @@ def validity_sentences(table: pd.DataFrame, method: str, unit: str = "example") 
 
 def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
     """Unit (example, step, token) -> target -> validity sentence; empty where the run was not validated."""
-    path = Path(run_dir) / "validation" / "validation.json"
+    path = Run(run_dir).validation / "validation.json"
     return dict(read_json(path)["validity"]) if path.exists() else {}
 
 
@@ -293,7 +294,5 @@ def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
 
 
 def _save(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)

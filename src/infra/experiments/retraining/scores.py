@@ -15,6 +15,7 @@ from infra.errors import InputError
 from infra.experiments.retraining.correlation import predict
 from infra.experiments.retraining.plan import UNIT_OF
 from infra.experiments.retraining.units import Units, sum_tokens
+from infra.store import replacing
 
 Array = NDArray[np.float64]
 
@@ -113,10 +114,8 @@ def write_scores(scores: MethodScores, path: Path) -> None:
         tensors["lengths"] = np.array([t.shape[1] for t in scores.tokens])
     if scores.deletes is not None:
         tensors["deletes"] = scores.deletes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({k: np.ascontiguousarray(t) for k, t in tensors.items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({k: np.ascontiguousarray(t) for k, t in tensors.items()}, temporary)
 
 
 def read_scores(path: Path) -> MethodScores:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import ArtifactError
-from infra.layout import BASE, EXPLAINED, Run
+from infra.layout import EXPLAINED, Run
+from infra.models import model_place
 from infra.models.shape import Shape, shape_of
-from infra.pipeline.graph import given_models
 from infra.pipeline.plan.amounts import Amounts, amounts_of
 from infra.pipeline.plan.calibrate import calibrate
 from infra.pipeline.plan.costs import Costs
@@ -40,13 +40,13 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
     Stages' processor time is compared where the run noted it (one thread's time does not depend on who else uses the
     machine), else time on the clock. Raises :class:`ArtifactError` for a folder without recipe.json or runtimes.
     """
-    file = Run(folder).recipe_file
-    recipe = parse_recipe(read_json(file), where=str(file), folder=folder)
+    run = Run(folder)
+    recipe = parse_recipe(read_json(run.recipe_file), where=str(run.recipe_file), folder=folder)
     times = RunFolder(folder).runtimes()
     if not times:
         raise ArtifactError(f"{folder / 'runtime.jsonl'} holds no runtimes; give the folder of a finished run")
     shape, amounts = shape_of_recipe(recipe), amounts_of(recipe)
-    amounts = _counted(folder, amounts) if Run(folder).counts.exists() else amounts
+    amounts = _counted(run, amounts) if run.counts.exists() else amounts
     costs = Costs(recipe, shape, amounts, trains=EXPLAINED in times)
     threads = int(next((t["environment"]["threads"] for t in times.values() if "environment" in t), 1))
     if device is None:
@@ -72,15 +72,13 @@ def shape_of_recipe(recipe: Recipe, model: str | None = None) -> Shape:
         return Shape(
             "trained in the run", p.layers, p.hidden_size, p.intermediate_size, p.heads, p.kv_heads, p.vocab_size, True
         )
-    return shape_of(given_models(recipe)[BASE])
+    return shape_of(model_place(recipe.model.base))
 
 
-def _counted(folder: Path, amounts: Amounts) -> Amounts:
+def _counted(run: Run, amounts: Amounts) -> Amounts:
     """What the run turned out to have: examples, and the queries and folds that its answers gave. A check is of the
     formulas and the machine's speed, and not of a guess at the data."""
     import pandas as pd
-
-    run = Run(folder)
 
     def table(path: Path) -> pd.DataFrame | None:
         return pd.read_parquet(path) if path.exists() else None
@@ -94,7 +92,7 @@ def _counted(folder: Path, amounts: Amounts) -> Amounts:
             table(run.answers("responses")),
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ArtifactError(f"{folder} holds no artifacts that can be read ({error}); give a finished run") from error
+        raise ArtifactError(f"{run.root} holds no artifacts that can be read ({error}); give a finished run") from error
     return replace(
         amounts,
         train=counts.get("train", amounts.train),

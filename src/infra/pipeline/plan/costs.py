@@ -29,20 +29,20 @@ SUM_BYTES = 4
 """Of a number in sums, bases and directions."""
 STEPS_PER_EXAMPLE = 6.0
 """Steps of a response that are cut out and scored again, on average."""
-TOKEN_BYTES = 12.0
-"""On disk of a token with its place in the text, after compression."""
 RESPONSE = 0.8
 """Share of a query's tokens that are its answer."""
 
 PER_RECORD = {
     "records": 1.36e-3,
-    "encode": 0.56e-3,
+    "read": 0.07e-3,
     "grade": 6e-3,
     "spans": 6e-3,
     "report": 0.2e-3,
     "effects": 0.6e-3,
 }
 """Seconds of interpreted code a record (``grade``: an answer), measured on the reference machine of docs/scale.md."""
+PER_TOKEN = 9e-6
+"""Seconds of one core to template, tokenise and store a token, on the same machine."""
 FIXED = {"stage": 0.4, "sft": 1.5, "evals": 1.0, "effects": 2.0, "results": 2.0, "report": 1.0}
 """Seconds that do not grow with the data (imports, the sandbox, tables and figures), on the same machine."""
 
@@ -167,7 +167,7 @@ class Costs:
             {"train": epochs * examples * s * training_flops(self.shape, s, again)},
             training_bytes(self.shape, batch, self.item, again),
             self.weights,
-            python=FIXED["sft"],
+            python=FIXED["sft"] + examples * (PER_RECORD["read"] + PER_RECORD["read"] * epochs),
             sharded=True,
         )
 
@@ -210,7 +210,7 @@ class Costs:
             self.visit_memory(max(first, second), block),
             (passes.factors + passes.tracked) * SUM_BYTES,
             at_most=self.sum_processes,
-            python=FIXED["stage"],
+            python=FIXED["stage"] + a.train * PER_RECORD["read"],
             sharded=True,
         )
 
@@ -231,7 +231,7 @@ class Costs:
             self.visit_memory(k * passes.tracked, block),
             k * passes.tracked * SUM_BYTES,
             at_most=self.sum_processes,
-            python=FIXED["stage"] + a.queries * PER_RECORD["encode"],
+            python=FIXED["stage"] + a.queries * PER_RECORD["read"],
             sharded=True,
         )
 
@@ -255,7 +255,7 @@ class Costs:
                 "tangents": float(self.recipe.scores.max_tokens) * 8 * self.shape.intermediate * self.item,
             },
             tokens * (4.0 * kt + 4.0) + n * 4.0 * k,
-            python=FIXED["stage"],
+            python=FIXED["stage"] + n * 3 * PER_RECORD["read"],
             sharded=True,
         )
 
@@ -273,7 +273,7 @@ class Costs:
             },
             self.visit_memory(2.0 * passes.tracked, self.in_a_batch(s) * passes.largest),
             (a.train + a.pool) * STEPS_PER_EXAMPLE * 60.0,
-            python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"] + cut * PER_RECORD["encode"],
+            python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"] + cut * s * PER_TOKEN,
             at_most=1,
         )
 
@@ -302,7 +302,7 @@ class Costs:
             },
             self.visit_memory(q * RANK * passes.sides + min(handful, q) * passes.tracked),
             q * min(2.0 * self.recipe.scores.query_top, float(a.train)) * s * 4.0,
-            python=FIXED["stage"],
+            python=FIXED["stage"] + a.train * PER_RECORD["read"],
             at_most=1,
         )
 
@@ -323,6 +323,11 @@ class Costs:
         seconds = FIXED.get(kind, FIXED["stage"]) + records * PER_RECORD.get(kind, 0.0)
         return StageCost(stage, {}, {}, disk, python=seconds, at_most=1)
 
+    def tokenized(self) -> StageCost:
+        """Training data and pool as token ids, text and offsets beside them."""
+        tokens = (self.amounts.train + self.amounts.pool) * self.amounts.length
+        return StageCost("tokenized", {}, {}, tokens * 4.0, python=FIXED["stage"] + tokens * PER_TOKEN, at_most=1)
+
     def stages(self) -> list[StageCost]:
         """Every stage of the job, under the runner's names."""
         return [self.stage(name) for name in self.names]
@@ -336,9 +341,6 @@ class Costs:
                 # the embedded world is made whole, whatever the limit
                 read = 7000 + 2000 if r.data.world is not None else records
                 return self.on_the_host(name, read, "records", records * a.length * 3.5)
-            case ["tokenized"]:
-                n = a.train + a.pool
-                return self.on_the_host(name, n, "encode", n * a.length * TOKEN_BYTES)
             case ["base"]:
                 return self.sft(name, a.pretrain, r.model.pretrain.epochs if r.model.pretrain is not None else 0.0)
             case ["sft", _]:
@@ -350,6 +352,7 @@ class Costs:
             case ["responses"]:
                 return self.answers(name, [(t, t.target * r.targets.samples) for t in a.tasks if t.for_targets])
         made = {
+            "tokenized": self.tokenized,
             "curvature": self.curvature,
             "directions": self.directions,
             "scores": self.scores,
@@ -357,4 +360,6 @@ class Costs:
             "queries": self.queries,
             "measure": self.measure,
         }
-        return made[name]() if name in made else self.on_the_host(name, records, name)
+        if name in made:
+            return made[name]()
+        return self.on_the_host(name, records, "read" if name == "arms" else name)
