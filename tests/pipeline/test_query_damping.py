@@ -25,14 +25,8 @@ def test_an_absolute_damping_of_the_recipe_is_taken_as_it_is(tmp_path, monkeypat
     def scored(scale: str, folder: str) -> np.ndarray:
         c = base.curvature.model_copy(update={"damping": 3.0, "damping_scale": scale})
         (tmp_path / folder).mkdir()
-<<<<<<< HEAD
         recipe = base.model_copy(update={"curvature": c})
         context = SimpleNamespace(out=tmp_path / folder, label="queries", recipe=recipe)
-=======
-        context = SimpleNamespace(
-            out=tmp_path / folder, label="queries", recipe=base.model_copy(update={"curvature": c})
-        )
->>>>>>> heart
         return queries.first_visit(context, model, tracked, curvature, train, asked)[0]
 
     for scale in ("relative", "absolute"):

@@ -56,6 +56,11 @@ def stages_for(job: Job) -> list[Stage]:
     return in_order([stage for step in STEPS for stage in step.stages(job)])
 
 
+def names_for(job: Job) -> list[str]:
+    """The names of the stages of a job, in the order of :data:`STEPS`; looks at no model and at no file."""
+    return [name for step in STEPS for name in step.names(job)]
+
+
 def given_models(recipe: Recipe) -> dict[str, str]:
     """The base model of `infra run`, where it exists before the run: folder or hub id."""
     if recipe.model.pretrain is not None:

@@ -39,13 +39,8 @@ if TYPE_CHECKING:
         random_subsets,
         runs_of,
     )
-<<<<<<< HEAD
-    from infra.experiments.retraining.run import read_validity, validate_run
-    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
-=======
     from infra.experiments.retraining.run import ValidationOptions, read_validity, validate_run
-    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
->>>>>>> heart
+    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
     from infra.experiments.retraining.smoothness import metasmoothness
     from infra.experiments.retraining.table import accuracy_table, lds_table
