@@ -11,7 +11,7 @@ import sys
 import typer
 
 from infra import __version__
-from infra.cli import data, eval, grade, plan, run, score, validate, view
+from infra.cli import data, eval, fetch, grade, plan, run, score, validate, view
 from infra.errors import InfraError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("data")(data.data)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("view")(view.view)
+app.command("fetch")(fetch.fetch)
 
 
 @app.command()

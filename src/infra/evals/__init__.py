@@ -1,5 +1,6 @@
 """Benchmarks: problems in, verified responses and accuracy with intervals out."""
 
+from infra.evals._code_blocks import last_code_block, program_of
 from infra.evals._evaluate import evaluate, prompts_of, split_name
 from infra.evals._grade_file import GradeSummary, grade_file
 from infra.evals._grade_rows import Graded, GradeSettings, grade_rows
@@ -14,7 +15,7 @@ from infra.evals._ratings import (
 )
 from infra.evals._run import EvalSettings, run_eval
 from infra.evals._types import EvalRow, Verdict
-from infra.evals._verify import last_code_block, verify, verify_many
+from infra.evals._verify import verify, verify_many
 from infra.evals.tasks import Task, from_list, get_task, register, task_names
 from infra.intervals import Interval, accuracy_interval
 
@@ -44,6 +45,7 @@ __all__ = [
     "majority_vote",
     "parse_rating",
     "pass_at_k",
+    "program_of",
     "prompts_of",
     "register",
     "run_eval",

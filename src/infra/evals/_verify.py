@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from infra.data.rows import whole_text
 from infra.data.schema import Record
 from infra.errors import InputError
+from infra.evals._code_blocks import last_code_block, program_of
 from infra.evals._types import Verdict
 from infra.evals.mathcheck import grade_many
 from infra.evals.sandbox import Job, run_jobs
@@ -20,15 +21,6 @@ MATH_TIMEOUT_S = 10.0
 
 _seen: dict[str, Verdict] = {}  # verdicts by (program, tests, mode, limit): the same program is not run twice
 SEEN_MAX = 200_000
-
-
-def last_code_block(response: str) -> str | None:
-    """Text between the last two lines that hold a fence (LiveCodeBench's rule), or None."""
-    lines = response.split("\n")
-    fences = [i for i, line in enumerate(lines) if "```" in line]
-    if len(fences) < 2:
-        return None
-    return "\n".join(lines[fences[-2] + 1 : fences[-1]])
 
 
 def verify(record: Record, response: str, **settings: object) -> Verdict:
@@ -100,7 +92,8 @@ def _code(
     keys: dict[int, str] = {}
     programs: dict[int, str] = {}
     for i in which:
-        program = last_code_block(responses[i])
+        official = mode == "compatible"
+        program = last_code_block(responses[i]) if official else program_of(responses[i], records[i].tests or {})
         if program is None or not program.strip():
             out[i] = Verdict("no_answer")
             if progress is not None:
