@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import InputError
@@ -124,6 +125,24 @@ def test_a_killed_evaluation_asks_for_nothing_twice(tmp_path: Path) -> None:
     assert second.asked == 3
     whole = run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "other")
     assert resumed == whole
+
+
+def test_one_broken_row_neither_ends_an_evaluation_nor_ends_it_again(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "p1", "solution": "so it is $\\boxed 2$.", "level": "Level 3", "type": "Algebra"},
+        {"problem": "p2", "solution": "no box here", "level": "Level 1", "type": "Algebra"},
+        {"problem": "p3", "solution": "a $\\boxed{1}$, finally $\\boxed 9$.", "level": "Level 1", "type": "Algebra"},
+        {"problem": "p4", "solution": "\\boxed {4}", "level": "Level 1", "type": "Algebra"},
+    ]
+    (tmp_path / "math.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    chosen = EvalSettings(("math500",), paths={"math500": str(tmp_path / "math.jsonl")})
+    answers = {"p1": "\\boxed{2} \ud800", "p2": "\\boxed{5}", "p3": "\ud83d\ude00 \\boxed{9}", "p4": "\\boxed{\udc00}"}
+    first = run_eval(Knows(answers), chosen, tmp_path / "out")
+    again = run_eval(Knows(answers, life=0), chosen, tmp_path / "out")
+    assert first == again
+    assert first["tasks"]["math500"]["outcomes"] == {"correct": 2, "ungradable": 1, "wrong": 1}
+    said = pq.read_table(tmp_path / "out/math500.parquet").to_pylist()
+    assert [r["text"] for r in said] == ["\\boxed{2} \ufffd", "\\boxed{5}", "😀 \\boxed{9}", "\\boxed{\ufffd}"]
 
 
 def test_the_sandbox_in_force_is_printed_and_only_where_code_was_run(

@@ -2,6 +2,8 @@
 
 from infra.evals._code_blocks import last_code_block, program_of
 from infra.evals._evaluate import evaluate, prompts_of, split_name
+from infra.evals._grade_file import GradeSummary, grade_file
+from infra.evals._grade_rows import Graded, GradeSettings, grade_rows
 from infra.evals._metrics import accuracy_by, avg_at_k, majority_vote, pass_at_k
 from infra.evals._ratings import (
     Ratings,
@@ -20,6 +22,9 @@ from infra.intervals import Interval, accuracy_interval
 __all__ = [
     "EvalRow",
     "EvalSettings",
+    "GradeSettings",
+    "GradeSummary",
+    "Graded",
     "Interval",
     "Ratings",
     "Task",
@@ -30,6 +35,8 @@ __all__ = [
     "evaluate",
     "from_list",
     "get_task",
+    "grade_file",
+    "grade_rows",
     "interval_alpha",
     "judge_difficulty",
     "label_pass_rate",

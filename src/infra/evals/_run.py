@@ -19,6 +19,7 @@ from infra.evals.sandbox import choose
 from infra.evals.tasks import Task, get_task
 from infra.intervals import accuracy_interval
 from infra.models.generation import Generator, Sampling
+from infra.store import replacing, write_text
 
 GROUPS = ("split", "difficulty", "platform", "month")
 
@@ -79,7 +80,7 @@ def run_eval(
         )
         write_rows(rows, folder / f"{task.name}.parquet")
         summary["tasks"][task.name] = describe_rows(task, problems, rows, settings)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
+    write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
     return summary
 
 
@@ -122,6 +123,5 @@ def write_rows(rows: Sequence[EvalRow], path: Path) -> None:
 
     columns = {name: [getattr(r, name) for r in rows] for name in EvalRow.__dataclass_fields__}
     columns["difficulty"] = [None if d is None else str(d) for d in columns["difficulty"]]
-    part = path.with_suffix(".parquet.part")
-    pq.write_table(pa.table(columns), part, compression="zstd")
-    part.replace(path)
+    with replacing(path) as part:
+        pq.write_table(pa.table(columns), part, compression="zstd")

@@ -35,9 +35,9 @@ VOLATILE = frozenset(
 def model_hash(path_or_model: Any) -> str:
     """SHA-256 (64 hex digits) of a model's weights and configuration.
 
-    The argument is a folder of safetensors, a hub id or a model in memory; all give the same hash for the same weights
-    in the same dtype. Neither the order of the tensors nor the sharding of the files enters, nor does the
-    attention kernel or the version of transformers. Tied weights count once.
+    The argument is a name that :func:`infra.models.model_folder` knows, or a model in memory; all give the same hash
+    for the same weights in the same dtype. Neither the order of the tensors nor the sharding of the files enters, nor
+    does the attention kernel or the version of transformers. Tied weights count once.
 
     Raises :class:`InputError` when the folder holds no safetensors or no ``config.json``.
     """
@@ -137,7 +137,7 @@ def _file_config(path: Path) -> dict[str, Any]:
 
     if not (path / "config.json").exists():
         raise InputError(f"{path} has no config.json, so it is no model folder; write one with save_pretrained")
-    return _plain(AutoConfig.from_pretrained(path).to_dict())
+    return _plain(AutoConfig.from_pretrained(path, trust_remote_code=False).to_dict())
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:

@@ -53,9 +53,14 @@ def together(device: str = "cpu") -> Iterator[World]:
     """The process group of a launched command for the block: gloo, or NCCL on CUDA.
 
     With one process there is no group. A group that exists already is used and left alone.
-    Raises :class:`ResourceError` when the processes cannot find each other.
+    Raises :class:`ResourceError` when the processes cannot find each other, and :class:`InputError` for a device that
+    is not here.
     """
     here = world()
+    if device != "cpu":
+        from infra.models.device import check_device
+
+        check_device(here.device(device))
     if here.size == 1:
         yield here
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ def describe_data(
     """Print a data set's summary and, where asked, write its figure. Returns the records and the summary."""
     from rich.console import Console
 
+    if figure is not None:
+        _check_figure(figure)
     if on_error not in ("raise", "skip"):
         raise InputError(f"--on-error is {on_error!r}; use raise or skip")
     result = read_records(file, schema=schema, limit=limit, on_error="skip" if on_error == "skip" else "raise")
@@ -108,6 +111,7 @@ def describe_data(
         path=file,
         schema=result.schema,
         skipped=result.skipped,
+        unread=result.unread,
         benchmarks=named_tasks(benchmarks),
         n=ngram,
     )
@@ -116,6 +120,14 @@ def describe_data(
         summary_figure(summary).savefig(figure, bbox_inches="tight")
         print(f"figure: {figure}")
     return result.records, summary
+
+
+def _check_figure(figure: Path) -> None:
+    """Raise InputError, before anything is read, where the figure could not be written in the end."""
+    if figure.suffix.lower() not in (".svg", ".pdf", ".png"):
+        raise InputError(f"--figure {figure}: a figure is written as .svg, .pdf or .png; change the file's ending")
+    if not figure.parent.is_dir() or figure.is_dir() or not os.access(figure.parent, os.W_OK):
+        raise InputError(f"--figure {figure} cannot be written: it needs a folder that is there and may be written to")
 
 
 def write_clean(records: Sequence[Record], summary: DataSummary, out: Path, *, leaks: bool, duplicates: bool) -> None:

@@ -19,7 +19,7 @@ from infra.data import (
     write_tokenized,
 )
 from infra.layout import BASE, SETS
-from infra.models import load_tokenizer
+from infra.models import Limits, load_tokenizer
 from infra.parallel.shards import SHARD_EXAMPLES
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.stage import Context
@@ -69,6 +69,7 @@ def write_tokens(records: Iterator[Record], path: Path, context: Context) -> Tok
         on_error=recipe.data.on_error,
         result=notes,
     )
+    examples = Limits.of_folder(context.use(BASE)).checked(examples, f" of {path.stem}")
     write_tokenized(examples, path, recipe.scores.shard_tokens, SHARD_EXAMPLES)
     return notes
 

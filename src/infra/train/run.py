@@ -19,7 +19,8 @@ import torch
 
 from infra.data import TokenizedExample, loss_weights
 from infra.errors import ArtifactError, InputError, ModelError, ResourceError
-from infra.models import deterministic, float64_everywhere, load_model, model_hash
+from infra.models import Limits, deterministic, float64_everywhere, load_model, model_hash
+from infra.store import write_text
 from infra.train.batches import StepDataset
 from infra.train.config import SFTConfig
 from infra.train.plan import data_order, step_indices
@@ -107,21 +108,16 @@ def mean_response_tokens(examples: Sequence[TokenizedExample]) -> float:
 
 def check_examples(examples: Sequence[TokenizedExample], model: Any) -> None:
     """Raise :class:`InputError` naming the first record that this model cannot be trained on."""
-    context = getattr(model.config, "max_position_embeddings", None)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    limits = Limits.of(model)
     some = False
     for e in examples:
         weights = loss_weights(e)
         if not np.isfinite(weights).all():
             raise InputError(f"record {e.id}: a loss weight is not finite; mend its weight or token weights")
-        if context is not None and len(e) > context:
+        length = limits.check(f"record {e.id}", e.input_ids)
+        if limits.trained is not None and length > limits.trained:
             raise InputError(
-                f"record {e.id}: {len(e)} tokens exceed the model's context of {context}; lower max_length"
-            )
-        if int(e.input_ids.max(initial=0)) >= vocabulary:
-            raise InputError(
-                f"record {e.id}: token {int(e.input_ids.max())} is outside the model's vocabulary of {vocabulary}; "
-                "tokenise with the model's own tokenizer"
+                f"record {e.id}: {length} tokens exceed the model's context of {limits.trained}; lower max_length"
             )
         if not e.loss_mask.any() or e.loss_mask[0]:
             raise InputError(
@@ -337,9 +333,7 @@ def _finish(
         "tokens": tokens,
         "losses": [x if math.isfinite(x) else None for x in losses],
     }
-    part = out / (SUMMARY + ".part")
-    part.write_text(json.dumps(summary, indent=1, sort_keys=True), encoding="utf-8")
-    part.replace(out / SUMMARY)
+    write_text(out / SUMMARY, json.dumps(summary, indent=1, sort_keys=True))
     shutil.rmtree(out / _WORK, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ finished rows dropped from the batch as they end."""
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from infra.models.generation._types import (
     in_order,
 )
 from infra.models.hashing import generation_config_hash, tokenizer_hash
+from infra.models.limits import Limits
 
 KEEP_FRACTION = 0.85  # finished rows are dropped once the live ones are fewer than this share of the batch
 
@@ -109,6 +111,7 @@ class InProcess:
     def __init__(self, model: Any, tokenizer: Any, max_batch_tokens: int = 65536, identity: str = "in-process") -> None:
         self._model, self._tokenizer, self._max_batch_tokens = model, tokenizer, max_batch_tokens
         self._identity = identity
+        self._said = False
         self._fingerprint: str | None = None
         ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
@@ -129,7 +132,8 @@ class InProcess:
         context.
         """
         check_prompts(prompts)
-        limit = getattr(self._model.config, "max_position_embeddings", None)
+        limits = Limits.of(self._model)
+        limit, cut = limits.trained, 0
         rows: list[_Row] = []
         for prompt in prompts:
             ids = self._encode(prompt)
@@ -140,7 +144,16 @@ class InProcess:
                     f"prompt {prompt.id!r} has {len(ids)} tokens and the model's context is {limit}; "
                     "shorten it or leave it out"
                 )
+            limits.check(f"prompt {prompt.id!r}", ids)
+            cut += limit is not None and len(ids) + sampling.max_new_tokens > limit
             rows += [_Row(prompt, index, ids) for index in range(sampling.n)]
+        if cut and not self._said:
+            self._said = True
+            print(
+                f"warning: {cut} of {len(prompts)} prompts with max_new_tokens {sampling.max_new_tokens} reach past "
+                f"the {limit:,} tokens that the model was trained on; their responses are cut there",
+                file=sys.stderr,
+            )
         rows.sort(key=lambda row: (len(row.ids), row.prompt.id, row.index))
         batches: list[list[_Row]] = []
         for row in rows:
