@@ -16,6 +16,7 @@ import pytest
 
 import infra
 from infra.evals.sandbox import Job, Ran, Sandbox, backends, run_jobs
+from infra.evals.sandbox import _host as host
 from infra.evals.sandbox import _pool as pool
 from infra.evals.sandbox.inside import landlock
 
@@ -156,6 +157,16 @@ def test_what_one_job_does_to_its_judge_is_gone_in_the_next(backend: str) -> Non
     tests = [{"kind": "asserts", "asserts": [text]} for text in (patch, plain)]
     ran = run_jobs([Job("def f(x): return x", t, 6.0) for t in tests], workers=1, backend=backend)
     assert [r.outcome for r in ran] == ["correct", "correct"], ran
+
+
+def test_programs_have_a_folder_where_the_temporary_one_holds_the_interpreter(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert host._scratch(["/usr/lib"]) == "/tmp" and host._scratch(["/tmp/python/lib"]) == "/scratch"
+    monkeypatch.setattr(host, "_scratch", lambda read: "/scratch")
+    body = "import tempfile\nwith tempfile.TemporaryFile() as f: f.write(b'x')\nreturn tempfile.gettempdir()"
+    if backend.startswith("bubblewrap"):
+        returned(backend, body, "/scratch")
 
 
 SHOW = """
