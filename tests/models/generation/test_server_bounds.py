@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -22,6 +23,7 @@ from infra.models.generation._completion import read_completion
 from .test_server import completion, echo, prompts, serving
 
 GET = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+BOMB = gzip.compress(b" " * 50_000_000)
 ONE = [Prompt("p", (Message("user", "q"),))]
 
 
@@ -128,11 +130,8 @@ def endless_error(connection: socket.socket) -> None:
 
 
 def packed(connection: socket.socket) -> None:
-    import gzip
-
-    body = gzip.compress(b" " * 50_000_000)
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
-    connection.sendall(head.encode() + body)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(BOMB)}\r\n\r\n"
+    connection.sendall(head.encode() + BOMB)
 
 
 @pytest.mark.parametrize("answer", [endless, long_claim, endless_error, packed])
@@ -150,7 +149,7 @@ def test_an_answer_without_end_is_refused_in_bounded_memory(answer, monkeypatch)
 @pytest.mark.parametrize("make", [closed_port, lambda: "http://no-such-host.invalid:8000/v1"])
 def test_a_dead_server_is_an_error_within_seconds_whatever_the_patience(make):
     began = time.monotonic()
-    with pytest.raises(ResourceError, match="nothing answers at http://.*start the server, or mend the address"):
+    with pytest.raises(ResourceError, match=r"nothing answers at http://.*start the server, or mend the address"):
         OpenAIServer(make(), "m", patience_s=300.0).generate(prompts(50), Sampling(), 0)
     assert time.monotonic() - began < 10
 
@@ -242,9 +241,10 @@ def test_what_can_be_understood_is(answer, text):
     ],
 )
 def test_what_cannot_be_understood_is_one_sentence(answer):
-    with raw(lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)) as url:
-        with pytest.raises(ModelError, match="no chat completion: .*; check that base_url ends in /v1") as caught:
-            ask(url, timeout_s=10.0)
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer
+    words = r"no chat completion: .*; check that base_url ends in /v1"
+    with raw(lambda c: c.sendall(whole)) as url, pytest.raises(ModelError, match=words) as caught:
+        ask(url, timeout_s=10.0)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 

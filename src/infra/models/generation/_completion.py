@@ -19,8 +19,8 @@ class Completion:
 def read_completion(body: bytes) -> Completion:
     """The first choice of a chat completion. Raises ``ValueError`` with what is wrong with ``body``.
 
-    Thinking that comes apart from the text (``reasoning_content`` or ``reasoning``) is put before it in think tags. Text
-    may be a string or OpenAI's list of parts. Half a surrogate pair, which no file can hold, becomes U+FFFD.
+    Thinking that comes apart from the text (``reasoning_content`` or ``reasoning``) is put before it in think tags.
+    Text may be a string or OpenAI's list of parts. Half a surrogate pair, which no file can hold, becomes U+FFFD.
     """
     try:
         answer = json.loads(body)

@@ -43,9 +43,9 @@ class OpenAIServer:
     Before the work one question shows whether anything answers at all; a dead server is an error within seconds.
     Later a refused connection, a time-out, a cut answer and the statuses 408, 409, 425, 429 and 5xx are tried
     again with doubling pauses until ``patience_s`` seconds have gone by without an answer, so that a server
-    may be restarted in the middle; standard error says so. ``timeout_s`` bounds one whole answer. ``extra_body`` is merged into every request (for vLLM's and SGLang's own
-    settings). A forced prefix is sent as the beginning of an assistant turn with
-    ``continue_final_message``.
+    may be restarted in the middle; standard error says so. ``timeout_s`` bounds one whole answer.
+    ``extra_body`` is merged into every request (for vLLM's and SGLang's own settings). A forced prefix is
+    sent as the beginning of an assistant turn with ``continue_final_message``.
     """
 
     def __init__(
