@@ -19,7 +19,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,10 @@ from bench.accuracy_problems import Setting, make_setting
 
 from infra.errors import ArtifactError
 from infra.experiments.retraining import (
-    METHODS,
     Journal,
     MethodScores,
-    MethodSettings,
     Problem,
+    ScoreSettings,
     SubsetPlan,
     Targets,
     accuracy_table,
@@ -55,6 +54,8 @@ from infra.experiments.retraining import (
     train,
     unrolled,
 )
+from infra.influence import Damping
+from infra.influence.methods import OTHER_NAMES, Ensemble, Method, get_method, is_unrolled, method_names
 
 BLOCKS = [
     ("half", "same_seed"),
@@ -68,6 +69,8 @@ BLOCKS = [
     ("step_delete", "seed_mean"),
     ("drop1", "seed_mean"),
 ]
+DEFAULT = ("random", "length", "loss", "bm25", "repsim", "gradient", "cosine", "kfac", "ekfac", "ekfac_cg")
+DEFAULT = (*DEFAULT, "ekfac_cg_ensemble", "unrolled")
 KEYS = {"half": "lds_half", "drop1": "lds_drop1", "token": "token_lds", "step_mask": "step_lds"}
 
 
@@ -85,7 +88,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--kinds", default="half,token,step_mask,step_delete")
     p.add_argument("--protocols", default="same_seed,seed_mean")
-    p.add_argument("--methods", default=",".join(METHODS[:12]), help="any of: " + ", ".join(METHODS))
+    p.add_argument("--methods", default=",".join(DEFAULT), help="any of: " + ", ".join(method_names()))
     p.add_argument("--minutes", type=float, default=25.0, help="for the retrains; blocks beyond it are left out")
     p.add_argument("--learning-rate", type=float, default=3e-4)
     p.add_argument("--epochs", type=float, default=1.0)
@@ -251,6 +254,20 @@ def numbers(row: Any, value: str, low: str, high: str) -> dict[str, float | None
     return {"value": num(row[value]), "low": num(row[low]), "high": num(row[high])}
 
 
+def method_of(name: str, a: argparse.Namespace) -> Method:
+    """The method called ``name`` at the command's settings."""
+    found = get_method(name)
+    if isinstance(found, Ensemble):
+        members = a.unrolled_members if is_unrolled(found) else a.members
+        base = OTHER_NAMES.get(name, name).partition("+")[0]
+        return replace(found, method=method_of(base, a), members=members)
+    if name in ("kfac", "ekfac"):
+        return get_method(name, damping=Damping(a.damping))
+    if name == "ekfac_cg":
+        return get_method(name, damping=Damping(a.cg_damping), steps=a.cg_steps, fraction=a.cg_fraction)
+    return found
+
+
 def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, Any]]:
     """LDS over damping and solver steps on other half subsets and other queries: nothing here judges a method."""
     problem, targets, base = setting.tuning, setting.tuning_targets, setting.base
@@ -267,21 +284,23 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
     )
     journal = carry_out(problem, plan, out / "sweep")
 
-    def judged(methods: Sequence[str], settings: MethodSettings, **about: float | None) -> list[dict[str, Any]]:
-        scores = score_methods(problem, targets, methods, settings, tokens=False, kept=out / "sweep")
+    def judged(methods: Mapping[str, Method], **about: float | None) -> list[dict[str, Any]]:
+        shared = ScoreSettings(a.tracked)
+        scores = score_methods(problem, targets, methods, shared, tokens=False, kept=out / "sweep")
         table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
         return [
             {"method": r.method, "target": r.target, **about, **numbers(r._asdict(), "value", "low", "high")}
             for r in table.itertuples()
         ]
 
-    rows = judged(["gradient"], MethodSettings(a.tracked), damping=None)  # what EK-FAC tends to as the damping grows
+    rows = judged({"gradient": get_method("gradient")}, damping=None)  # what EK-FAC tends to as the damping grows
     for damping in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0):
-        rows += judged(["kfac", "ekfac"], MethodSettings(a.tracked, damping=damping), damping=damping)
+        pair = {name: get_method(name, damping=Damping(damping)) for name in ("kfac", "ekfac")}
+        rows += judged(pair, damping=damping)
     for damping in (0.1, 1.0, 10.0, 100.0):
         for steps in (5, 20):
-            settings = MethodSettings(a.tracked, cg_damping=damping, cg_steps=steps, cg_fraction=a.cg_fraction)
-            rows += judged(["ekfac_cg"], settings, damping=damping, steps=steps)
+            solver = get_method("ekfac_cg", damping=Damping(damping), steps=steps, fraction=a.cg_fraction)
+            rows += judged({"ekfac_cg": solver}, damping=damping, steps=steps)
     return rows
 
 
@@ -304,10 +323,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     committed = plan.hash
     if a.plan_only:
         return {"plan": committed, "retrains": len(plan.runs)}
-    settings = MethodSettings(
-        a.tracked, a.damping, a.cg_damping, a.cg_steps, a.cg_fraction, a.members, a.unrolled_members, seed=a.seed
+    methods, seconds = (
+        {name: method_of(name, a) for name in a.methods.split(",")},
+        MethodSeconds(out / "method-seconds.json"),
     )
-    methods, seconds = a.methods.split(","), MethodSeconds(out / "method-seconds.json")
     kinds = {k for k, _ in plan.settings["blocks"]}
 
     def scored() -> dict[str, MethodScores]:
@@ -316,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             problem,
             targets,
             methods,
-            settings,
+            ScoreSettings(a.tracked, a.seed),
             tokens=bool(a.removal) or not kinds <= {"half", "drop1"},
             deletes="step_delete" in kinds,
             done=seconds.done,
@@ -340,7 +359,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     pooled = pairs[pairs.target == "mean"] if "mean" in set(pairs.target) else pairs
     accuracy, follows = accuracy_table(problem, plan, journal, scores, targets, n_boot=a.boot)
     result: dict[str, Any] = {
-        **as_keys(table, methods),
+        **as_keys(table, list(methods)),
         "pairs": [
             {
                 "kind": r.kind,

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +84,22 @@ def sha256_tree(folder: Path) -> dict[str, str]:
     }
 
 
+_written = count()
+"""Sets apart the temporary files of threads that write to one place."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to write; it takes the place of ``path`` when the block ends well.
 
     The content is on disk before the rename, so that a reader sees the whole old file or the whole new one, also after
     a crash. When the block fails the temporary file is removed and ``path`` stays as it was. A killed process leaves
-    ``.<name>.<pid>.tmp``, which :meth:`RunFolder.lock` and :meth:`RunFolder.writing` clear away.
+    ``.<name>.<pid>.<count>.tmp``, which :meth:`RunFolder.lock` and :meth:`RunFolder.writing` clear away.
 
     Raises ResourceError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_written)}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as handle:

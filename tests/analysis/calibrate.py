@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from infra.analysis import effects, null_control, power_curve, with_bands
-from infra.report.plot import COLOURS, MARKERS, finish, to_svg
+from infra.report.plot import COLOURS, MARKERS, finish
+from infra.report.svg import to_svg
 from infra.store import read_json
 from tests.analysis.made import made
 

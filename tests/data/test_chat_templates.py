@@ -14,7 +14,7 @@ from chat_templates import TEMPLATES, Messages, Rewritten, Segments, tokenizer_o
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.data import Message, Record, ToolCall, render_prompt, tokenize
+from infra.data import Message, Record, Span, ToolCall, render_prompt, standard_thinking, tokenize
 from infra.errors import InputError
 
 BITS = (
@@ -184,11 +184,33 @@ def test_our_own_form_keeps_its_positions_where_the_prompt_opens_the_thinking_pa
     assert not example.loss_mask[example.offsets[:, 0] < example.response_start].any()
 
 
-def test_white_space_changed_inside_a_response_is_refused_with_what_to_write() -> None:
-    with pytest.raises(
-        InputError, match=r"changes the white space around the thinking part.*<think>\\n\.\.\.\\n</think>"
-    ):
-        under_loss("qwen3.5-thinking", talk("2+3?", "<think>R</think>5"))
+OTHER_FORMS = [
+    "<think>R</think>5",
+    "<think>\nR\n</think>\n5",
+    "<think> R </think> 5 ",
+    "\n<think>\n\nR\n\n</think>\n\n\n5\n",
+    "R</think>5",
+]
+
+
+@pytest.mark.parametrize("answer", OTHER_FORMS)
+def test_white_space_changed_inside_a_response_is_refused_with_what_to_write(answer: str) -> None:
+    words = r"changes the white space around the thinking part.*<think>\\n\.\.\.\\n</think>.*standard_thinking"
+    with pytest.raises(InputError, match=words):
+        under_loss("qwen3.5-thinking", talk("2+3?", answer))
+    spans = tuple(Span(answer.index(w), answer.index(w) + 1, (w,)) for w in ("R", "5"))
+    record = standard_thinking(Record("r1", tuple(talk("2+3?", answer)), "math", "test", spans=spans))
+    assert record.response == OWN and record.id != "r1" and standard_thinking(record) is record
+    assert [OWN[s.start : s.end] for s in record.spans] == ["R", "5"]
+    [example] = tokenize([record], cached_tokenizer("qwen3.5-thinking"), max_length=None).examples
+    at = example.response_start
+    assert [example.text[at + s.start : at + s.end] for s in record.spans] == ["R", "5"]
+
+
+@pytest.mark.parametrize("answer", [OWN, "5", "<think>\nnever ends", "5</th", ""])
+def test_the_standard_way_leaves_other_responses_alone(answer: str) -> None:
+    record = Record("r1", tuple(talk("2+3?", answer)), "math", "test")
+    assert standard_thinking(record) is record
 
 
 def test_advice_names_nothing_that_does_not_exist() -> None:

@@ -15,6 +15,7 @@ from infra.data import (
     Message,
     Record,
     Span,
+    ToolCall,
     describe,
     read_records,
     record_from_dict,
@@ -38,9 +39,13 @@ def wild_records(draw: Any) -> Record:
     response = draw(plain)
     start = draw(st.integers(0, len(response)))
     end = draw(st.integers(start, len(response)))
+    calls = draw(st.lists(st.builds(ToolCall, solid, st.just('{"a": [1, "é"]}'), st.none() | plain), max_size=2))
+    first = draw(st.sampled_from((Message("assistant", "a", loss=False), Message("tool", "5", True, (), "c1", "add"))))
+    between = draw(st.sampled_from(((), (first, Message("user", "again")))))
+    messages = (Message("user", draw(plain)), *between, Message("assistant", response, tool_calls=tuple(calls)))
     return Record(
         id=draw(solid),
-        messages=(Message("user", draw(plain)), Message("assistant", response)),
+        messages=messages,
         domain=draw(solid),
         source=draw(solid),
         answer=draw(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
@@ -48,6 +53,7 @@ def wild_records(draw: Any) -> Record:
         attributes=draw(st.dictionaries(plain, values, max_size=3)),
         spans=(Span(start, end, tuple(draw(st.lists(plain, max_size=2)))),),
         weight=draw(st.floats(0, 10)),
+        tools=draw(st.sampled_from(((), ({"name": "add", "parameters": {"type": "object"}},)))),
     )
 
 
@@ -110,7 +116,7 @@ def test_writing_refuses_and_cleans_up(tmp_path: Path) -> None:
         yield some_records()[0]
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(Exception, match="No space left on device") as error:
+    with pytest.raises(Exception, match=r"no space left on the disk of .*jsonl") as error:
         write_records(failing(), tmp_path / "a.jsonl")
     assert type(error.value).__name__ == "ResourceError"
     assert len(read_records(tmp_path / "a.jsonl").records) == 1

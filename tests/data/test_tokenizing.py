@@ -102,12 +102,15 @@ def test_reading_is_lazy_and_ends_where_it_is_stopped(tokenizer: Any) -> None:
 def test_a_file_gives_back_its_examples_whole_by_group_and_by_id(tokenizer: Any, tmp_path: Path) -> None:
     examples = list(iter_tokenize([record(f"r{i}", SAMPLE[0][: 9 + i]) for i in range(40)], tokenizer, max_length=None))
     weights = np.linspace(0, 1, len(examples[3]), dtype=np.float32)
-    examples[3] = replace(examples[3], weight=0.5, token_weights=weights)
+    content = examples[3].loss_mask.copy()
+    content[-1] = False
+    examples[3] = replace(examples[3], weight=0.5, token_weights=weights, content_mask=content)
     write_tokenized(iter(examples), tmp_path / "x.parquet", 300, 1000)
     file = TokenizedFile.open(tmp_path / "x.parquet")
     assert len(file) > 3 and all(map(same, examples, file.stream())) and sum(file.examples) == 40
     found = file.select(["r3", "r39", "none"])
     assert list(found) == ["r3", "r39"] and np.array_equal(found["r3"].token_weights, weights)
+    assert np.array_equal(found["r3"].content_mask, content) and found["r39"].token_weights is None
 
 
 SCRIPT = """

@@ -162,8 +162,8 @@ def test_a_function_named_like_a_builtin_can_be_tested_but_not_abused() -> None:
 def test_ungradable_tests_and_records_without_any_are_named() -> None:
     broken = problem({"kind": "asserts", "setup": "", "asserts": ["assert ("]})
     assert verify(broken, "```\nx = 1\n```").outcome == "ungradable"
-    with pytest.raises(InputError, match="record r2 has neither"):
-        verify(Record("r2", (Message("user", "q"),), "math", "test"), "5")
+    neither = verify(Record("r2", (Message("user", "q"),), "math", "test"), "5")
+    assert neither.outcome == "ungradable" and "record r2 has neither" in neither.detail
     with pytest.raises(InputError, match="mode 'lenient'"):
         verify_many([broken], ["x"], mode="lenient")
 
@@ -239,3 +239,19 @@ def test_every_reference_solution_passes(name: str, file: str, mode: str) -> Non
     # MBPP 123 needs about 4 s of processor time, close to the customary limit
     verdicts = verify_many(records, [r.response or "" for r in records], mode=mode, timeout_s=30)
     assert [(r.attributes["native_id"], v.detail) for r, v in zip(records, verdicts) if not v.correct] == []
+
+
+def test_lone_surrogates_end_nothing() -> None:
+    """Neither in a program nor in what it raises, prints or returns; what is said about it can be written anywhere."""
+    responses = [
+        "```python\ndef add(a, b):\n    raise ValueError('\\ud800')\n```",
+        "```python\n# \ud800\ndef add(a, b):\n    return a + b\n```",
+        "```python\ndef add(a, b):\n    return '\\udfff'\n```",
+        "```python\nclass E(Exception): pass\nE.__name__ = '\\ud83d'\ndef add(a, b):\n    raise E('\\ud83d')\n```",
+        "\udcff only text",
+    ]
+    for mode in ("strict", "compatible"):
+        verdicts = verify_many([problem(ADD)] * len(responses), responses, mode=mode)
+        assert [v.outcome for v in verdicts][2:] == ["wrong", "error", "no_answer"]
+        assert all(v.outcome in ("error", "wrong") for v in verdicts[:2])
+        assert all(v.detail.encode() is not None for v in verdicts)

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import InputError
 from infra.evals import EvalSettings, run_eval
+from infra.evals.sandbox import BACKENDS
 from infra.models.generation import Generation, Prompt, Sampling
-from infra.pipeline.standalone import split_options
+from infra.pipeline.standalone import print_accuracy, split_options
 
 
 class Knows:
@@ -86,6 +88,7 @@ def test_the_summary_has_groups_and_all_that_a_number_needs(tmp_path: Path) -> N
     summary = run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "out")
     found = summary["tasks"]["livecodebench"]
     assert (found["n"], found["k"], found["mode"], found["revision"]) == (4, 2, "strict", "lite")
+    assert found["sandbox"] in BACKENDS
     assert found["avg_at_k"] == 3 / 8 and found["pass_at_k"] == {1: 3 / 8, 2: 3 / 4}
     assert found["outcomes"] == {"correct": 3, "no_answer": 1, "wrong": 4}
     assert {k: v["value"] for k, v in found["by_platform"].items()} == {"atcoder": 0.5, "leetcode": 0.25}
@@ -122,3 +125,36 @@ def test_a_killed_evaluation_asks_for_nothing_twice(tmp_path: Path) -> None:
     assert second.asked == 3
     whole = run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "other")
     assert resumed == whole
+
+
+def test_one_broken_row_neither_ends_an_evaluation_nor_ends_it_again(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "p1", "solution": "so it is $\\boxed 2$.", "level": "Level 3", "type": "Algebra"},
+        {"problem": "p2", "solution": "no box here", "level": "Level 1", "type": "Algebra"},
+        {"problem": "p3", "solution": "a $\\boxed{1}$, finally $\\boxed 9$.", "level": "Level 1", "type": "Algebra"},
+        {"problem": "p4", "solution": "\\boxed {4}", "level": "Level 1", "type": "Algebra"},
+    ]
+    (tmp_path / "math.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    chosen = EvalSettings(("math500",), paths={"math500": str(tmp_path / "math.jsonl")})
+    answers = {"p1": "\\boxed{2} \ud800", "p2": "\\boxed{5}", "p3": "\ud83d\ude00 \\boxed{9}", "p4": "\\boxed{\udc00}"}
+    first = run_eval(Knows(answers), chosen, tmp_path / "out")
+    again = run_eval(Knows(answers, life=0), chosen, tmp_path / "out")
+    assert first == again
+    assert first["tasks"]["math500"]["outcomes"] == {"correct": 2, "ungradable": 1, "wrong": 1}
+    said = pq.read_table(tmp_path / "out/math500.parquet").to_pylist()
+    assert [r["text"] for r in said] == ["\\boxed{2} \ufffd", "\\boxed{5}", "😀 \\boxed{9}", "\\boxed{\ufffd}"]
+
+
+def test_the_sandbox_in_force_is_printed_and_only_where_code_was_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    livecodebench(tmp_path)
+    summary = run_eval(Knows(ANSWERS), settings(tmp_path), tmp_path / "out")
+    print_accuracy(summary)
+    assert "code was run in: " in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/summary.json").read_text())["tasks"]["livecodebench"]["sandbox"] in BACKENDS
+    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "What is 1 + 1?", "answer": "#### 2"}) + "\n")
+    math = EvalSettings(("gsm8k",), Sampling(), paths={"gsm8k": str(tmp_path / "gsm.jsonl")})
+    plain = run_eval(Knows({"What is 1 + 1?": "\\boxed{2}"}), math, tmp_path / "math")
+    print_accuracy(plain)
+    assert plain["tasks"]["gsm8k"]["sandbox"] is None and "code was run in" not in capsys.readouterr().out

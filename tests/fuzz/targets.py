@@ -19,7 +19,7 @@ import yaml
 from hypothesis import strategies as st
 
 from infra.data import Message, Record, read_records, records_from_table, records_to_table, tokenize
-from infra.data.chat import CHATML
+from infra.data.templates import CHATML
 from infra.errors import InfraError
 from infra.evals import get_task
 from infra.evals.tasks.livecodebench import decode_tests
@@ -47,7 +47,20 @@ OWN = {
     "weight": 1.0,
 }
 CHAT = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, OWN["messages"][1]]}
-ALL_ROWS = (*ROWS.values(), OWN, CHAT, {"prompt": "What is 2 + 3?", "response": "5", "weight": 2})
+CALL = {"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
+TOOLS = {
+    "messages": [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL], "weight": 0},
+        {"role": "tool", "content": "5", "tool_call_id": "c", "name": "add"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "5"}]},
+    ],
+    "tools": [{"name": "add"}],
+}
+SHAREGPT = {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": '{"name": "f"}'}]}
+ALPACA = {"instruction": "q2", "input": "", "output": "a", "history": [["q1", "a1"]], "system": "s", "thinking": "t"}
+PAIR = {"prompt": "What is 2 + 3?", "response": "5", "weight": 2}
+ALL_ROWS = (*ROWS.values(), OWN, CHAT, TOOLS, SHAREGPT, ALPACA, {"prompt": "q", "responses": ["<think>", "5"]}, PAIR)
 
 
 @dataclass(frozen=True)
@@ -100,13 +113,16 @@ def files(folder: Path) -> Callable[[tuple[bytes, str, str]], object]:
 
 @functools.cache
 def good_files() -> tuple[bytes, ...]:
-    """Rows as JSON Lines, a JSON array, gzip of these, and Parquet."""
+    """Rows as JSON Lines, a JSON array, an object that holds them, a table, gzip of these, and Parquet."""
     some = [dict(ROWS[name]) for name in list(ROWS)[:4]]
     lines = b"".join(dump(row) + b"\n" for row in ALL_ROWS)
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([{"prompt": f"q{i}", "response": "a", "n": i} for i in range(20)]), table)
     array = dump([CHAT, CHAT, OWN])
-    return (lines, dump(some), array, gzip.compress(lines), gzip.compress(array), table.getvalue())
+    held = json.dumps({"version": 1.5, "info": {"a": []}, "data": [CHAT, TOOLS]}, indent=1).encode()
+    cells = b'prompt,response,weight\r\n"q ""1""\n",a,0.5\r\nq2,b,\r\n'
+    packed = [gzip.compress(whole) for whole in (lines, array, held, cells)]
+    return (lines, dump(some), array, held, cells, *packed, table.getvalue())
 
 
 MANIFEST_VALUE = {
@@ -223,7 +239,11 @@ TARGETS = (
     Target("record rows", st.tuples(altered(copy.deepcopy(ALL_ROWS)), on_errors), rows, 0.3),
     Target(
         "record files",
-        st.tuples(damaged(good_files()), st.sampled_from([".jsonl", ".json", ".parquet", ".jsonl.gz"]), on_errors),
+        st.tuples(
+            damaged(good_files()),
+            st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz"]),
+            on_errors,
+        ),
         files,
         0.15,
     ),

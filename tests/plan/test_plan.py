@@ -325,3 +325,12 @@ def test_the_communication_plan_is_what_the_code_exchanges() -> None:
             "forward mode",
         }
         assert all(abs(both["error"]) < 0.01 for both in kinds.values())
+
+
+def test_the_plan_names_the_stages_that_a_run_has(tmp_path: Path) -> None:
+    from infra.pipeline import stages_of
+    from tests.pipeline.conftest import mini
+
+    settings = mini()
+    costs = Costs(settings, shape_of_recipe(settings), amounts_of(settings))
+    assert {w.stage for w in costs.stages()} == {s.name for s in stages_of(settings, tmp_path)}

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from infra.report import ExampleView, ReportData
-from infra.report.plot import Panel, inline_svg
+from infra.report.plot import Panel
+from infra.report.svg import inline_svg
 
 TARGETS = ("math", "code", "math-hard", "code-easy")
 ARMS = ("base", "sft", "flip", "same-difficulty-swap", "random-swap", "reverse-flip")

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from infra.analysis import accuracy_table, arm_contrasts, effects
 from infra.report import ReportData
-from infra.report.plot import Mark, Row, domain_style, forest, inline_svg, sheet, spread, to_svg
+from infra.report.plot import Mark, Row, domain_style, forest, spread
 from infra.report.sections import SECTIONS
 from infra.report.sections.effects import why_hollow
+from infra.report.svg import inline_svg, sheet, to_svg
 from infra.report.wording import number
 from tests.analysis.made import made
 from tests.analysis.test_arms import made as made_rows
@@ -207,3 +208,12 @@ def test_the_same_table_gives_the_same_bytes_and_nothing_from_outside(name):
 def test_an_empty_table_makes_no_figure():
     empty = effects(*made(n=60), n_boot=5).iloc[:0]
     assert figures(ReportData("t", tables={"effects": empty}), "effects") == []
+
+
+def test_lds_stands_best_first_with_its_ceiling():
+    rows = [("math", m, "seed_mean", "half", v, v - 0.1, v + 0.1, 0.8) for m, v in (("random", 0.0), ("ekfac", 0.4))]
+    columns = ["target", "method", "protocol", "kind", "value", "low", "high", "ceiling"]
+    table = pd.DataFrame(rows, columns=columns).assign(ratio=0.5, n_subsets=100, n_seeds=3)
+    (figure,) = figures(ReportData("t", tables={"validation_lds": table}), "validation")
+    assert figure.panels[0].heading == "math · half, seed mean · ceiling 0.80"
+    assert synthetic.tips(figure.panels[0]) == ["ekfac: 0.40 [0.30, 0.50]", "random: 0 [−0.10, 0.10]"]

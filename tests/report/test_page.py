@@ -36,7 +36,7 @@ def test_an_empty_report_is_still_a_page(tmp_path):
     text = (tmp_path / "deep" / "r.html").read_text(encoding="utf-8")
     assert "No table to answer from was given" in text
     assert "data-table" not in text.split("<script>")[0]
-    assert not list((tmp_path / "deep").glob("*.part"))
+    assert not list((tmp_path / "deep").glob("*.tmp"))
 
 
 @pytest.mark.parametrize("missing", sorted(TABLE_COLUMNS))

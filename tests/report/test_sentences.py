@@ -201,7 +201,7 @@ def test_a_class_or_an_example_that_carries_the_score_is_named():
     assert "in tokens of the class ‘number’" in concentrations(ReportData("t", examples=views))[0]
     scores = pd.DataFrame({"id": list("abcdef"), "domain": "math", "score_math": [1.0, -8.0, 1, 1, 1, 1]})
     (said,) = concentrations(ReportData("t", scores=scores))
-    assert "example b alone carries 61.5%" in said
+    assert "example b alone carries 61.5% of all 6 examples' absolute score" in said
     even = scores.assign(score_math=1.0)
     assert concentrations(ReportData("t", scores=even)) == []
 

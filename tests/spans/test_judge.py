@@ -73,7 +73,7 @@ def test_a_second_run_asks_nothing(server: Server, tmp_path: Path) -> None:
     assert judge_behaviours([ITEM], judge) == first and len(server.requests) == 1
     judge_behaviours([JudgeItem("r2", TEXT + "!", ITEM.spans, ITEM.question + "?")], judge)
     assert len(server.requests) == 2
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_damaged_cache_is_named(server: Server, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from infra import __version__
-from infra.cli import data, eval, fetch, plan, run, score, validate, view
+from infra.cli import data, eval, fetch, grade, plan, run, score, validate, view
 from infra.errors import InfraError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("run")(run.run)
 app.command("score")(score.score)
 app.command("work")(run.work)
 app.command("eval")(eval.evaluate)
+app.command("grade")(grade.grade)
 app.command("data")(data.data)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)

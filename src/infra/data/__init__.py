@@ -18,6 +18,7 @@ from infra.data.difficulty import (
     with_attributes,
 )
 from infra.data.fields import boxed
+from infra.data.named import is_named_data, named_records
 from infra.data.overlap import Duplicate, Overlap, drop, duplicates, overlaps
 from infra.data.packing import (
     PackedBatch,
@@ -31,7 +32,8 @@ from infra.data.reading import BadRow, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
-from infra.data.target_name import TargetName, is_whole
+from infra.data.target_name import TargetName, is_whole, whole_targets
+from infra.data.thinking import standard_thinking
 from infra.data.tokenized import TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
@@ -74,12 +76,14 @@ __all__ = [
     "duplicates",
     "first_fit_decreasing",
     "get_adapter",
+    "is_named_data",
     "is_whole",
     "iter_records",
     "iter_tokenize",
     "label_levels",
     "label_quantiles",
     "loss_weights",
+    "named_records",
     "normalise",
     "overlaps",
     "pack",
@@ -93,6 +97,7 @@ __all__ = [
     "render_prompt",
     "resolve_template",
     "split_of",
+    "standard_thinking",
     "summarise",
     "summary_figure",
     "summary_table",
@@ -100,6 +105,7 @@ __all__ = [
     "to_llamafactory",
     "token_masks",
     "tokenize",
+    "whole_targets",
     "with_attributes",
     "with_system",
     "write_records",

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.data.schema import ROLES, Attribute, Message, Span
+from infra.data.schema import Attribute, Message, Span
 
 Raw = Mapping[str, Any]
-
-ROLE_NAMES = {
-    **{role: role for role in ROLES},
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "observation": "tool",
-    "function": "tool",
-    "developer": "system",
-}
 
 
 class RowProblem(Exception):
@@ -48,6 +37,7 @@ class Draft:
     weight: float = 1.0
     id: str | None = None
     source: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 def text(row: Raw, name: str) -> str:
@@ -72,6 +62,16 @@ def optional_text(row: Raw, name: str) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise RowProblem(name, f"a text is expected, found {type(value).__name__}")
+
+
+def weight(row: Raw) -> float:
+    """A finite, non-negative ``weight``; 1 when missing."""
+    value = row.get("weight")
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise RowProblem("weight", f"a finite number of at least 0 is expected, found {value!r}")
+    return float(value)
 
 
 def listing(row: Raw, name: str) -> list[Any]:
@@ -102,57 +102,6 @@ def known(**attributes: Any) -> dict[str, Attribute]:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def scalars(row: Raw, without: Iterable[str]) -> dict[str, Attribute]:
-    """The remaining text, number and truth fields of a row, kept as attributes."""
-    skip = set(without)
-    return {k: v for k, v in row.items() if k not in skip and isinstance(v, str | int | float | bool)}
-
-
-def turns(row: Raw, name: str, role_key: str, text_key: str) -> tuple[Message, ...]:
-    """A conversation field as messages; role synonyms (human, gpt, ...) are mapped, others refused by
-    name."""
-    value = row.get(name)
-    if value is None:
-        raise RowProblem(name, "missing; every row needs it")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise RowProblem(name, f"a list of turns is expected, found {type(value).__name__}")
-    if not value:
-        raise RowProblem(name, "empty; a conversation needs at least one turn")
-    messages = tuple(_turn(turn, f"{name}[{i}]", role_key, text_key) for i, turn in enumerate(value))
-    if all(m.role != "user" for m in messages):
-        raise RowProblem(name, "no user turn; a conversation needs a question")
-    return messages
-
-
-def _turn(turn: object, where: str, role_key: str, text_key: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise RowProblem(
-            where, f"an object with {role_key!r} and {text_key!r} is expected, found {type(turn).__name__}"
-        )
-    role = turn.get(role_key)
-    if not isinstance(role, str) or role not in ROLE_NAMES:
-        raise RowProblem(where, f"unknown role {role!r}; use one of {', '.join(ROLES)} (or human, gpt)")
-    content = turn.get(text_key)
-    if isinstance(content, list):
-        content = "".join(_part(part, where) for part in content)
-    if not isinstance(content, str):
-        raise RowProblem(where, f"{text_key!r} must be a text, found {type(content).__name__}")
-    thinking = next(
-        (turn[k] for k in ("reasoning_content", "thinking", "reasoning") if isinstance(turn.get(k), str)), ""
-    )
-    if thinking and ROLE_NAMES[role] == "assistant" and "</think>" not in content:
-        content = think(thinking, content)
-    return Message(ROLE_NAMES[role], content)
-
-
-def _part(part: object, where: str) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, Mapping) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    raise RowProblem(where, "only text content can be read; remove images and other parts")
-
-
 def dialogue(question: str, response: str | None, system: str | None = None) -> tuple[Message, ...]:
     """[system], user and, when there is a response, assistant."""
     head = (Message("system", system),) if system else ()
@@ -165,24 +114,34 @@ def think(reasoning: str, solution: str) -> str:
     return f"<think>\n{reasoning.strip()}\n</think>\n\n{solution.strip()}"
 
 
+def finished(response: str) -> bool:
+    """False for a response that breaks off inside its thinking part."""
+    return response.count("<think>") <= response.count("</think>")
+
+
 def fence(code: str) -> str:
     """Code in a Python fence, line ends normalised."""
     return "```python\n" + code.replace("\r\n", "\n").strip("\n").rstrip() + "\n```"
 
 
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
+_UNBRACED = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|[^\s$\\{},;.]+(?:[.,]\d+)*")
+
+
 def boxed(solution: str | None) -> str | None:
-    r"""The content of the last ``\boxed{...}`` with balanced braces, or None."""
-    if solution is None:
+    r"""The content of the last ``\boxed{...}`` with balanced braces, or of ``\boxed 5`` without any; or None."""
+    found = None if solution is None else list(_BOX.finditer(solution))
+    if not found or solution is None:
         return None
-    at = max(solution.rfind("\\boxed{"), solution.rfind("\\fbox{"))
-    if at < 0:
-        return None
-    start = solution.index("{", at) + 1
-    depth = 1
+    start = found[-1].end()
+    if solution[start : start + 1] != "{":
+        bare = _UNBRACED.match(solution, start)
+        return None if bare is None else bare.group()
+    depth = 0
     for i in range(start, len(solution)):
         depth += (solution[i] == "{") - (solution[i] == "}")
         if depth == 0:
-            return solution[start:i].strip() or None
+            return solution[start + 1 : i].strip() or None
     return None
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from infra.data.adapters import Adapter, detect, get_adapter
+from infra.data.columns import complete, id_of, unread
 from infra.data.fields import Draft, RowProblem
+from infra.data.named import is_named_data, named_records
 from infra.data.rows import Row, iter_rows
 from infra.data.schema import Record, record_id
 from infra.errors import InputError
 
 OnError = Literal["raise", "skip"]
-_ID_FIELDS = ("id", "unique_id", "uuid", "task_id", "problem_id", "ID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,12 @@ class BadRow:
 @dataclass(frozen=True, slots=True)
 class ReadResult:
     """``schema`` is the adapter's name, to be shown to the user; ``skipped`` is empty unless skipping was
-    asked for."""
+    asked for. ``unread`` names the columns, and keys of turns, that hold something and are not in the records."""
 
     records: list[Record]
     schema: str
     skipped: list[BadRow]
+    unread: tuple[str, ...] = ()
 
 
 def read_records(
@@ -54,7 +57,7 @@ def read_records(
     on_error: OnError = "raise",
     split: str = "train",
 ) -> ReadResult:
-    """All records of a JSONL, JSON or Parquet file (also gzipped), a folder of these, or a hub data set.
+    """All records of a JSONL, JSON or Parquet file (also gzipped), a folder of these, a hub data set or a named source.
 
     ``schema`` is ``auto`` (found from the first readable row) or an adapter's name; ``domain`` and ``source``
     override what the data says; ``limit`` stops after so many records. Ids are unique in the result: the
@@ -63,6 +66,8 @@ def read_records(
     Raises :class:`InputError` naming file, line, record and field at the first bad row, or, with
     ``on_error="skip"``, only when the file itself cannot be read or no row is good.
     """
+    if is_named_data(path_or_id):
+        return ReadResult(list(islice(named_records(path_or_id), limit)), "named", [])
     reader = _Reader(schema, domain, source, on_error)
     records: list[Record] = []
     seen: dict[str, int] = {}
@@ -76,7 +81,8 @@ def read_records(
     if not records and limit != 0:
         first = f"; the first: {reader.skipped[0]}" if reader.skipped else ""
         raise InputError(f"{path_or_id}: no record could be read ({len(reader.skipped)} rows are bad{first})")
-    return ReadResult(records, reader.adapter.name if reader.adapter else schema, reader.skipped)
+    name = reader.adapter.name if reader.adapter else schema
+    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)))
 
 
 def iter_records(
@@ -102,6 +108,7 @@ class _Reader:
         self.adapter: Adapter | None = None if schema == "auto" else get_adapter(schema)
         self.domain, self.source, self.on_error = domain, source, on_error
         self.skipped: list[BadRow] = []
+        self.unread: set[str] = set()
 
     def read(self, path_or_id: str | Path, split: str, limit: int | None) -> Iterator[Record]:
         done = 0
@@ -129,20 +136,23 @@ class _Reader:
                     f"no known schema has the fields found ({found}); rename them to prompt and response, or pass "
                     "schema=",
                 )
+        read, native_id = self.adapter.columns, self.adapter.native_id
         try:
             draft = self.adapter.convert(row.value)
+            draft = complete(draft, row.value, read, native_id, Path(row.file).name, row.line)
         except RowProblem as problem:
             return self._bad(row, name, problem.field, problem.reason)
+        self.unread |= unread(row.value, read)
         return self._finish(draft, default_source)
 
     def _name(self, value: Mapping[str, Any]) -> str:
-        fields = (self.adapter.native_id, *_ID_FIELDS) if self.adapter and self.adapter.native_id else _ID_FIELDS
-        return next((str(value[f]) for f in fields if isinstance(value.get(f), str | int)), "")
+        column = id_of(value, self.adapter.native_id if self.adapter else None)
+        return "" if column is None else str(value[column])
 
     def _finish(self, draft: Draft, default_source: str) -> Record:
         adapter_source = self.adapter.source if self.adapter else None
         return Record(
-            id=draft.id or record_id(draft.messages, draft.answer, draft.tests),
+            id=draft.id or record_id(draft.messages, draft.answer, draft.tests, draft.tools),
             messages=draft.messages,
             domain=self.domain or draft.domain,
             source=self.source or draft.source or adapter_source or default_source,
@@ -151,6 +161,7 @@ class _Reader:
             attributes=draft.attributes,
             spans=draft.spans,
             weight=draft.weight,
+            tools=draft.tools,
         )
 
     def _bad(self, row: Row, name: str, field: str, reason: str) -> Record | None:

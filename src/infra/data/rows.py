@@ -1,9 +1,10 @@
-"""Rows out of files, one at a time: JSON Lines, JSON, Parquet, gzip of these, folders of these, hub data
+"""Rows out of files, one at a time: JSON Lines, JSON, CSV, Parquet, gzip of these, folders of these, hub data
 sets.
 
 Every row carries the file and the line it came from, so that a bad one can be named. A row that cannot be
 parsed is yielded with ``problem`` set; a file that cannot be read at all raises :class:`InputError`.
-Memory stays flat in the number of rows (one Parquet batch, one line, or one JSON element at a time).
+Memory stays flat in the number of rows (one Parquet batch, one line, or one JSON element at a time), and bounded: a row
+of more than MAX_ROW bytes is refused, and so is compressed input that unpacks to more than a limit.
 """
 
 from __future__ import annotations
@@ -18,9 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from infra.data.bounded import BoundedGzip, refusal, unpacked_limit
+from infra.data.json_rows import Document, is_document
+from infra.data.table_rows import SUFFIXES as TABLES
+from infra.data.table_rows import table_rows
 from infra.errors import InputError
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", ".ndjson", ".ndjson.gz")
+_PLAIN = (".jsonl", ".json", ".ndjson", ".parquet", *TABLES)
+SUFFIXES = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN))
+MAX_ROW = 1 << 29
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _CHUNK = 1 << 16
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
@@ -32,12 +39,13 @@ _SURROGATE_BYTES = re.compile(rb"\xed[\xa0-\xbf]")
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row: ``line`` counts from 1 (line of a text file, row of a Parquet file, element of a JSON
-    array)."""
+    array). ``repaired`` is the row with a mark in place of each half character, where these are its only problem."""
 
     file: str
     line: int
     value: dict[str, Any] | None
     problem: str | None = None
+    repaired: dict[str, Any] | None = None
 
 
 def iter_rows(path_or_id: str | Path, *, split: str = "train") -> Iterator[Row]:
@@ -53,11 +61,13 @@ def iter_rows(path_or_id: str | Path, *, split: str = "train") -> Iterator[Row]:
     elif path.is_dir():
         yield from _folder_rows(path, split)
     elif path.is_file():
-        yield from _file_rows(path)
+        yield from _file_rows(path, split)
     elif is_hub_data(text):
         yield from _hub_rows(text, split)
     else:
-        raise InputError(f"{text}: no such file; give a JSONL, JSON or Parquet file (also .gz) or a hub id org/name")
+        raise InputError(
+            f"{text}: no such file; give a JSONL, JSON, CSV or Parquet file (also .gz) or a hub id org/name"
+        )
 
 
 def is_hub_data(path_or_id: str) -> bool:
@@ -73,10 +83,10 @@ def _folder_rows(folder: Path, split: str) -> Iterator[Row]:
     if not files:
         raise InputError(f"{folder}: the folder holds no file ending in {', '.join(SUFFIXES)}")
     for file in named or files:
-        yield from _file_rows(file)
+        yield from _file_rows(file, split)
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path, split: str) -> Iterator[Row]:
     try:
         with path.open("rb", buffering=_CHUNK) as raw:
             head = raw.read(4)
@@ -85,12 +95,12 @@ def _file_rows(path: Path) -> Iterator[Row]:
                 raise InputError(f"{path}: the file is empty; it must hold at least one record")
             stream: IO[bytes] = raw
             if head[:2] == b"\x1f\x8b":
-                stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
+                stream = cast("IO[bytes]", BoundedGzip(str(path), raw, path.stat().st_size))
                 if stream.read(4) == b"PAR1":
                     stream.seek(0)
                     stream = io.BytesIO(stream.read())
                 stream.seek(0)
-            yield from _stream_rows(path, stream)
+            yield from _stream_rows(path, stream, split)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path}: the gzip stream is damaged or breaks off ({error}); download or write the file again"
@@ -101,17 +111,20 @@ def _file_rows(path: Path) -> Iterator[Row]:
         ) from error
 
 
-def _stream_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
+def _stream_rows(path: Path, stream: IO[bytes], split: str) -> Iterator[Row]:
     head = stream.read(4)
     stream.seek(0)
     if head == b"PAR1":
         return _parquet_rows(path, stream)
-    if path.name.endswith((".parquet", ".parquet.gz")):
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
         raise InputError(f"{path}: not a Parquet file (it does not begin with PAR1); write it again or rename it")
     start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     stream.seek(0)
-    if start[:1] == b"[":
-        return _json_array_rows(path, stream)
+    if name.endswith(TABLES):
+        return (Row(str(path), *row) for row in table_rows(str(path), stream, MAX_ROW))
+    if is_document(start, name.endswith((".jsonl", ".ndjson"))):
+        return _json_rows(path, stream, split)
     return _json_lines_rows(path, stream)
 
 
@@ -121,7 +134,12 @@ def _parquet_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
 
     try:
         line = 0
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=256):
+        file = pq.ParquetFile(stream)
+        size = stream.seek(0, io.SEEK_END)
+        groups = (file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+        if max(groups, default=0) > unpacked_limit(size):
+            raise refusal(str(path), size, unpacked_limit(size))
+        for batch in file.iter_batches(batch_size=256):
             for value in batch.to_pylist():
                 line += 1
                 yield Row(str(path), line, value)
@@ -131,7 +149,9 @@ def _parquet_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
 
 
 def _json_lines_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
-    for line, raw in enumerate(stream, start=1):
+    for line, raw in enumerate(iter(lambda: stream.readline(MAX_ROW + 1), b""), start=1):
+        if len(raw) > MAX_ROW:
+            raise InputError(f"{path}, line {line}: the line is longer than {MAX_ROW:,} bytes; split the record")
         if not raw.strip():
             continue
         try:
@@ -152,39 +172,9 @@ def _json_lines_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
         yield _checked(path, line, value, bool(suspect))
 
 
-def _json_array_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:
-    """Elements of one top-level array, decoded one by one from a buffer that grows until an element fits."""
-    reader = io.TextIOWrapper(stream, encoding="utf-8-sig")
-    decoder = json.JSONDecoder()
-    line, size = 0, _CHUNK
-    try:
-        buffer = reader.read(size).lstrip()[1:]
-        while True:
-            buffer = buffer.lstrip()
-            if buffer[:1] == "]":
-                return
-            if line and buffer and buffer[0] != ",":
-                raise InputError(
-                    f"{path}: after element {line}: ',' or ']' expected, found {buffer[0]!r}; mend the JSON"
-                )
-            start = len(buffer) - len(buffer[1:].lstrip()) if line else 0
-            try:
-                value, end = decoder.raw_decode(buffer, start)
-            except (ValueError, RecursionError) as error:
-                more = reader.read(size)
-                if not more:
-                    raise InputError(
-                        f"{path}: element {line + 1}: not JSON, or the file breaks off here ({_reason(error)}); mend it"
-                    ) from error
-                buffer, size = buffer + more, size * 2
-                continue
-            suspect = _SURROGATE.search(buffer, start, end) is not None
-            line, size, buffer = line + 1, _CHUNK, buffer[end:]
-            yield _checked(path, line, value, suspect)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: after element {line}: not UTF-8 ({error.reason}); convert the file to UTF-8"
-        ) from error
+def _json_rows(path: Path, stream: IO[bytes], split: str) -> Iterator[Row]:
+    for line, value, source in Document(str(path), stream, split, MAX_ROW).elements():
+        yield _checked(path, line, value, _SURROGATE.search(source) is not None)
 
 
 def _hub_rows(name: str, split: str) -> Iterator[Row]:
@@ -217,8 +207,20 @@ def _checked(path: Path, line: int, value: object, suspect: bool) -> Row:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = ascii(error.object[error.start])
-            return Row(str(path), line, None, f"{half} is half a character and no text; mend or remove the row")
+            problem = f"{half} is half a character and no text; mend or remove the row"
+            return Row(str(path), line, None, problem, whole_text(value))
     return Row(str(path), line, value)
+
+
+def whole_text(value: Any) -> Any:
+    """A JSON value whose texts can be written as UTF-8: halves of a character joined, lone ones replaced by U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list | tuple):
+        return [whole_text(v) for v in value]
+    if isinstance(value, dict):
+        return {whole_text(k): whole_text(v) for k, v in value.items()}
+    return value
 
 
 def _reason(error: BaseException) -> str:

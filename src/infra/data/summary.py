@@ -71,6 +71,9 @@ class DataSummary:
     duplicates: tuple[Duplicate, ...]
     leaks: dict[str, tuple[Overlap, ...]]
     skipped: tuple[BadRow, ...]
+    unread: tuple[str, ...] = ()
+    turns_without_loss: int = 0
+    with_tools: int = 0
 
 
 def describe(
@@ -97,6 +100,7 @@ def describe(
         path=str(path_or_id),
         schema=result.schema,
         skipped=result.skipped,
+        unread=result.unread,
         benchmarks=benchmarks,
         n=n,
         tokenizer=tokenizer,
@@ -109,6 +113,7 @@ def summarise(
     path: str = "",
     schema: str = "",
     skipped: Sequence[BadRow] = (),
+    unread: Sequence[str] = (),
     benchmarks: Mapping[str, Sequence[Record]] | None = None,
     n: int = 13,
     tokenizer: Any = None,
@@ -139,6 +144,9 @@ def summarise(
         duplicates=tuple(duplicates(records)),
         leaks={name: tuple(overlaps(records, problems, n)) for name, problems in (benchmarks or {}).items()},
         skipped=tuple(skipped),
+        unread=tuple(unread),
+        turns_without_loss=sum(not m.loss for r in records for m in r.messages),
+        with_tools=sum(bool(r.tools) or any(m.tool_calls for m in r.messages) for r in records),
     )
 
 
@@ -175,6 +183,12 @@ def _rows(s: DataSummary) -> Iterable[tuple[str, str]]:
         yield f"attribute {a.name}", f"{a.present} records, {a.distinct} values{span}" + (f": {shown}" if shown else "")
     if s.weighted:
         yield "weights other than 1", str(s.weighted)
+    if s.turns_without_loss:
+        yield "assistant turns without loss", str(s.turns_without_loss)
+    if s.with_tools:
+        yield "records with tools or calls", str(s.with_tools)
+    if s.unread:
+        yield "not read (no known meaning)", ", ".join(s.unread)
     kinds = Counter(d.kind for d in s.duplicates)
     yield "duplicates", f"{kinds['record']} whole records, {kinds['question']} questions with another response"
     for name, leaks in s.leaks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -53,3 +54,9 @@ class TargetName:
 def is_whole(text: str) -> bool:
     """Whether a target's name, as columns and tables have it, is that of a whole target."""
     return TargetName.parse(text).whole
+
+
+def whole_targets(columns: Iterable[object]) -> list[str]:
+    """The whole targets among a table's columns ``score_<target>``, in their order."""
+    names = [str(c).removeprefix("score_") for c in columns if str(c).startswith("score_")]
+    return [name for name in names if is_whole(name)]

@@ -1,7 +1,9 @@
 """Records into tables and files, without loss, in the forms that trainers read.
 
 Parquet and JSON Lines carry one column per field of the record; ``messages`` is a list of ``{role, content}``
-structs, which ``datasets.load_dataset("parquet", data_files=...)`` and TRL's SFTTrainer take as they are.
+structs, which ``datasets.load_dataset("parquet", data_files=...)`` and TRL's SFTTrainer take as they are. Turns without
+loss (``loss``), calls of tools (``tool_calls``, ``tool_call_id``, ``name``) and ``tools`` add keys in the form of
+OpenAI's API, in files that have any.
 ``tests`` and ``attributes`` differ from row to row and so are JSON texts in Parquet, and objects in JSON
 Lines.
 """
@@ -16,18 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 from infra.data.adapters import get_adapter
 from infra.data.fields import RowProblem
-from infra.data.schema import Record
+from infra.data.schema import Message, Record
 from infra.errors import InputError, ResourceError
+from infra.store import replacing, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_LLAMAFACTORY_ROLES = {"user": "human", "assistant": "gpt", "tool": "observation"}
 
 
 def record_to_dict(record: Record) -> dict[str, Any]:
     """The record as plain JSON values."""
     return {
         "id": record.id,
-        "messages": [{"role": m.role, "content": m.content} for m in record.messages],
+        "messages": [{"role": m.role, "content": m.content, **m.extras()} for m in record.messages],
         "domain": record.domain,
         "source": record.source,
         "answer": record.answer,
@@ -35,6 +40,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "attributes": dict(record.attributes),
         "spans": [{"start": s.start, "end": s.end, "labels": list(s.labels)} for s in record.spans],
         "weight": record.weight,
+        **({"tools": [dict(tool) for tool in record.tools]} if record.tools else {}),
     }
 
 
@@ -54,39 +60,59 @@ def record_from_dict(row: dict[str, Any]) -> Record:
         draft.attributes,
         draft.spans,
         draft.weight,
+        draft.tools,
     )
 
 
-def _schema() -> pa.Schema:
+def _schema(wide: bool) -> pa.Schema:
+    """``wide``: with what only some conversations have, turns without loss and tools."""
     import pyarrow as pa
 
+    turn = [("role", pa.string()), ("content", pa.string())]
+    function = pa.struct([("name", pa.string()), ("arguments", pa.string())])
+    call = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", function)])
+    extras = [
+        ("loss", pa.bool_()),
+        ("tool_calls", pa.list_(call)),
+        ("tool_call_id", pa.string()),
+        ("name", pa.string()),
+    ]
+    span = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("labels", pa.list_(pa.string()))])
     return pa.schema(
         [
             ("id", pa.string()),
-            ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+            ("messages", pa.list_(pa.struct([*turn, *(extras if wide else [])]))),
             ("domain", pa.string()),
             ("source", pa.string()),
             ("answer", pa.string()),
             ("tests", pa.string()),
             ("attributes", pa.string()),
-            (
-                "spans",
-                pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("labels", pa.list_(pa.string()))])),
-            ),
+            ("spans", pa.list_(span)),
             ("weight", pa.float64()),
+            *([("tools", pa.string())] if wide else []),
         ]
     )
 
 
+def _is_wide(records: Iterable[Record]) -> bool:
+    return any(r.tools or any(m.extras() for m in r.messages) for r in records)
+
+
 def records_to_table(records: Iterable[Record]) -> pa.Table:
     """An Arrow table, one row a record, lossless."""
+    listed = list(records)
+    return _table(listed, _is_wide(listed))
+
+
+def _table(records: Sequence[Record], wide: bool) -> pa.Table:
     import pyarrow as pa
 
     rows = [record_to_dict(r) for r in records]
     for row in rows:
-        row["tests"] = None if row["tests"] is None else json.dumps(row["tests"], ensure_ascii=False)
-        row["attributes"] = json.dumps(row["attributes"], ensure_ascii=False)
-    return pa.Table.from_pylist(rows, schema=_schema())
+        for name in ("tests", "attributes", "tools"):
+            if row.get(name) is not None:
+                row[name] = json.dumps(row[name], ensure_ascii=False)
+    return pa.Table.from_pylist(rows, schema=_schema(wide))
 
 
 def records_from_table(table: pa.Table) -> list[Record]:
@@ -95,7 +121,7 @@ def records_from_table(table: pa.Table) -> list[Record]:
 
 
 def write_records(records: Iterable[Record], path: str | Path) -> Path:
-    """Write ``.parquet`` or ``.jsonl`` (by the suffix), through a ``.part`` file renamed when complete.
+    """Write ``.parquet`` or ``.jsonl`` (by the suffix), as a whole or not at all.
 
     Memory is flat for an iterator. Raises :class:`InputError` for another suffix, :class:`ResourceError` when
     the disk is full or not writable; what stood at ``path`` before is then untouched.
@@ -103,16 +129,13 @@ def write_records(records: Iterable[Record], path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{path}: records are written as .parquet or .jsonl; change the file's suffix")
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            _write_parquet(records, part)
-        else:
-            _write_json_lines((record_to_dict(r) for r in records), part)
-        os.replace(part, path)
+        with replacing(path) as part:
+            if path.suffix == ".parquet":
+                _write_parquet(records, part)
+            else:
+                _write_json_lines((record_to_dict(r) for r in records), part)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ResourceError(
             f"{path}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
         ) from error
@@ -120,11 +143,27 @@ def write_records(records: Iterable[Record], path: str | Path) -> Path:
 
 
 def _write_parquet(records: Iterable[Record], part: Path) -> None:
+    """Chunk by chunk. At the first chunk that needs the wide schema, what is written is copied into a wide file."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(part, _schema(), compression="zstd") as writer:
+    wide = False
+    writer = pq.ParquetWriter(part, _schema(wide), compression="zstd")
+    try:
         for chunk in _chunks(records, 1024):
-            writer.write_table(records_to_table(chunk))
+            if not wide and _is_wide(chunk):
+                writer.close()
+                wide, narrow = True, part.with_name(part.name + ".narrow")
+                os.replace(part, narrow)
+                writer = pq.ParquetWriter(part, _schema(wide), compression="zstd")
+                for batch in pq.ParquetFile(narrow).iter_batches(batch_size=1024):
+                    rows = batch.to_pylist()
+                    writer.write_table(pa.Table.from_pylist(rows, schema=_schema(wide)))
+                narrow.unlink()
+            writer.write_table(_table(chunk, wide))
+    finally:
+        writer.close()
+        part.with_name(part.name + ".narrow").unlink(missing_ok=True)
 
 
 def _write_json_lines(rows: Iterable[dict[str, Any]], part: Path) -> None:
@@ -149,11 +188,10 @@ def to_llamafactory(records: Iterable[Record], folder: str | Path, name: str = "
     declares it.
 
     Point ``dataset_dir`` at the folder and ``dataset`` at ``name``. Each record must end with an assistant
-    turn; weights other than 1 are refused, because LLaMA-Factory has none and would ignore them without a
-    word.
+    turn. What LLaMA-Factory has no form for is refused, because it would be ignored without a word: weights other
+    than 1, turns without loss, text beside a call of a tool.
     """
-    roles = {"user": "human", "assistant": "gpt", "tool": "observation"}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for record in records:
         if record.response is None:
             raise InputError(f"record {record.id}: no assistant turn at the end; LLaMA-Factory needs one to train on")
@@ -162,19 +200,39 @@ def to_llamafactory(records: Iterable[Record], folder: str | Path, name: str = "
                 f"record {record.id}: weight {record.weight} cannot be expressed for LLaMA-Factory; write Parquet"
             )
         system = next((m.content for m in record.messages if m.role == "system"), "")
-        turns = [{"from": roles[m.role], "value": m.content} for m in record.messages if m.role != "system"]
+        turns = [_llamafactory_turn(record.id, m) for m in record.messages if m.role != "system"]
         rows.append({"conversations": turns, "system": system})
+        if record.tools:
+            rows[-1]["tools"] = json.dumps([dict(t) for t in record.tools], ensure_ascii=False)
+    columns = {"messages": "conversations", "system": "system"}
+    if any("tools" in row for row in rows):
+        columns["tools"] = "tools"
+        rows = [{"tools": "", **row} for row in rows]
     declared = {
         name: {
             "file_name": f"{name}.json",
             "formatting": "sharegpt",
-            "columns": {"messages": "conversations", "system": "system"},
+            "columns": columns,
         }
     }
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for file, value in ((f"{name}.json", rows), ("dataset_info.json", declared)):
-        part = folder / (file + ".part")
-        part.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(part, folder / file)
+        write_text(folder / file, json.dumps(value, ensure_ascii=False, indent=1))
     return folder
+
+
+def _llamafactory_turn(record_id: str, message: Message) -> dict[str, str]:
+    """A turn in ShareGPT's form, as LLaMA-Factory has it: calls are a turn of their own."""
+    if not message.loss:
+        raise InputError(
+            f"record {record_id}: a turn without loss cannot be expressed for LLaMA-Factory, except for all but the "
+            "last by its own setting mask_history; write Parquet"
+        )
+    if not message.tool_calls:
+        return {"from": _LLAMAFACTORY_ROLES[message.role], "value": message.content}
+    if message.content.strip():
+        raise InputError(
+            f"record {record_id}: text beside a call of a tool cannot be expressed for LLaMA-Factory; write Parquet"
+        )
+    calls = [{"name": c.name, "arguments": json.loads(c.arguments)} for c in message.tool_calls]
+    return {"from": "function_call", "value": json.dumps(calls if len(calls) > 1 else calls[0], ensure_ascii=False)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infra.data.rows import whole_text
 from infra.data.schema import Message, Record
 from infra.evals._types import EvalRow, Verdict
 from infra.evals._verify import verify_many
@@ -93,12 +94,12 @@ def evaluate(
                 index=generation.index,
                 outcome=verdict.outcome,
                 correct=verdict.correct,
-                text=generation.text,
+                text=whole_text(generation.text),
                 n_tokens=generation.n_tokens,
                 difficulty=level if isinstance(level, int | str) else None,
                 split=split_name(problem),
-                answer=verdict.answer,
-                detail=verdict.detail,
+                answer=whole_text(verdict.answer),
+                detail=whole_text(verdict.detail),
                 finish=generation.finish,
             )
         )

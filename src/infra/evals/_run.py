@@ -15,9 +15,11 @@ from infra.errors import InputError
 from infra.evals._evaluate import evaluate
 from infra.evals._metrics import accuracy_by, avg_at_k, majority_vote, pass_at_k
 from infra.evals._types import EvalRow
+from infra.evals.sandbox import choose
 from infra.evals.tasks import Task, get_task
 from infra.intervals import accuracy_interval
 from infra.models.generation import Generator, Sampling
+from infra.store import replacing, write_text
 
 GROUPS = ("split", "difficulty", "platform", "month")
 
@@ -78,14 +80,16 @@ def run_eval(
         )
         write_rows(rows, folder / f"{task.name}.parquet")
         summary["tasks"][task.name] = describe_rows(task, problems, rows, settings)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
+    write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
     return summary
 
 
 def describe_rows(
     task: Task, problems: Sequence[Record], rows: Sequence[EvalRow], settings: EvalSettings
 ) -> dict[str, Any]:
-    """Accuracy with n, k, sampling and revision: overall, per split, difficulty, platform and month."""
+    """Accuracy with n, k, sampling, revision and the sandbox that code ran in (None where no code was run): overall,
+    per split, difficulty, platform and month.
+    """
     samples = settings.sampling.n
     table = np.array([r.correct for r in rows], dtype=float).reshape(len(problems), samples)
     answers = [[r.answer for r in rows[i * samples : (i + 1) * samples]] for i in range(len(problems))]
@@ -95,6 +99,7 @@ def describe_rows(
         "n": len(problems),
         "k": samples,
         "mode": settings.mode,
+        "sandbox": choose(settings.unsafe_execution) if any(p.tests is not None for p in problems) else None,
         "accuracy": accuracy_interval(table)._asdict(),
         "avg_at_k": avg_at_k(table),
         "pass_at_k": {k: pass_at_k(table, k) for k in sorted({1, samples})},
@@ -118,6 +123,5 @@ def write_rows(rows: Sequence[EvalRow], path: Path) -> None:
 
     columns = {name: [getattr(r, name) for r in rows] for name in EvalRow.__dataclass_fields__}
     columns["difficulty"] = [None if d is None else str(d) for d in columns["difficulty"]]
-    part = path.with_suffix(".parquet.part")
-    pq.write_table(pa.table(columns), part, compression="zstd")
-    part.replace(path)
+    with replacing(path) as part:
+        pq.write_table(pa.table(columns), part, compression="zstd")

@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
+from infra.data.rows import whole_text
 from infra.data.schema import Record
 from infra.errors import InputError
+from infra.evals._code_blocks import last_code_block, program_of
 from infra.evals._types import Verdict
 from infra.evals.mathcheck import grade_many
 from infra.evals.sandbox import Job, run_jobs
@@ -19,15 +21,6 @@ MATH_TIMEOUT_S = 10.0
 
 _seen: dict[str, Verdict] = {}  # verdicts by (program, tests, mode, limit): the same program is not run twice
 SEEN_MAX = 200_000
-
-
-def last_code_block(response: str) -> str | None:
-    """Text between the last two lines that hold a fence (LiveCodeBench's rule), or None."""
-    lines = response.split("\n")
-    fences = [i for i, line in enumerate(lines) if "```" in line]
-    if len(fences) < 2:
-        return None
-    return "\n".join(lines[fences[-2] + 1 : fences[-1]])
 
 
 def verify(record: Record, response: str, **settings: object) -> Verdict:
@@ -49,9 +42,10 @@ def verify_many(
 
     A record with ``tests`` is code, one with an ``answer`` is math. ``mode`` is ``strict`` (the program is
     judged from outside its process) or ``compatible`` (as the public harnesses judge it). ``timeout_s`` per
-    test defaults to the record's own ``tests["timeout_s"]``, else 6 s for code and 10 s for math. Raises
-    ``InputError`` for a record with neither tests nor answer, ``ResourceError`` when code cannot be
-    contained here (see ``unsafe_execution``).
+    test defaults to the record's own ``tests["timeout_s"]``, else 6 s for code and 10 s for math. A record
+    with neither tests nor answer is ``ungradable``: it says nothing about the response, and does not end an
+    evaluation. Half characters in a response are replaced by U+FFFD. Raises ``ResourceError`` when code
+    cannot be contained here (see ``unsafe_execution``).
     """
     if len(records) != len(responses):
         raise InputError(f"{len(records)} records but {len(responses)} responses; give one response per record")
@@ -59,9 +53,7 @@ def verify_many(
         raise InputError(f"mode {mode!r} is unknown; use one of {', '.join(MODES)}")
     code = [i for i, r in enumerate(records) if r.tests is not None]
     math = [i for i, r in enumerate(records) if r.tests is None]
-    for i in math:
-        if records[i].answer is None:
-            raise InputError(f"record {records[i].id} has neither an answer nor tests, so nothing can be verified")
+    responses = [whole_text(response) for response in responses]
     out: dict[int, Verdict] = {}
     out |= _code(code, records, responses, mode, timeout_s, workers, unsafe_execution, progress)
     out |= _math(math, records, responses, timeout_s, workers, progress)
@@ -76,9 +68,13 @@ def _math(
     workers: int | None,
     progress: Progress | None,
 ) -> dict[int, Verdict]:
-    pairs = [(records[i].answer or "", responses[i]) for i in which]
+    asked = [i for i in which if records[i].answer is not None]
+    pairs = [(records[i].answer or "", responses[i]) for i in asked]
     verdicts = grade_many(pairs, workers=workers, timeout_s=timeout_s or MATH_TIMEOUT_S, progress=progress)
-    return dict(zip(which, verdicts))
+    out = {i: Verdict("ungradable", None, f"record {records[i].id} has neither an answer nor tests") for i in which}
+    if progress is not None and len(asked) < len(which):
+        progress(len(which) - len(asked))
+    return out | dict(zip(asked, verdicts))
 
 
 def _code(
@@ -96,7 +92,8 @@ def _code(
     keys: dict[int, str] = {}
     programs: dict[int, str] = {}
     for i in which:
-        program = last_code_block(responses[i])
+        official = mode == "compatible"
+        program = last_code_block(responses[i]) if official else program_of(responses[i], records[i].tests or {})
         if program is None or not program.strip():
             out[i] = Verdict("no_answer")
             if progress is not None:

@@ -45,13 +45,6 @@ from infra.influence.fit import (
     fit_kfac,
     subsample,
 )
-from infra.influence.methods.baselines import (
-    BASELINES,
-    TOKEN_BASELINES,
-    baseline_scores,
-    baseline_tokens,
-    gradient_norms,
-)
 from infra.influence.pairwise import (
     Pairwise,
     pairwise_influence,
@@ -70,8 +63,6 @@ from infra.influence.targets import (
 )
 
 __all__ = [
-    "BASELINES",
-    "TOKEN_BASELINES",
     "Agreement",
     "Contrast",
     "Curvature",
@@ -94,8 +85,6 @@ __all__ = [
     "Target",
     "TokenScores",
     "agreeing_sample",
-    "baseline_scores",
-    "baseline_tokens",
     "cg_direction",
     "cg_directions",
     "choose_eigenvalues",
@@ -112,7 +101,6 @@ __all__ = [
     "gauss_newton_product",
     "gauss_newton_products",
     "gradient",
-    "gradient_norms",
     "gradients",
     "identity",
     "load_directions",

@@ -21,6 +21,7 @@ from infra.models import cache
 from infra.models.adapter import adapter_folder, base_of, is_adapter
 from infra.models.gguf import FORMAT, gguf_folder, unpack
 from infra.models.known import KNOWN, KnownModel
+from infra.models.named import model_place
 
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 TWICE = ("consolidated*", "original/*")
@@ -35,7 +36,7 @@ def model_folder(path_or_id: str | Path, *, fetch: bool = True) -> Path | None:
     With ``fetch=False`` nothing is fetched, and the answer is None for a model that would have to be. Raises
     :class:`InputError` when there is no such model, or when it cannot be had, with what to do.
     """
-    where = str(path_or_id)
+    where = model_place(path_or_id)
     path = Path(where).expanduser()
     if path.exists():
         return _local(path, fetch)

@@ -29,12 +29,12 @@ from infra.data import (
 from infra.errors import InputError
 from infra.evals import get_task, judge_difficulty
 from infra.models.generation import OpenAIServer
-from infra.pipeline.recipe import Recipe, SourceSettings
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.settings import SourceSettings, TaskSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step
 from infra.plugins import file_of
 from infra.store import write_json
-from infra.world import build_world
 
 USES = ("train", "pool", "pretrain")
 
@@ -50,8 +50,14 @@ def load_records(path: Path) -> list[Record]:
     return records_from_table(pq.read_table(path))
 
 
-def share_of(record: Record, shares: Mapping[Any, float]) -> str | None:
-    """The use a record falls to, by hash of its question: stable under adding or removing other records."""
+def share_of(record: Record, shares: Mapping[Any, float] | str) -> str | None:
+    """The use a record falls to, by hash of its question: stable under adding or removing other records.
+
+    With shares ``own`` it is the record's ``split``, where that is a use.
+    """
+    if isinstance(shares, str):
+        own = record.attributes.get("split")
+        return str(own) if own in USES else None
     point = int(hashlib.sha256(("share:" + record.question).encode("utf-8", "surrogatepass")).hexdigest()[:12], 16)
     place = point / 16**12
     for use, share in shares.items():
@@ -64,13 +70,10 @@ def share_of(record: Record, shares: Mapping[Any, float]) -> str | None:
 def make_records(context: Context) -> None:
     """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
     recipe = context.recipe
-    problems = {t.name: _problems(recipe, t.name) for t in recipe.tasks}
+    problems = {t.label: _problems(recipe, t) for t in recipe.tasks}
     sets: dict[str, list[Record]] = {use: [] for use in USES}
     skipped: list[dict[str, object]] = []
-    if recipe.data.world is not None:
-        world = build_world(recipe.data.world)
-        sets["train"], sets["pool"] = list(world.train), list(world.pool)
-    for source in recipe.data.sources:
+    for source in recipe.data.origins:
         for record in read_source(source, recipe, skipped):
             use = share_of(record, source.shares)
             if use is not None:
@@ -109,7 +112,7 @@ def _settings(job: Job) -> tuple[str, ...]:
 
 def _files(job: Job) -> list[str]:
     """Data, benchmarks' problems, and the users' own files that define a benchmark or an adapter."""
-    sources, tasks = job.recipe.data.sources, job.recipe.tasks
+    sources, tasks = job.recipe.data.origins, job.recipe.tasks
     named = [*(t.name for t in tasks), *(s.schema_ for s in sources)]
     own = [file for name in named if (file := file_of(name)) is not None]
     return [s.path for s in sources] + [t.path for t in tasks if t.path] + own
@@ -119,7 +122,7 @@ RECORDS = Step(
     "records",
     make_records,
     settings=_settings,
-    unhashed=("arms.names",),  # whether a pool is needed
+    unhashed=("arms.names", "data.origins"),  # whether a pool is needed; what world and sources come to
     files=_files,
 )
 
@@ -143,10 +146,9 @@ def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, 
     return list(result.records)
 
 
-def _problems(recipe: Recipe, name: str) -> list[Record]:
+def _problems(recipe: Recipe, settings: TaskSettings) -> list[Record]:
     """A task's problems with their split, limited per split when the recipe says so."""
-    settings = next(t for t in recipe.tasks if t.name == name)
-    task = get_task(name, path=settings.path)
+    task = get_task(settings.name, path=settings.path)
     options: dict[str, Any] = dict(settings.options)
     problems = task.load(**options)
     out: list[Record] = []
@@ -158,10 +160,10 @@ def _problems(recipe: Recipe, name: str) -> list[Record]:
         if settings.limit is None or kept[split] <= settings.limit:
             asked = task.prompt(problem) if recipe.eval.instruct else problem.prompt
             reference = problem.messages[len(problem.prompt) :]
-            attributes = {**problem.attributes, "split": split, "task": name}
+            attributes = {**problem.attributes, "split": split, "task": settings.label}
             out.append(replace(problem, messages=(*asked, *reference), attributes=attributes))
     if not out:
-        raise InputError(f"task {name} has no problems; check tasks.path in the recipe")
+        raise InputError(f"task {settings.name} has no problems; check tasks.path in the recipe")
     return out
 
 

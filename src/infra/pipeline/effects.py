@@ -22,7 +22,7 @@ from infra.analysis import (
     with_bands,
 )
 from infra.analysis.folds import target_folds
-from infra.data import is_whole
+from infra.data import is_whole, whole_targets
 from infra.experiments.retraining import read_validity
 from infra.pipeline.attribute import load_folds
 from infra.pipeline.stage import Context
@@ -124,7 +124,7 @@ def top_examples(context: Context) -> pd.DataFrame:
     table = pd.read_parquet(context.example_scores)
     mine = np.flatnonzero(table.set == "train")
     table = table.iloc[mine].reset_index(drop=True)
-    targets = whole_targets(table)
+    targets = whole_targets(table.columns)
     top = top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)
     fold_scores = np.load(context.fold_scores, mmap_mode="r")
     folds, weights, _ = load_folds(context)
@@ -156,12 +156,6 @@ def with_intervals(
             spread = (rows @ drawn.draws[:, :, k].T).std(axis=1, ddof=1)
             half[places] = stats.t.ppf(0.975, drawn.df[k]) * spread
     return top.assign(low=top.influence - half, high=top.influence + half)
-
-
-def whole_targets(scores: pd.DataFrame) -> list[str]:
-    """The whole targets among the columns of a table of example scores."""
-    names = [str(c).removeprefix("score_") for c in scores.columns if str(c).startswith("score_")]
-    return [name for name in names if is_whole(name)]
 
 
 def validated(job: Job) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from infra import __version__
 from infra.analysis import (
     accuracy_table,
     arm_contrasts,
@@ -25,6 +26,7 @@ from infra.experiments.selection import CONTROLS, ArmItem, make_arm
 from infra.influence import MeanLogLikelihood
 from infra.layout import BASE, SETS
 from infra.models import load_model
+from infra.pipeline.answers import evaluated_models
 from infra.pipeline.attribute import load_weights
 from infra.pipeline.data import load_records, save_records
 from infra.pipeline.effects import attribution_tables, validated
@@ -33,7 +35,7 @@ from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step, Uses
 from infra.pipeline.targets import fold_names, query_examples
 from infra.pipeline.tokenized import tokens_of
-from infra.pipeline.train import evaluated_models, guided_arms, models_of
+from infra.pipeline.train import guided_arms, models_of
 from infra.pipeline.validity import STAGE as VALIDATION
 from infra.pipeline.validity import validation_note, validation_tables
 from infra.progress import progress
@@ -156,7 +158,7 @@ def _experiments(context: Context) -> tuple[dict[str, pd.DataFrame], dict[str, A
     """The tables of a job that trains, and what results.json says beside them."""
     recipe = context.recipe
     rows = gather_rows(context, recipe)
-    task_of_target = {str(t.target): t.name for t in reversed(recipe.tasks) if t.target}
+    task_of_target = {str(t.target): t.label for t in reversed(recipe.tasks) if t.target}
     guided = guided_arms(recipe)
     plain = rows[~rows.arm.isin(guided)]
     contrasts = arm_contrasts(plain, primary_tasks=list(task_of_target.values())) if _testable(recipe) else None
@@ -248,8 +250,8 @@ def write_results(context: Context, tables: Mapping[str, pd.DataFrame], more: Ma
 
 def versions() -> dict[str, str]:
     """Versions that the numbers depend on."""
-    packages = {"infra": "infra-attribution", **{name: name for name in ("torch", "transformers", "numpy")}}
-    return {"python": platform.python_version(), **{name: metadata.version(p) for name, p in packages.items()}}
+    packages = {name: metadata.version(name) for name in ("torch", "transformers", "numpy")}
+    return {"python": platform.python_version(), "infra": __version__, **packages}
 
 
 def to_json(table: pd.DataFrame) -> list[dict[str, Any]]:

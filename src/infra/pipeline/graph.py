@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.layout import BASE, EXPLAINED
+from infra.models import model_place
 from infra.pipeline import (
+    answers,
     attribute,
     data,
     effects,
@@ -23,15 +25,14 @@ from infra.pipeline import (
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.stage import Stage
 from infra.pipeline.step import Job, Step, in_order
-from infra.world import BASE_MODEL
 
 STEPS: tuple[Step, ...] = (
     data.RECORDS,
     train.TRAIN_BASE,
     tokenized.TOKENIZED,
-    train.EVALS,
+    answers.EVALS,
     train.SFT,
-    train.RESPONSES,
+    answers.RESPONSES,
     targets.TARGETS,
     attribute.CURVATURE,
     attribute.DIRECTIONS,
@@ -58,7 +59,7 @@ def given_models(recipe: Recipe) -> dict[str, str]:
     """The base model of `infra run`, where it exists before the run: folder or hub id."""
     if recipe.model.pretrain is not None:
         return {}
-    return {BASE: str(BASE_MODEL) if recipe.model.base == "world" else recipe.model.base}
+    return {BASE: model_place(recipe.model.base)}
 
 
 def job_of_run(recipe: Recipe, fetch: bool = True) -> Job:
@@ -68,6 +69,6 @@ def job_of_run(recipe: Recipe, fetch: bool = True) -> Job:
 
 def job_of_score(recipe: Recipe, directions: Path | None) -> Job:
     """`infra score`: the explained model is given, and with ``directions`` an earlier run's directions and targets."""
-    model = recipe.model.base
+    model = model_place(recipe.model.base)
     steps: Mapping[str, Path] = {} if directions is None else {"directions": directions, "targets": directions}
     return Job(recipe, {BASE: model, EXPLAINED: model}, steps)

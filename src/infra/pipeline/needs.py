@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from infra.data import is_named_data
 from infra.data.rows import is_hub_data
 from infra.evals import get_task
 from infra.layout import BASE
-from infra.models import model_folder
+from infra.models import is_named_model, model_folder
 from infra.pipeline.graph import given_models
-from infra.pipeline.recipe import Recipe, SourceSettings
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.settings import SourceSettings
 
 MISSING = "MISSING"
 
@@ -21,14 +23,12 @@ def needs_table(recipe: Recipe) -> list[tuple[str, str, str]]:
     folder that is not there raise InputError.
     """
     rows = [("base model", *_model(recipe))]
-    if recipe.data.world is not None:
-        rows.append(("training data and pool", f"world '{recipe.data.world}'", "embedded"))
-    rows += [(_uses(source), source.path, _data(source.path)) for source in recipe.data.sources]
+    rows += [(_uses(source), source.path, _data(source.path)) for source in recipe.data.origins]
     rows += [("correct responses", source.path, _data(source.path)) for source in recipe.data.queries]
     for settings in recipe.tasks:
         task = get_task(settings.name, path=settings.path)
         where = settings.path or task.source
-        state = "embedded" if settings.name.startswith("world-") else _data(where)
+        state = "embedded" if where.startswith("infra.") else _data(where)
         made = f"target {settings.target} and accuracy" if settings.target else "accuracy"
         options = "".join(f", {k} {v}" for k, v in settings.options.items())
         rows.append((f"task {settings.name}: {made}", where + options, state))
@@ -44,17 +44,21 @@ def _model(recipe: Recipe) -> tuple[str, str]:
     if recipe.model.pretrain is not None:
         return "trained by this run", "made here"
     path = given_models(recipe)[BASE]
-    if recipe.model.base == "world":
-        return "world", "embedded"
+    if is_named_model(recipe.model.base):
+        return recipe.model.base, "embedded"
     found = model_folder(path, fetch=False)
     return path, "from the hub" if found is None else _size(found)
 
 
 def _uses(source: SourceSettings) -> str:
+    if isinstance(source.shares, str):
+        return "training data and pool, as marked"
     return ", ".join(f"{share:.0%} {use}" for use, share in source.shares.items())
 
 
 def _data(where: str) -> str:
+    if is_named_data(where):
+        return "embedded"
     path = Path(where)
     if path.exists():
         return _size(path)

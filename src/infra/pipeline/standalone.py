@@ -73,9 +73,11 @@ def _evaluated(generator: Generator, identity: str, out: Path, settings: EvalSet
 
 
 def print_accuracy(summary: Mapping[str, Any]) -> None:
-    """A table of accuracies on the terminal."""
+    """A table of accuracies on the terminal, and what contained the programs."""
     from rich.console import Console
     from rich.table import Table
+
+    from infra.evals.sandbox import describe
 
     shown = Table("task", "problems", "samples", "avg@k", "95% interval", "pass@k")
     for name, row in summary["tasks"].items():
@@ -83,6 +85,8 @@ def print_accuracy(summary: Mapping[str, Any]) -> None:
         best = row["pass_at_k"][max(row["pass_at_k"])]
         shown.add_row(name, str(row["n"]), str(row["k"]), f"{row['avg_at_k']:.3f}", interval, f"{best:.3f}")
     Console().print(shown)
+    for sandbox in sorted({row["sandbox"] for row in summary["tasks"].values() if row["sandbox"]}):
+        Console().print(f"code was run in: {describe(sandbox)}")
 
 
 def describe_data(
@@ -107,6 +111,7 @@ def describe_data(
         path=file,
         schema=result.schema,
         skipped=result.skipped,
+        unread=result.unread,
         benchmarks=named_tasks(benchmarks),
         n=ngram,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infra.data import Record, Span
+from infra.data import Record, Span, whole_targets
 from infra.errors import InputError
 from infra.experiments.selection import (
     CONTROLS,
@@ -28,7 +28,6 @@ from infra.experiments.selection import (
 from infra.layout import BASE, SETS
 from infra.models import load_tokenizer
 from infra.pipeline.data import load_records, save_records
-from infra.pipeline.effects import whole_targets
 from infra.pipeline.experiment import items
 from infra.pipeline.stage import Context
 from infra.pipeline.step import TOKENIZER, Step, Uses
@@ -49,7 +48,7 @@ def run_strategies(context: Context) -> None:
     """
     recipe = context.recipe
     scores = pd.read_parquet(context.example_scores)
-    targets = whole_targets(scores)
+    targets = whole_targets(scores.columns)
     balanced = utility(scores[[f"score_{t}" for t in targets]].to_numpy(), targets)
     influence = dict(zip(scores.id, balanced.tolist()))
     sets = {w: load_records(context.records(w)) for w in SETS}

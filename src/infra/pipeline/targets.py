@@ -50,7 +50,7 @@ def run_targets(context: Context) -> None:
 def _own_responses(context: Context) -> tuple[list[Chosen], list[dict[str, object]]]:
     recipe = context.recipe
     rows = pd.read_parquet(context.answers("responses"))
-    target_of = {t.name: t.target for t in recipe.tasks if t.target}
+    target_of = {t.label: t.target for t in recipe.tasks if t.target}
     problems = {
         (name, r.id): r
         for name in target_of

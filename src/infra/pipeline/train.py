@@ -1,24 +1,19 @@
-"""Steps that train and test models: `base`, `sft/*`, `evals/*`, `responses`."""
+"""Steps that train models: `base`, `sft/*`."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from infra.data import Record, TokenizedExample, tokenize
 from infra.errors import InputError
-from infra.evals import evaluate
 from infra.experiments.selection import CONTROLS
-from infra.layout import BASE, EXPLAINED
-from infra.models import load_model, load_tokenizer, model_hash
-from infra.models.generation import InProcess, OpenAIServer, Sampling
-from infra.parallel.generation import SharedGenerator, serve
+from infra.layout import BASE
+from infra.models import load_tokenizer
 from infra.parallel.world import barrier, world
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import Recipe
@@ -49,19 +44,6 @@ class FineTuned:
         return "strategies" if self.arm in {*CONTROLS, *CONTROLS.values()} else "arms"
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """One model whose held-out answers are asked for: ``base``, or ``sft/...``, by the step that trains it."""
-
-    model: str
-    arm: bool = False
-
-    @property
-    def step(self) -> str:
-        """The name of the step that asks."""
-        return f"evals/{self.model.removeprefix('sft/')}"
-
-
 def guided_arms(recipe: Recipe) -> list[str]:
     """Names of the training sets made by influence: every strategy, followed by its control."""
     return [name for s in recipe.strategies.names for name in (s, CONTROLS[s])]
@@ -74,11 +56,6 @@ def models_of(recipe: Recipe) -> list[FineTuned]:
         for arm in (ORIGINAL, *recipe.arms.names, *guided_arms(recipe))
         for seed in range(recipe.seeds)
     ]
-
-
-def evaluated_models(recipe: Recipe) -> list[Evaluated]:
-    """Every model of the run whose accuracy is measured."""
-    return [Evaluated(BASE), *(Evaluated(m.step, m.arm != ORIGINAL) for m in models_of(recipe))]
 
 
 def sft_config(recipe: Recipe, examples: Sequence[TokenizedExample]) -> SFTConfig:
@@ -151,94 +128,6 @@ def run_sft(context: Context) -> None:
             "last_loss": float(np.mean(result.losses[-10:])),
         },
     )
-
-
-def answer(context: Context, model: str, split: str, sampling: Sampling, tasks: Sequence[str]) -> pd.DataFrame | None:
-    """Generate and verify responses to every task's problems of one split: one row per (task, problem, sample).
-
-    Under torchrun every process generates its share; the rows are rank 0's, and None elsewhere.
-    """
-    recipe, path = context.recipe, context.use(model)
-    problems = {
-        name: [r for r in load_records(context.problems(name)) if r.attributes["split"] == split] for name in tasks
-    }
-    generator: InProcess | OpenAIServer | SharedGenerator
-    if recipe.eval.server is not None and model == BASE:
-        generator = OpenAIServer(recipe.eval.server, path)
-        if not world().first:
-            return None
-    else:
-        loaded, tokenizer = load_model(path, dtype=recipe.model.dtype, device=world().device(recipe.model.device))
-        generator = InProcess(loaded, tokenizer, recipe.eval.max_batch_tokens)
-        if not world().first:
-            serve(generator)
-            return None
-        if world().size > 1:
-            generator = SharedGenerator(generator)
-    cache = context.out / "generations.jsonl"
-    frames = []
-    own = {t.name: t.samples for t in recipe.tasks} if split == "held-out" else {}
-    count = {name: own.get(name) or sampling.n for name in problems}
-    total = sum(len(p) * count[name] for name, p in problems.items())
-    with progress(total, context.label, "response") as bar:
-        for name, records in problems.items():
-            if not records:
-                continue
-            rows = evaluate(
-                records,
-                generator,
-                replace(sampling, n=count[name]),
-                recipe.eval.seed,
-                cache_file=cache,
-                model_hash=model_hash(path),
-                unsafe_execution=recipe.eval.unsafe_execution,
-                progress=bar.advance,
-            )
-            frames.append(
-                pd.DataFrame(
-                    [
-                        {
-                            "task": name,
-                            "problem_id": r.problem_id,
-                            "index": r.index,
-                            "outcome": r.outcome,
-                            "correct": bool(r.correct),
-                            "text": r.text,
-                            "n_tokens": r.n_tokens,
-                            "difficulty": r.difficulty,
-                            "split": r.split,
-                        }
-                        for r in rows
-                    ]
-                )
-            )
-    if isinstance(generator, SharedGenerator):
-        generator.close()
-    cache.unlink(missing_ok=True)  # rows hold every text; the cache's order depends on interruptions
-    if not frames:
-        raise InputError(f"no problems of split '{split}' in tasks {', '.join(tasks)}; raise tasks.limit")
-    return pd.concat(frames, ignore_index=True).sort_values(["task", "problem_id", "index"], ignore_index=True)
-
-
-def run_evals(context: Context) -> None:
-    """Held-out accuracy of one model on every task (an arm's model: on those the arms are judged by)."""
-    e, of = context.recipe.eval, context.member
-    sampling = Sampling(temperature=e.temperature, top_p=e.top_p, max_new_tokens=e.max_new_tokens, n=e.samples)
-    tasks = [t.name for t in context.recipe.tasks if t.arms or not of.arm]
-    rows = answer(context, of.model, "held-out", sampling, tasks)
-    if rows is not None:
-        rows.to_parquet(context.answers(of.step), index=False)
-
-
-def run_responses(context: Context) -> None:
-    """Responses of the fine-tuned model to target problems, verified. Writes rows.parquet."""
-    recipe = context.recipe
-    t = recipe.targets
-    sampling = Sampling(temperature=t.temperature, top_p=1.0, max_new_tokens=recipe.eval.max_new_tokens, n=t.samples)
-    tasks = [task.name for task in recipe.tasks if task.target]
-    rows = answer(context, EXPLAINED, "target", sampling, tasks)
-    if rows is not None:
-        rows.to_parquet(context.answers("responses"), index=False)
 
 
 def run_base(context: Context) -> None:
@@ -317,14 +206,6 @@ def _set_read(_: Job, model: FineTuned) -> tuple[str, ...]:
     return ("tokenized",) if model.made_by is None else ("tokenized", model.made_by)
 
 
-def _asked(_: Job, of: Evaluated) -> list[Uses]:
-    return [Uses(of.model, EVERY_PART)]
-
-
-def _questions(job: Job, of: Evaluated) -> Mapping[str, Any]:
-    return {"model": asdict(of), "tasks": {t.name: t.samples for t in job.recipe.tasks if t.arms or not of.arm}}
-
-
 EVERY_PART = (WEIGHTS, TOKENIZER, GENERATION)
 RUNS_MODEL = ("threads", "model.dtype", "model.device")
 """Settings of whatever runs a model."""
@@ -347,28 +228,5 @@ SFT = Step(
     also=lambda job, model: {"arm": model.arm, "seed": model.seed},
     when=lambda job: job.trains,
     each=lambda job: models_of(job.recipe),
-    parallel=True,
-)
-EVALS = Step(
-    "evals",
-    run_evals,
-    reads=("records",),
-    uses=_asked,
-    settings=("eval", *RUNS_MODEL),
-    unhashed=("tasks",),
-    also=_questions,
-    when=lambda job: job.trains,
-    each=lambda job: evaluated_models(job.recipe),
-    parallel=True,
-)
-RESPONSES = Step(
-    "responses",
-    run_responses,
-    reads=("records",),
-    uses=(Uses(EXPLAINED, EVERY_PART),),
-    settings=("targets.samples", "targets.temperature", "eval", *RUNS_MODEL),
-    unhashed=("tasks",),
-    also=lambda job, _: {"tasks": [t.name for t in job.recipe.tasks if t.target]},
-    when=lambda job: job.trains and not job.recipe.data.queries,
     parallel=True,
 )

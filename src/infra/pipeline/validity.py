@@ -12,7 +12,8 @@ from infra.experiments.retraining import validate_run
 from infra.experiments.retraining.plan import MINIMUM_SEEDS, MINIMUM_SUBSETS
 from infra.experiments.retraining.run_folder import check_recorded
 from infra.layout import BASE, EXPLAINED, Run
-from infra.pipeline.recipe import Recipe, ValidationSettings, parse_recipe
+from infra.pipeline.recipe import Recipe, parse_recipe
+from infra.pipeline.settings import ValidationSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.step import TOKENIZER, WEIGHTS, Step, Uses
 from infra.progress import say

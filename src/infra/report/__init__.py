@@ -15,7 +15,7 @@ from pathlib import Path
 
 from infra.report.data import ExampleView, ReportData
 from infra.report.page import render_report
-from infra.report.run import Run, load_run
+from infra.report.run import OpenRun, load_run
 from infra.report.section import Figure, Section, Sentence, Table
 from infra.report.sections import SECTIONS, TABLE_COLUMNS
 from infra.report.terminal import print_summary
@@ -26,8 +26,8 @@ __all__ = [
     "TABLE_COLUMNS",
     "ExampleView",
     "Figure",
+    "OpenRun",
     "ReportData",
-    "Run",
     "Section",
     "Sentence",
     "Table",

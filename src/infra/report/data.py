@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from infra.data import is_whole
 from infra.errors import InputError
 
 
@@ -85,7 +86,7 @@ def domains(data: ReportData) -> list[str]:
 
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of whole targets (``math``) where there are any, else all (parts: ``math:3``)."""
-    found = frame[~frame["target"].astype(str).str.contains(":")]
+    found = frame[frame["target"].astype(str).map(is_whole)]
     return found if len(found) else frame
 
 

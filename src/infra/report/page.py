@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import groupby
@@ -24,14 +23,15 @@ from markupsafe import Markup
 from infra import __version__
 from infra.report.data import ExampleView, ReportData
 from infra.report.encode import displayable, encode_example, plain
-from infra.report.plot import inline_svg
 from infra.report.runinfo import LISTS, facts, listed_tables, next_steps, question, run_facts
 from infra.report.section import Figure, Section, Sentence, Table
 from infra.report.sections import SECTIONS, answer, caveats, check_report_data, lead, shown_tables, trust
 from infra.report.sections.effects import FORMS
+from infra.report.svg import inline_svg
 from infra.report.tablespec import known, table_spec, title
 from infra.report.tokenmap import excerpt, problem
 from infra.report.wording import count
+from infra.store import write_text
 
 MAX_BYTES = 40_000_000
 _EXACT_VALUES = 1_500_000
@@ -72,11 +72,7 @@ def render_report(
     blobs, levels = pack_examples(data.examples, max_bytes - len(bare.encode()) - 64 * len(data.examples) - 1000)
     payload["examples"] = payload["examples"][: len(blobs)]
     html = _render(page, payload, blobs, _precision(levels, len(blobs), len(data.examples)))
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(html, encoding="utf-8", newline="\n")
-    os.replace(part, out)
+    write_text(Path(out), html)
 
 
 def pack_examples(examples: Sequence[ExampleView], budget: int) -> tuple[list[str], int | None]:

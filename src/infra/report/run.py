@@ -25,9 +25,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.errors import ArtifactError, InputError
+from infra.layout import Run
 from infra.report.data import ExampleView, ReportData
-from infra.report.plot import save_figure, sheet
 from infra.report.sections import SECTIONS, answer
+from infra.report.svg import save_figure, sheet
 from infra.report.tokenmap import TokenMap, show_tokens
 from infra.store import read_json
 
@@ -38,46 +39,46 @@ _TEXT = ("text", "starts", "ends", "mask")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run folder; everything is read when it is asked for."""
+class OpenRun:
+    """One run folder; everything is read when it is asked for. ``paths`` says where it lies."""
 
-    root: Path
+    paths: Run
 
     @cached_property
     def results(self) -> dict[str, Any]:
         """The content of results.json. Raises :class:`ArtifactError` for a run that is not finished."""
-        return dict(read_json(self.root / "results" / "results.json"))
+        return dict(read_json(self.paths.results))
 
     @cached_property
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """The report's tables by name."""
-        return {p.stem: pd.read_parquet(p) for p in sorted((self.root / "results" / "tables").glob("*.parquet"))}
+        return {p.stem: pd.read_parquet(p) for p in self.paths.tables}
 
     @cached_property
     def examples(self) -> pd.DataFrame:
         """One row per example of training set and pool: attributes and ``score_<target>``."""
-        return pd.read_parquet(self.root / "scores" / "examples.parquet")
+        return pd.read_parquet(self.paths.example_scores)
 
     @cached_property
     def steps(self) -> pd.DataFrame:
         """One row per step: id, step, character and token range, part, behaviours, ``loss_<target>`` sums."""
-        return pd.read_parquet(self.root / "spans" / "steps.parquet")
+        return pd.read_parquet(self.paths.step_scores)
 
     def queries(self, query: str | None = None) -> pd.DataFrame:
         """Rows (query, side, rank, id, influence) of every query's strongest examples, or of one query's.
 
         Raises :class:`ArtifactError` where the run kept none.
         """
-        file = self.root / "queries" / "queries.parquet"
+        file = self.paths.query_scores
         if not file.is_file():
-            raise ArtifactError(f"{self.root} has no queries: a run with directions of another run keeps none")
+            raise ArtifactError(f"{self.paths.root} has no queries: a run with directions of another run keeps none")
         columns = ["query", "target", "text", "side", "rank", "id", "influence"]
         chosen = None if query is None else [("query", "==", query)]
         return pd.read_parquet(file, columns=columns, filters=chosen)
 
     def view(self, id_: str) -> ExampleView:
         """An example with its text, steps and token scores. Raises :class:`InputError` for an unknown id."""
-        for file in sorted((self.root / "scores" / "tokens").glob("*.parquet")):
+        for file in self.paths.token_files():
             names = pq.read_schema(file).names
             if any(c not in names for c in _TEXT):
                 raise ArtifactError(
@@ -86,12 +87,12 @@ class Run:
             rows = pq.read_table(file, filters=[("id", "==", id_)]).to_pylist()
             if rows:
                 return self._view(id_, rows[0])
-        raise InputError(f"{self.root} has no token scores of an example '{id_}'; see its `examples`")
+        raise InputError(f"{self.paths.root} has no token scores of an example '{id_}'; see its `examples`")
 
     def _view(self, id_: str, row: Mapping[str, Any]) -> ExampleView:
         targets = [c.removeprefix("loss_") for c in row if c.startswith("loss_")]
         known = self.examples[self.examples["id"] == id_].iloc[0]
-        steps = pd.read_parquet(self.root / "spans" / "steps.parquet", filters=[("id", "==", id_)]).sort_values("step")
+        steps = pd.read_parquet(self.paths.step_scores, filters=[("id", "==", id_)]).sort_values("step")
         return ExampleView(
             id_,
             {str(k): v for k, v in known.items() if not str(k).startswith("score_") and k not in ("id", "preview")},
@@ -116,8 +117,7 @@ class Run:
 
     def query_tokens(self, query: str, id_: str) -> TokenMap:
         """A token map of an example for one query that has it among its strongest."""
-        file = self.root / "queries" / "queries.parquet"
-        rows = pq.read_table(file, filters=[("query", "==", query), ("id", "==", id_)]).to_pylist()
+        rows = pq.read_table(self.paths.query_scores, filters=[("query", "==", query), ("id", "==", id_)]).to_pylist()
         if not rows:
             raise InputError(f"example '{id_}' is not among the strongest of query '{query}'; see queries('{query}')")
         view, kind = self.view(id_), str(rows[0]["decomposition"])
@@ -159,17 +159,15 @@ class Run:
 
     def _repr_html_(self) -> str:
         """The answer in sentences and the names of the tables."""
-        data = ReportData(str(self.results.get("name", self.root.name)), False, (), self.results, self.tables)
+        data = ReportData(str(self.results.get("name", self.paths.root.name)), False, (), self.results, self.tables)
         said = "".join(f"<li><b>{escape(s.verdict)}</b>: {escape(s.text)}</li>" for s in answer(data))
         names = ", ".join(f"{escape(name)} ({len(table)})" for name, table in self.tables.items())
         return f"<p><b>{escape(data.title)}</b></p><ul>{said}</ul><p>tables (rows): {names}</p>"
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path) -> OpenRun:
     """Open the folder of a finished run. Raises :class:`ArtifactError` when it holds no scores."""
-    root = Path(folder)
-    if not (root / "scores" / "examples.parquet").is_file():
-        raise ArtifactError(
-            f"{root} has no scores/examples.parquet; give the folder of an `infra run` or `infra score`"
-        )
-    return Run(root)
+    run = Run(folder)
+    if not run.example_scores.is_file():
+        raise ArtifactError(f"{run.example_scores} is missing; give the folder of an `infra run` or `infra score`")
+    return OpenRun(run)

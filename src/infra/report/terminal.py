@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.data import is_whole
 from infra.report.data import ReportData
 from infra.report.sections import answer, caveats
 from infra.report.sections.accuracy import over_seeds
@@ -94,7 +95,7 @@ def _arms(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | N
         return None
     made = _table("Change of f: predicted and measured", "training set", "target", "predicted", "measured", "interval")
     for row in tables["arms"].to_dict("records"):
-        if ":" in str(row["target"]):
+        if not is_whole(str(row["target"])):
             continue
         reach = f"[{number(row['f_low'])}, {number(row['f_high'])}]" if is_number(row["f_low"]) else "–"
         made.add_row(

@@ -86,3 +86,11 @@ def contrast_name(name: str) -> str:
     """'flip - same-difficulty-swap' as 'flip minus same-difficulty swap'."""
     parts = re.split(rf" (?:-|vs|{MINUS}) ", name)
     return " minus ".join(set_name(part.strip()) for part in parts)
+
+
+def clean(text: object) -> str:
+    """Text that XML can hold: no control characters, no surrogates."""
+    return "".join(
+        c if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff") else "\ufffd"
+        for c in str(text)
+    )

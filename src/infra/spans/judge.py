@@ -21,6 +21,7 @@ import httpx
 
 from infra.errors import InfraError, InputError
 from infra.spans.behaviours import LABELS
+from infra.store import write_text
 
 DEFINITIONS: dict[str, str] = {
     "plan": "says how the whole problem, or all that is left of it, will be attacked",
@@ -192,8 +193,4 @@ def _read(path: Path | None) -> str | None:
 
 
 def _write(path: Path, answer: str) -> None:
-    """Write through a ``.part`` file, so that a killed run leaves no half answer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}.part")
-    part.write_text(json.dumps({"answer": answer}, ensure_ascii=True), encoding="utf-8")
-    part.replace(path)
+    write_text(path, json.dumps({"answer": answer}, ensure_ascii=True))

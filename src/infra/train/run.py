@@ -20,6 +20,7 @@ import torch
 from infra.data import TokenizedExample, loss_weights
 from infra.errors import ArtifactError, InputError, ModelError, ResourceError
 from infra.models import Limits, deterministic, float64_everywhere, load_model, model_hash
+from infra.store import write_text
 from infra.train.batches import StepDataset
 from infra.train.config import SFTConfig
 from infra.train.plan import data_order, step_indices
@@ -332,9 +333,7 @@ def _finish(
         "tokens": tokens,
         "losses": [x if math.isfinite(x) else None for x in losses],
     }
-    part = out / (SUMMARY + ".part")
-    part.write_text(json.dumps(summary, indent=1, sort_keys=True), encoding="utf-8")
-    part.replace(out / SUMMARY)
+    write_text(out / SUMMARY, json.dumps(summary, indent=1, sort_keys=True))
     shutil.rmtree(out / _WORK, ignore_errors=True)
 
 

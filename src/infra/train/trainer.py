@@ -21,6 +21,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback, Prog
 
 from infra.errors import ModelError
 from infra.models.precision import exact_in
+from infra.store import replacing
 from infra.train.batches import Microbatch, StepDataset, to_device
 from infra.train.config import SFTConfig
 from infra.train.loss import microbatch_loss
@@ -144,10 +145,8 @@ class Recorder(TrainerCallback, ExportableState):
             for key in ("exp_avg", "exp_avg_sq"):
                 if key in moments:
                     tensors[f"{key}/{names[id(parameter)]}"] = moments[key].detach().to("cpu").clone()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f"step-{step:06d}.part"
-        save_file(tensors, str(part))
-        part.replace(self.folder / f"step-{step:06d}.safetensors")
+        with replacing(self.folder / f"step-{step:06d}.safetensors") as part:
+            save_file(tensors, str(part))
 
 
 def share(batches: list[Microbatch], rank: int, world: int) -> list[Microbatch]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from infra.store import replacing
 from infra.world.build import MIXES, build_world
 from infra.world.pretrain_text import documents
 from infra.world.tokenizer import END, PAD, train_tokenizer
@@ -173,9 +173,8 @@ def build_base(out: Path, config: BaseConfig) -> None:
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def main() -> None:

@@ -30,11 +30,11 @@ from infra.experiments.retraining import (
     query_values,
     removal,
     runs_of,
+    score_methods,
     step_units,
     sum_tokens,
     token_units,
     train,
-    unrolled_scores,
 )
 from infra.experiments.retraining.plan import RECORDED, SubsetPlan
 from tests.experiments.retraining.tiny import tiny_examples, tiny_plan
@@ -135,7 +135,7 @@ def test_a_plan_that_takes_too_long_is_refused_with_its_estimate(flat: FlatModel
 def test_unrolled_scores_predict_small_removals(flat: FlatModel, tmp_path: Path) -> None:
     """Where training is smooth (a large eps), dropping one example of 24 moves f as the derivative says."""
     problem = problem_of(flat, training=tiny_plan(24, epochs=1, eps=1.0, learning_rate=0.1))
-    scores = unrolled_scores(problem, TARGETS)
+    scores = score_methods(problem, TARGETS, ["unrolled"])["unrolled"]
     keep = ~np.eye(24, dtype=bool)
     plan = replace(small_plan(problem), subsets={"half": keep}, runs=tuple(Run("half", s, RECORDED) for s in range(24)))
     plan = replace(plan, settings={**plan.settings, "blocks": [["half", "same_seed"]]})
@@ -154,7 +154,7 @@ def negated(scores):  # type: ignore[no-untyped-def]
 
 def test_removal_lists_every_extreme(flat: FlatModel, tmp_path: Path) -> None:
     problem = problem_of(flat)
-    scores = unrolled_scores(problem, TARGETS)
+    scores = score_methods(problem, TARGETS, ["unrolled"])["unrolled"]
     found = removal(problem, {"unrolled": scores}, TARGETS, tmp_path, fractions=(0.25,))
     change = found.set_index(["target", "side"]).query_loss_change
     assert (change.xs("top", level="side") > change.xs("bottom", level="side")).all()

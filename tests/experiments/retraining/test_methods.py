@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +14,22 @@ import torch
 from infra.data import TokenizedExample
 from infra.errors import InputError
 from infra.experiments.retraining import (
-    METHODS,
     MethodScores,
-    MethodSettings,
     Problem,
+    ScoreSettings,
     example_units,
     flat_model,
     loss_weights,
     make_targets,
-    mean_scores,
     query_values,
     score_methods,
     token_units,
     train,
 )
-from infra.experiments.retraining import methods as methods_module
 from infra.experiments.retraining.scores import read_scores, write_scores
+from infra.influence import Damping
+from infra.influence.methods import Method, get_method, method_names
+from infra.influence.methods import unrolled as unrolled_module
 from tests.experiments.retraining.tiny import tiny_examples, tiny_model, tiny_plan
 
 WORDS = ("add", "take", "answer", "four", "five", "prime", "list", "sort", "even", "odd", "loop", "return", "sum")
@@ -42,7 +43,17 @@ def worded(examples: Sequence[TokenizedExample], seed: int) -> list[TokenizedExa
 EXAMPLES = worded(tiny_examples(12, seed=1), 0)
 QUERIES = worded(tiny_examples(6, seed=2, prefix="q"), 1)
 TARGETS = make_targets(["math"] * 4 + ["code"] * 2, folds=2)
-SETTINGS = MethodSettings(members=2, cg_steps=3, unrolled_members=2)
+OLD_NAMES = ("ekfac_cg_ensemble", "ekfac_cg_checkpoints", "unrolled_seeds", "unrolled_middle_seeds")
+QUICK = {"ekfac_cg": {"steps": 3}, "trak": {"rank": 6}, "less": {"rank": 6}, "trackstar": {"rank": 3}}
+
+
+def quick(name: str) -> Method:
+    """A method at settings that take little time."""
+    base = name.removesuffix("_ensemble").removesuffix("_checkpoints")
+    return get_method(name, **QUICK.get(base, {}), **({"members": 2} if name in OLD_NAMES else {}))
+
+
+ALL = {name: quick(name) for name in (*method_names(), *OLD_NAMES)}
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +64,30 @@ def problem() -> Problem:
 
 @pytest.fixture(scope="module")
 def scores(problem: Problem) -> dict[str, MethodScores]:
-    return score_methods(problem, TARGETS, METHODS, SETTINGS)
+    return score_methods(problem, TARGETS, ALL)
 
 
 def test_kept_scores_are_read_instead_of_made(problem: Problem, tmp_path: Path) -> None:
     names, made = ["length", "gradient", "bm25"], []
-    first = score_methods(problem, TARGETS, names[:2], SETTINGS, done=made.append, kept=tmp_path)
-    second = score_methods(problem, TARGETS, names, SETTINGS, done=made.append, kept=tmp_path)
+    first = score_methods(problem, TARGETS, names[:2], done=made.append, kept=tmp_path)
+    second = score_methods(problem, TARGETS, names, done=made.append, kept=tmp_path)
     assert made == names and list(second) == names
     for name, scores in first.items():
         assert np.array_equal(scores.examples, second[name].examples)
         for one, other in zip(scores.of_tokens(EXAMPLES), second[name].of_tokens(EXAMPLES), strict=True):
             assert np.array_equal(one, other)
     heavier = replace(problem, training=replace(problem.training, weight_decay=0.5))
-    for other, settings in ((problem, replace(SETTINGS, damping=1.0)), (heavier, SETTINGS)):
+    for other, settings in ((problem, ScoreSettings(seed=1)), (heavier, None)):
         score_methods(other, TARGETS, names[:1], settings, done=made.append, kept=tmp_path)
-    assert len(made) == 5, "scores under other settings or of another run were taken for these"
+    for damping in (0.1, 1.0):
+        method = get_method("kfac", damping=Damping(damping))
+        score_methods(problem, TARGETS, {"kfac": method}, done=made.append, kept=tmp_path)
+    assert len(made) == 7, "scores under other settings or of another run were taken for these"
 
 
 def test_scores_of_a_bfloat16_model_can_be_kept(problem: Problem, tmp_path: Path) -> None:
     half = replace(problem, flat=flat_model(tiny_model(torch.bfloat16)))
-    score_methods(half, TARGETS, ["length"], SETTINGS, kept=tmp_path)
+    score_methods(half, TARGETS, ["length"], kept=tmp_path)
     assert len(list(tmp_path.glob("length-*.safetensors"))) == 1
 
 
@@ -87,7 +101,7 @@ def test_cut_steps_survive_being_kept(tmp_path: Path) -> None:
 
 
 def test_every_method_scores_every_example_and_fold(scores: dict[str, MethodScores]) -> None:
-    assert set(scores) == set(METHODS)
+    assert set(scores) == set(ALL)
     for name, found in scores.items():
         assert found.examples.shape == (12, 4) and np.isfinite(found.examples).all(), name
         sums = np.stack([t.sum(1) for t in found.of_tokens(EXAMPLES)])
@@ -146,7 +160,8 @@ def test_the_middle_is_the_derivative_at_half_of_every_weight(problem: Problem) 
 def test_fresh_seeds_are_averaged_and_kept_one_by_one(
     problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = score_methods(problem, TARGETS, ["unrolled_middle_seeds"], SETTINGS, kept=tmp_path)
+    name = "unrolled_middle_seeds"
+    whole = score_methods(problem, TARGETS, {name: ALL[name]}, kept=tmp_path)
     plans = [problem.training.reordered(12, seed) for seed in (1001, 1002)]
     parts = [
         score_methods(replace(problem, training=plan), TARGETS, ["unrolled_middle"])["unrolled_middle"]
@@ -157,27 +172,34 @@ def test_fresh_seeds_are_averaged_and_kept_one_by_one(
     assert not np.allclose(parts[0].examples, parts[1].examples, rtol=1e-2)
 
     # stopped between two members: only the second is made again
-    for name in ("unrolled_middle_seeds-*", "unrolled_middle_seeds.1002-*"):
-        next(iter(tmp_path.glob(name))).unlink()
+    next(iter(tmp_path.glob(f"{name}-*.safetensors"))).unlink()
+    shutil.rmtree(next(iter(tmp_path.glob(f"{name}-*/seed-1002"))))
     made = []
-    scored = methods_module.unrolled_scores
+    scored = unrolled_module.unrolled
     monkeypatch.setattr(
-        methods_module, "unrolled_scores", lambda p, *rest: made.append(p.training.batches) or scored(p, *rest)
+        unrolled_module,
+        "unrolled",
+        lambda f, plan, *rest, **k: made.append(plan.batches) or scored(f, plan, *rest, **k),
     )
-    again = score_methods(problem, TARGETS, ["unrolled_middle_seeds"], SETTINGS, kept=tmp_path)
+    again = score_methods(problem, TARGETS, {name: ALL[name]}, kept=tmp_path)
     assert made == [plans[1].batches]
     assert np.array_equal(again["unrolled_middle_seeds"].examples, whole["unrolled_middle_seeds"].examples)
 
 
-def test_an_ensemble_is_the_mean() -> None:
-    a, b = (MethodScores(np.full((2, 1), x), [np.full((1, 3), x / 3)] * 2) for x in (1.0, 3.0))
-    both = mean_scores([a, b])
-    assert (both.examples == 2).all() and both.tokens is not None and np.allclose(both.tokens[0], 2 / 3)
+@pytest.mark.parametrize("name", ["ekfac_cg", "less", "trak", "bm25"])
+def test_an_ensemble_over_seeds_is_the_mean_over_models_trained_with_them(problem: Problem, name: str) -> None:
+    both = get_method(f"{name}+seeds", members=2, **QUICK.get(name, {}))
+    whole = score_methods(problem, TARGETS, {name: both})[name]
+    plans = [problem.training.reordered(12, seed) for seed in (1001, 1002)]
+    parts = [score_methods(replace(problem, training=p), TARGETS, {name: ALL[name]})[name] for p in plans]
+    assert np.allclose(whole.examples, (parts[0].examples + parts[1].examples) / 2, rtol=1e-6, atol=1e-12)
+    for found, one, other in zip(*(s.of_tokens(EXAMPLES) for s in (whole, *parts)), strict=True):
+        assert np.allclose(found, (np.asarray(one, float) + other) / 2, rtol=1e-6, atol=1e-12)
 
 
 def test_checkpoints_of_one_are_the_last_model(problem: Problem, scores: dict[str, MethodScores]) -> None:
-    one = score_methods(problem, TARGETS, ["ekfac_cg_checkpoints"], replace(SETTINGS, members=1))
-    assert np.allclose(one["ekfac_cg_checkpoints"].examples, scores["ekfac_cg"].examples, rtol=1e-6)
+    one = score_methods(problem, TARGETS, {"one": get_method("ekfac_cg+checkpoints", members=1, steps=3)})
+    assert np.allclose(one["one"].examples, scores["ekfac_cg"].examples, rtol=1e-6)
     assert not np.allclose(scores["ekfac_cg_checkpoints"].examples, scores["ekfac_cg"].examples, rtol=1e-3)
 
 

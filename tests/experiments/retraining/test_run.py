@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from infra.data import Message, Record, tokenize, write_records
+from infra.data import Message, Record, tokenize, write_records, write_tokenized
 from infra.errors import ArtifactError, ModelError, ResourceError
 from infra.experiments.retraining import check_replay, read_run, read_validity, score_methods, validate_run
 from infra.experiments.retraining.run import gather_scores
@@ -77,6 +77,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, tokenizer = load_model(base)
     examples = tokenize(train_records, tokenizer, max_length=128).examples
     queries = tokenize(query_records, tokenizer, max_length=128).examples
+    (folder / "tokenized").mkdir()
+    write_tokenized(examples, folder / "tokenized/train.parquet", 1000, 1000)
+    write_tokenized(queries, folder / "targets/tokenized.parquet", 1000, 1000)
     config = SFTConfig(learning_rate=3e-3, epochs=1, batch_size=5, device="cpu")
     fine_tune(base, examples, folder / "sft/original-s0/model", config, seed=0)
     model, _ = load_model(folder / "sft/original-s0/model")

@@ -28,12 +28,14 @@ from infra.data.adapters import (  # isort: skip
     mbpp,
     metamath,
     numinamath,
+    openmath,
     openr1,
     openthoughts,
     own,
     pairs,
     s1k,
     stratos,
+    synthetic1,
     taco,
 )
 
@@ -42,6 +44,8 @@ _ORDER = (
     openthoughts,
     stratos,
     openr1,
+    openmath,
+    synthetic1,
     s1k,
     deepmath,
     metamath,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from infra.data.fields import Draft, Raw
 
@@ -17,8 +17,13 @@ class Adapter:
     """``convert`` turns a raw row into a draft record or raises ``RowProblem``.
 
     ``fields`` must all be present for the schema to be detected, and ``accepts`` may look closer at the
-    values. ``source`` is the default source of its records; ``native_id`` the field that names a row in
-    messages.
+    values. ``source`` is the default source of its records; ``native_id`` the field that names a row, which becomes
+    the attribute of that name.
+
+    ``columns`` says of every column that ``convert`` reads, or leaves out on purpose, what becomes of it, in a few
+    words for the list of schemas (``docs/schemas.md``). Those that begin with "not kept" have no influence on the
+    record. Columns that are not named here are treated as :mod:`infra.data.columns` says. ``published`` is where the
+    schema comes from.
     """
 
     name: str
@@ -28,6 +33,8 @@ class Adapter:
     aliases: tuple[str, ...] = ()
     source: str | None = None
     native_id: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    published: str = ""
 
     def fits(self, row: Raw) -> bool:
         """True when the row looks like this schema."""

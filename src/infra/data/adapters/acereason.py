@@ -44,6 +44,13 @@ ADAPTERS = (
         frozenset({"category", "source", "input", "output"}),
         convert_trace,
         source="acereason-sft",
+        columns={
+            "category": "domain",
+            "source": "attribute origin",
+            "input": "question",
+            "output": "response; its last box is the answer of a math row",
+        },
+        published="nvidia/AceReason-1.1-SFT",
     ),
     Adapter(
         "acereason-math",
@@ -51,5 +58,7 @@ ADAPTERS = (
         convert_problem,
         accepts=_only,
         source="acereason-math",
+        columns={"problem": "question", "answer": "answer"},
+        published="nvidia/AceReason-Math",
     ),
 )

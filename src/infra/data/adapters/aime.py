@@ -50,6 +50,27 @@ ADAPTERS = (
         accepts=_names_the_exam,
         source="aime",
         native_id="id",
+        columns={
+            "id": "attribute native_id",
+            "problem": "question",
+            "solution": "response",
+            "answer": "answer",
+            "url": "attribute url; the number at its end is the difficulty",
+        },
+        published="HuggingFaceH4/aime_2024; Qwen2.5-Math's evaluation files",
     ),
-    Adapter("aime-capitals", frozenset({"ID", "Problem", "Answer"}), convert, source="aime", native_id="ID"),
+    Adapter(
+        "aime-capitals",
+        frozenset({"ID", "Problem", "Answer"}),
+        convert,
+        source="aime",
+        native_id="ID",
+        columns={
+            "ID": "attribute native_id; the number at its end is the difficulty",
+            "Problem": "question",
+            "Solution": "response",
+            "Answer": "answer",
+        },
+        published="Maxwell-Jia/AIME_2024",
+    ),
 )

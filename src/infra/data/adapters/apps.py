@@ -28,6 +28,14 @@ from infra.data.fields import (
 )
 from infra.data.schema import Attribute
 
+COLUMNS = {
+    "question": "question",
+    "starter_code": "end of the question",
+    "solutions": "its first program is the response, fenced; attribute n_solutions",
+    "input_output": "tests",
+    "difficulty": "difficulty, and attribute level",
+    "url": "attribute url",
+}
 LEVELS = {"introductory": 1, "interview": 2, "competition": 3}
 
 
@@ -71,5 +79,7 @@ ADAPTERS = (
         convert,
         source="apps",
         native_id="problem_id",
+        columns={**COLUMNS, "problem_id": "attribute native_id"},
+        published="codeparrot/apps",
     ),
 )

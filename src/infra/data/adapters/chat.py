@@ -8,55 +8,43 @@ Example row (ShareGPT)::
 
     {"conversations": [{"from": "human", "value": "What is 2 + 3?"}, {"from": "gpt", "value": "5"}]}
 
-``domain``, ``source``, ``answer``, ``tests``, ``weight`` and ``system`` are read where a row has them; other
-texts and numbers become attributes. A missing domain is guessed from the text and marked ``domain_guessed``.
+A missing domain is guessed from the text and marked ``domain_guessed``.
 """
 
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.adapters.own import weight
-from infra.data.fields import (
-    Draft,
-    Raw,
-    RowProblem,
-    dialogue,
-    from_json,
-    guess_domain,
-    optional_text,
-    scalars,
-    turns,
-)
+from infra.data.fields import Draft, Raw, RowProblem, dialogue, from_json, guess_domain, optional_text, weight
 from infra.data.schema import Message
+from infra.data.turns import tools, turns
 
-_READ = (
-    "id",
-    "messages",
-    "conversations",
-    "domain",
-    "source",
-    "answer",
-    "tests",
-    "weight",
-    "system",
-    "attributes",
-)
+GENERAL = {
+    "domain": "domain; guessed where there is none",
+    "source": "source",
+    "answer": "answer",
+    "tests": "tests",
+    "weight": "weight",
+    "system": "first message",
+    "system_prompt": "first message",
+    "tools": "tools",
+    "functions": "tools",
+    "attributes": "attributes",
+}
+"""What a general schema reads beside the conversation itself."""
 
 
-def general_draft(row: Raw, messages: tuple[Message, ...], used: tuple[str, ...]) -> Draft:
+def general_draft(row: Raw, messages: tuple[Message, ...]) -> Draft:
     """A draft from messages and whatever known fields stand beside them."""
-    system = optional_text(row, "system")
+    system = optional_text(row, "system") or optional_text(row, "system_prompt")
     if system and messages[0].role != "system":
         messages = (*dialogue("", None, system)[:1], *messages)
     domain = optional_text(row, "domain")
     tests = from_json(row, "tests")
     if tests is not None and not (isinstance(tests, dict) and "kind" in tests):
         raise RowProblem("tests", "an object with 'kind' is expected (asserts, program, stdin or functional)")
-    attributes = scalars(row, (*_READ, *used))
-    if isinstance(row.get("attributes"), dict):
-        attributes |= scalars(row["attributes"], ())
-    if row.get("id") is not None:
-        attributes["native_id"] = str(row["id"])
+    given = from_json(row, "attributes") if isinstance(row.get("attributes"), str) else row.get("attributes")
+    items = given.items() if isinstance(given, dict) else ()
+    attributes = {k: v for k, v in items if isinstance(v, str | int | float | bool)}
     if domain is None:
         attributes["domain_guessed"] = True
     return Draft(
@@ -67,17 +55,18 @@ def general_draft(row: Raw, messages: tuple[Message, ...], used: tuple[str, ...]
         attributes=attributes,
         weight=weight(row),
         source=optional_text(row, "source"),
+        tools=tools(row),
     )
 
 
 def convert_messages(row: Raw) -> Draft:
     """``messages`` with ``role`` and ``content``."""
-    return general_draft(row, turns(row, "messages", "role", "content"), ())
+    return general_draft(row, turns(row, "messages", "role", "content"))
 
 
 def convert_sharegpt(row: Raw) -> Draft:
     """``conversations`` with ``from`` and ``value``."""
-    return general_draft(row, turns(row, "conversations", "from", "value"), ())
+    return general_draft(row, turns(row, "conversations", "from", "value"))
 
 
 def _from_role(row: Raw) -> bool:
@@ -87,11 +76,33 @@ def _from_role(row: Raw) -> bool:
 
 def convert_conversations(row: Raw) -> Draft:
     """``conversations`` with ``role`` and ``content``."""
-    return general_draft(row, turns(row, "conversations", "role", "content"), ())
+    return general_draft(row, turns(row, "conversations", "role", "content"))
 
 
 ADAPTERS = (
-    Adapter("messages", frozenset({"messages"}), convert_messages, native_id="id"),
-    Adapter("sharegpt", frozenset({"conversations"}), convert_sharegpt, accepts=_from_role, native_id="id"),
-    Adapter("conversations", frozenset({"conversations"}), convert_conversations, native_id="id"),
+    Adapter(
+        "messages",
+        frozenset({"messages"}),
+        convert_messages,
+        native_id="id",
+        columns={"messages": "messages", **GENERAL},
+        published="OpenAI's and TRL's form",
+    ),
+    Adapter(
+        "sharegpt",
+        frozenset({"conversations"}),
+        convert_sharegpt,
+        accepts=_from_role,
+        native_id="id",
+        columns={"conversations": "messages", **GENERAL},
+        published="ShareGPT, as LLaMA-Factory and Axolotl have it",
+    ),
+    Adapter(
+        "conversations",
+        frozenset({"conversations"}),
+        convert_conversations,
+        native_id="id",
+        columns={"conversations": "messages", **GENERAL},
+        published="conversations with role and content",
+    ),
 )

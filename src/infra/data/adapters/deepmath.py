@@ -18,13 +18,15 @@ from infra.data.fields import Draft, Raw, RowProblem, dialogue, known, optional_
 
 
 def convert(row: Raw) -> Draft:
-    """Question and first solution."""
+    """Question and the first solution that is finished, else the first."""
     level = row.get("difficulty")
     if level is not None and (
         isinstance(level, bool) or not isinstance(level, int | float) or not math.isfinite(level)
     ):
         raise RowProblem("difficulty", f"a number is expected, found {level!r}")
-    response = text(row, "r1_solution_1")
+    first = text(row, "r1_solution_1")
+    others = [optional_text(row, f"r1_solution_{i}") for i in (2, 3)]
+    response = next((s for s in (first, *others) if s and "</think>" in s), first)
     if "</think>" in response and "<think>" not in response:
         response = f"<think>\n{response}"
     return Draft(
@@ -46,5 +48,15 @@ ADAPTERS = (
         convert,
         aliases=("deepmath-103k",),
         source="deepmath",
+        columns={
+            "question": "question",
+            "final_answer": "answer",
+            "difficulty": "difficulty, rounded down, and attribute level",
+            "topic": "attribute topic",
+            "r1_solution_1": "response",
+            "r1_solution_2": "response where the first breaks off while thinking",
+            "r1_solution_3": "response where the first two break off while thinking",
+        },
+        published="zwhe99/DeepMath-103K",
     ),
 )

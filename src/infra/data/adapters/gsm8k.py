@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 
 from infra.data.adapters._adapter import Adapter
+from infra.data.adapters.pairs import has_response
 from infra.data.fields import Draft, Raw, RowProblem, dialogue, known, text
 
 _MARK = re.compile(r"<<[^<>]*>>")
@@ -36,7 +37,21 @@ def convert(row: Raw) -> Draft:
 
 
 def _is_worked(row: Raw) -> bool:
-    return isinstance(row["answer"], str) and "####" in row["answer"]
+    return isinstance(row["answer"], str) and "####" in row["answer"] and not has_response(row)
 
 
-ADAPTERS = (Adapter("gsm8k", frozenset({"question", "answer"}), convert, accepts=_is_worked, source="gsm8k"),)
+ADAPTERS = (
+    Adapter(
+        "gsm8k",
+        frozenset({"question", "answer"}),
+        convert,
+        accepts=_is_worked,
+        source="gsm8k",
+        columns={
+            "question": "question",
+            "answer": "response without calculator marks; what follows #### is the answer; attribute n_steps, and "
+            "difficulty from it",
+        },
+        published="openai/gsm8k",
+    ),
+)

@@ -34,5 +34,13 @@ ADAPTERS = (
         convert,
         source="humaneval",
         native_id="task_id",
+        columns={
+            "task_id": "attribute native_id",
+            "prompt": "question, fenced",
+            "entry_point": "tests",
+            "canonical_solution": "response, after the prompt",
+            "test": "tests",
+        },
+        published="openai/openai_humaneval",
     ),
 )

@@ -8,6 +8,7 @@ Example row (GAIR/LIMO)::
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
+from infra.data.adapters.pairs import has_response
 from infra.data.fields import Draft, Raw, dialogue, optional_text, text
 
 
@@ -17,5 +18,14 @@ def convert(row: Raw) -> Draft:
 
 
 ADAPTERS = (
-    Adapter("limo", frozenset({"question", "solution", "answer"}), convert, aliases=("limo-v2",), source="limo"),
+    Adapter(
+        "limo",
+        frozenset({"question", "solution", "answer"}),
+        convert,
+        accepts=lambda row: not has_response(row),
+        aliases=("limo-v2",),
+        source="limo",
+        columns={"question": "question", "solution": "response", "answer": "answer"},
+        published="GAIR/LIMO, GAIR/LIMO-v2",
+    ),
 )

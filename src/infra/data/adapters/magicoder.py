@@ -33,5 +33,15 @@ ADAPTERS = (
         aliases=("magicoder-oss-instruct-75k", "oss-instruct"),
         source="magicoder-oss-instruct",
         native_id="index",
+        columns={
+            "lang": "attribute language",
+            "raw_index": "attribute raw_index",
+            "index": "attribute native_id",
+            "seed": "not kept: the snippet that the problem was written from",
+            "openai_fingerprint": "not kept",
+            "problem": "question",
+            "solution": "response",
+        },
+        published="ise-uiuc/Magicoder-OSS-Instruct-75K",
     ),
 )

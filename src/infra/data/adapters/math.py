@@ -52,5 +52,16 @@ ADAPTERS = (
         aliases=("math500", "math-500", "competition_math"),
         source="math",
         native_id="unique_id",
+        columns={
+            "problem": "question",
+            "level": "difficulty",
+            "subject": "attribute subject",
+            "type": "attribute subject where there is no subject",
+            "solution": "response where there is no other; its last box is the answer where there is no other",
+            "response": "response",
+            "answer": "answer",
+            "unique_id": "attribute native_id",
+        },
+        published="hendrycks/competition_math, its re-splits, HuggingFaceH4/MATH-500",
     ),
 )

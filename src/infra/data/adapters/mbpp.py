@@ -50,5 +50,17 @@ ADAPTERS = (
         accepts=_has_question,
         source="mbpp",
         native_id="task_id",
+        columns={
+            "text": "question, with the first assert",
+            "prompt": "question where there is no text (sanitized)",
+            "code": "response, fenced",
+            "task_id": "attribute native_id",
+            "test_setup_code": "tests",
+            "test_imports": "tests where there is no setup code",
+            "test_list": "tests; the first is in the question",
+            "challenge_test_list": "tests",
+            "source_file": "not kept",
+        },
+        published="google-research-datasets/mbpp",
     ),
 )

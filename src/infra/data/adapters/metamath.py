@@ -39,5 +39,12 @@ ADAPTERS = (
         frozenset({"type", "query", "original_question", "response"}),
         convert,
         source="metamathqa",
+        columns={
+            "type": "attributes type and origin",
+            "query": "question",
+            "original_question": "attribute original_question",
+            "response": "response; what follows 'The answer is:' is the answer",
+        },
+        published="meta-math/MetaMathQA",
     ),
 )

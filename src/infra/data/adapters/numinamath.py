@@ -9,6 +9,7 @@ Example row (AI-MO/NuminaMath-CoT)::
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
+from infra.data.adapters.pairs import has_response
 from infra.data.fields import Draft, Raw, boxed, dialogue, known, optional_text, text
 
 
@@ -23,13 +24,22 @@ def convert(row: Raw) -> Draft:
             origin=optional_text(row, "source"),
             problem_type=optional_text(row, "problem_type"),
             question_type=optional_text(row, "question_type"),
+            problem_is_valid=optional_text(row, "problem_is_valid"),
+            solution_is_valid=optional_text(row, "solution_is_valid"),
+            synthetic=row["synthetic"] if isinstance(row.get("synthetic"), bool) else None,
         ),
     )
 
 
 def _is_one_point_five(row: Raw) -> bool:
-    return "generations" not in row
+    return not has_response(row)
 
+
+COLUMNS = {
+    "source": "attribute origin",
+    "problem": "question",
+    "solution": "response; its last box is the answer where there is no other",
+}
 
 ADAPTERS = (
     Adapter(
@@ -37,6 +47,11 @@ ADAPTERS = (
         frozenset({"source", "problem", "solution", "messages"}),
         convert,
         source="numinamath-cot",
+        columns={
+            **COLUMNS,
+            "messages": "not kept: problem and solution again",
+        },
+        published="AI-MO/NuminaMath-CoT",
     ),
     Adapter(
         "numinamath-1.5",
@@ -44,5 +59,15 @@ ADAPTERS = (
         convert,
         accepts=_is_one_point_five,
         source="numinamath-1.5",
+        columns={
+            **COLUMNS,
+            "answer": "answer",
+            "problem_type": "attribute problem_type",
+            "question_type": "attribute question_type",
+            "problem_is_valid": "attribute problem_is_valid",
+            "solution_is_valid": "attribute solution_is_valid",
+            "synthetic": "attribute synthetic",
+        },
+        published="AI-MO/NuminaMath-1.5",
     ),
 )

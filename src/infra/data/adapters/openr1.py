@@ -7,14 +7,15 @@ Example row (open-r1/OpenR1-Math-220k)::
      "generations": ["<think>\n...\n</think>\n\n\\boxed{5}", "..."], "correctness_math_verify": [false, true],
      "correctness_llama": null, "finish_reasons": null, "correctness_count": 1, "messages": [...]}
 
-The response is the first generation that is complete and verified (by math-verify, then by the judge model),
-else the first one; ``verified`` says which.
+The response is the first generation that is complete and verified (by math-verify, then by the judge model), else
+the first that is complete, else the first one; ``verified`` and ``complete`` say which. A generation is complete where
+``is_reasoning_complete`` says so, its finish reason is not "length" and its thinking part is closed.
 """
 
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.fields import Draft, Raw, RowProblem, dialogue, known, listing, optional_text, text
+from infra.data.fields import Draft, Raw, RowProblem, dialogue, finished, known, listing, optional_text, text
 
 
 def convert(row: Raw) -> Draft:
@@ -22,13 +23,16 @@ def convert(row: Raw) -> Draft:
     generations = listing(row, "generations")
     if not generations or not all(isinstance(g, str) for g in generations):
         raise RowProblem("generations", "a list of at least one text is expected")
-    chosen = _first_verified(row, len(generations))
+    complete = _complete(row, generations)
+    verified = _first_verified(row, complete)
+    chosen = verified if verified is not None else next((i for i, done in enumerate(complete) if done), 0)
     return Draft(
-        dialogue(text(row, "problem"), generations[chosen if chosen is not None else 0]),
+        dialogue(text(row, "problem"), generations[chosen]),
         "math",
         answer=optional_text(row, "answer"),
         attributes=known(
-            verified=chosen is not None,
+            verified=verified is not None,
+            complete=complete[chosen],
             n_generations=len(generations),
             problem_type=optional_text(row, "problem_type"),
             question_type=optional_text(row, "question_type"),
@@ -38,12 +42,22 @@ def convert(row: Raw) -> Draft:
     )
 
 
-def _first_verified(row: Raw, n: int) -> int | None:
-    complete = listing(row, "is_reasoning_complete") or [True] * n
+def _complete(row: Raw, generations: list[str]) -> list[bool]:
+    """Which generations came to their end."""
+    said = listing(row, "is_reasoning_complete")
+    reasons = listing(row, "finish_reasons")
+    return [
+        (said[i] is not False if i < len(said) else True)
+        and (reasons[i] != "length" if i < len(reasons) else True)
+        and finished(generation)
+        for i, generation in enumerate(generations)
+    ]
+
+
+def _first_verified(row: Raw, complete: list[bool]) -> int | None:
     for name in ("correctness_math_verify", "correctness_llama"):
-        verdicts = listing(row, name)
-        for i, verdict in enumerate(verdicts[:n]):
-            if verdict is True and i < len(complete) and complete[i]:
+        for i, verdict in enumerate(listing(row, name)[: len(complete)]):
+            if verdict is True and complete[i]:
                 return i
     return None
 
@@ -56,5 +70,22 @@ ADAPTERS = (
         aliases=("openr1-math-220k",),
         source="openr1-math",
         native_id="uuid",
+        columns={
+            "problem": "question",
+            "solution": "not kept: the reference solution; the response is a generation",
+            "answer": "answer",
+            "problem_type": "attribute problem_type",
+            "question_type": "attribute question_type",
+            "source": "attribute origin",
+            "uuid": "attribute native_id",
+            "is_reasoning_complete": "chooses the generation; attribute complete",
+            "generations": "one is the response; attribute n_generations",
+            "correctness_math_verify": "chooses the generation; attribute verified",
+            "correctness_llama": "chooses the generation; attribute verified",
+            "finish_reasons": "chooses the generation; attribute complete",
+            "correctness_count": "not kept: the number of verified generations",
+            "messages": "not kept: problem and a generation again",
+        },
+        published="open-r1/OpenR1-Math-220k",
     ),
 )

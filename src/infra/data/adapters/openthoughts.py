@@ -27,8 +27,8 @@ from infra.data.fields import (
     optional_text,
     text,
     think,
-    turns,
 )
+from infra.data.turns import turns
 
 
 def convert_metadata(row: Raw) -> Draft:
@@ -69,6 +69,17 @@ ADAPTERS = (
         convert_metadata,
         aliases=("openthoughts-114k-metadata",),
         source="openthoughts-114k",
+        columns={
+            "problem": "question",
+            "starter_code": "end of the question",
+            "deepseek_reasoning": "response, its thinking part",
+            "deepseek_solution": "response, after the thinking part",
+            "ground_truth_solution": "its last box is the answer of a math row",
+            "domain": "domain",
+            "source": "attribute origin",
+            "test_cases": "tests",
+        },
+        published="open-thoughts/OpenThoughts-114k, subset metadata",
     ),
     Adapter(
         "openthoughts3",
@@ -76,5 +87,12 @@ ADAPTERS = (
         convert_three,
         aliases=("openthoughts3-1.2m",),
         source="openthoughts3",
+        columns={
+            "difficulty": "difficulty",
+            "source": "attribute origin",
+            "domain": "domain",
+            "conversations": "messages; the last box is the answer of a math row",
+        },
+        published="open-thoughts/OpenThoughts3-1.2M",
     ),
 )

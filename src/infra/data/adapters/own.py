@@ -9,13 +9,13 @@ Example row (``tests``, ``attributes`` and ``spans`` may also be JSON texts, as 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.fields import Draft, Raw, RowProblem, from_json, optional_text, text, turns
+from infra.data.fields import Draft, Raw, RowProblem, from_json, optional_text, text, weight
 from infra.data.schema import Span
+from infra.data.turns import tools, turns
 
 
 def convert(row: Raw) -> Draft:
@@ -32,17 +32,8 @@ def convert(row: Raw) -> Draft:
         attributes=_attributes(row),
         spans=_spans(row, len(last)),
         weight=weight(row),
+        tools=tools(row),
     )
-
-
-def weight(row: Raw) -> float:
-    """A finite, non-negative ``weight``; 1 when missing."""
-    value = row.get("weight")
-    if value is None:
-        return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise RowProblem("weight", f"a finite number of at least 0 is expected, found {value!r}")
-    return float(value)
 
 
 def _mapping(row: Raw, name: str) -> dict[str, Any] | None:
@@ -83,5 +74,23 @@ def _span(value: Any, index: int, length: int) -> Span:
 
 
 ADAPTERS = (
-    Adapter("record", frozenset({"id", "messages", "domain", "source", "attributes"}), convert, native_id="id"),
+    Adapter(
+        "record",
+        frozenset({"id", "messages", "domain", "source", "attributes"}),
+        convert,
+        native_id="id",
+        columns={
+            "id": "id",
+            "messages": "messages",
+            "domain": "domain",
+            "source": "source",
+            "answer": "answer",
+            "tests": "tests",
+            "attributes": "attributes",
+            "spans": "spans",
+            "weight": "weight",
+            "tools": "tools",
+        },
+        published="what write_records writes",
+    ),
 )

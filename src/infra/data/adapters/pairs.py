@@ -4,9 +4,13 @@ Example row (prompt/response; prompt/completion as TRL has it may also hold mess
 
     {"prompt": "What is 2 + 3?", "response": "5"}
 
-Example row (Alpaca)::
+Example row (Alpaca; ``history`` holds earlier turns, Dolly's ``context`` is read as ``input``)::
 
-    {"instruction": "Add the numbers.", "input": "2 3", "output": "5"}
+    {"instruction": "Add the numbers.", "input": "2 3", "output": "5", "history": [["Hello", "Hello!"]]}
+
+Example row (several responses; the first that is finished is read)::
+
+    {"problem": "What is 2 + 3?", "generations": ["<think>2 and", "<think>2 and 3</think>5"]}
 
 A row with a question but no response column is a problem, for evaluation.
 """
@@ -14,49 +18,88 @@ A row with a question but no response column is a problem, for evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.adapters.chat import general_draft
-from infra.data.fields import Draft, Raw, dialogue, optional_text, text, turns
+from infra.data.adapters.chat import GENERAL, general_draft
+from infra.data.columns import trace_of
+from infra.data.fields import Draft, Raw, RowProblem, dialogue, finished, listing, optional_text, text
+from infra.data.turns import history, turns
 
-PAIRS = (
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("instruction", "output"),
-    ("question", "response"),
-    ("problem", "response"),
-    ("query", "response"),
-    ("problem", "solution"),
-    ("question", "solution"),
-    ("input", "output"),
-    ("instruction", "response"),
+QUESTIONS = ("prompt", "instruction", "question", "problem", "query", "input")
+RESPONSES = (
+    *("response", "completion", "output", "generated_solution", "llm_response", "model_response", "model_output"),
+    *("generation", "generated_text", "generations", "responses", "completions", "chosen", "solution"),
 )
+"""Names of the response's column; where a row has several, the first of these is the response."""
+
+INPUTS = ("input", "context")
+
+
+def has_response(row: Raw) -> bool:
+    """True where the row has a response or a trace in a column of its own, beside a reference solution or answer."""
+    named = (row.get(name) for name in RESPONSES if name != "solution")
+    return trace_of(row) is not None or any(isinstance(value, str | list) and bool(value) for value in named)
 
 
 def pair(question: str, response: str | None) -> Callable[[Raw], Draft]:
     """The conversion of rows that hold the question and the response under these names."""
 
     def convert(row: Raw) -> Draft:
-        used = tuple(name for name in (question, response) if name)
         if isinstance(row.get(question), list):
             messages = turns(row, question, "role", "content")
-            if response and isinstance(row.get(response), list):
+            if response and _are_turns(row.get(response)):
                 answer = dict(row) | {"both": [*row[question], *row[response]]}
                 messages = turns(answer, "both", "role", "content")
             elif response:
-                messages = (*messages, *dialogue("", text(row, response))[-1:])
-            return general_draft(row, messages, used)
+                messages = (*messages, *dialogue("", _response(row, response))[-1:])
+            return general_draft(row, messages)
+        if response == "chosen" and _are_turns(row[response]):  # a whole conversation, beside a rejected one
+            return general_draft(row, turns(row, response, "role", "content"))
         prompt = text(row, question)
         if question == "instruction":
-            used = (*used, "input")
-            extra = optional_text(row, "input")
+            extra = next((found for name in INPUTS if (found := optional_text(row, name))), None)
             prompt = f"{prompt}\n\n{extra}" if extra else prompt
-        return general_draft(row, dialogue(prompt, text(row, response) if response else None), used)
+        draft = general_draft(row, dialogue(prompt, _response(row, response) if response else None))
+        if "history" in row:
+            at = next(i for i, m in enumerate(draft.messages) if m.role == "user")
+            draft = replace(draft, messages=(*draft.messages[:at], *history(row), *draft.messages[at:]))
+        if response and isinstance(row.get(response), list):
+            draft = replace(draft, attributes={**draft.attributes, "n_generations": len(row[response])})
+        return draft
 
     return convert
 
 
+def _are_turns(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _response(row: Raw, name: str) -> str:
+    """The text, or of several texts the first that is finished, else the first."""
+    if not isinstance(row.get(name), list):
+        return text(row, name)
+    choices = listing(row, name)
+    if not choices or not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        raise RowProblem(name, "a text or a list of texts is expected")
+    return next((choice for choice in choices if finished(choice)), str(choices[0]))
+
+
+def _columns(question: str, response: str | None) -> dict[str, str]:
+    columns = {question: "question", **({response: "response"} if response else {})}
+    if question == "instruction":
+        columns |= dict.fromkeys(INPUTS, "end of the question")
+    return columns | {"history": "earlier turns"} | GENERAL
+
+
 ADAPTERS = (
-    *(Adapter(f"{q}/{r}", frozenset({q, r}), pair(q, r), native_id="id") for q, r in PAIRS),
-    *(Adapter(q, frozenset({q}), pair(q, None), native_id="id") for q in ("problem", "question", "prompt")),
+    *(
+        Adapter(f"{q}/{r}", frozenset({q, r}), pair(q, r), native_id="id", columns=_columns(q, r))
+        for r in RESPONSES
+        for q in QUESTIONS
+    ),
+    *(
+        Adapter(q, frozenset({q}), pair(q, None), native_id="id", columns=_columns(q, None))
+        for q in ("problem", "question", "prompt", "instruction")
+    ),
 )

@@ -14,7 +14,8 @@ for a final response in a box. The text, markers included, is kept as it is.
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.fields import Draft, Raw, boxed, dialogue, guess_domain, optional_text, turns
+from infra.data.fields import Draft, Raw, boxed, dialogue, guess_domain, optional_text
+from infra.data.turns import turns
 
 
 def convert(row: Raw) -> Draft:
@@ -45,5 +46,10 @@ ADAPTERS = (
         accepts=_marked,
         aliases=("bespoke-stratos-17k", "openthoughts-114k"),
         source="bespoke-stratos",
+        columns={
+            "system": "first message",
+            "conversations": "messages; the last box is the answer of a math row",
+        },
+        published="bespokelabs/Bespoke-Stratos-17k; open-thoughts/OpenThoughts-114k, subset default",
     ),
 )

@@ -16,7 +16,7 @@ Example row (BAAI/TACO)::
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.adapters.apps import program_draft
+from infra.data.adapters.apps import COLUMNS, program_draft
 from infra.data.fields import Draft, Raw, known, optional_text
 
 LEVELS = {"EASY": 1, "MEDIUM": 2, "MEDIUM_HARD": 3, "HARD": 4, "VERY_HARD": 5}
@@ -35,5 +35,20 @@ ADAPTERS = (
         convert,
         source="taco",
         native_id="url",
+        columns={
+            **COLUMNS,
+            "source": "attribute origin",
+            "tags": "attribute tags",
+            "name": "attribute name",
+            "raw_tags": "not kept: the tags as the source wrote them",
+            "skill_types": "not kept",
+            "time_limit": "not kept",
+            "memory_limit": "not kept",
+            "date": "not kept",
+            "picture_num": "not kept",
+            "Expected Auxiliary Space": "not kept",
+            "Expected Time Complexity": "not kept",
+        },
+        published="BAAI/TACO",
     ),
 )

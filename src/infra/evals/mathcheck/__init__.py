@@ -56,6 +56,5 @@ def grade_many(
 
 def _reference(gold: str) -> str:
     """The answer inside a worked solution; anything else as it is."""
-    if "\n" in gold.strip() or "####" in gold:
-        return final_answer(gold).answer or gold
-    return gold
+    worked = "####" in gold or "\\boxed" in gold or "\n" in gold.strip()
+    return (final_answer(gold).answer or gold) if worked else gold

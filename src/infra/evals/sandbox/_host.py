@@ -109,6 +109,7 @@ def _config(backend: str, uid: int | None, read: Sequence[str]) -> dict[str, Any
         "started_by": os.getpid(),  # unused inside; tells this run's sandboxes from others in a list of processes
         "inside": inside,
         "packages": site,
+        "names": [p.name for p in _packages()],
         "read": [*read, inside, *own, *_DEVICES],
         "listed": site,
         "write": [_scratch(read), "/dev/null"] if bubbled else ["/dev/null"],

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from infra.errors import ResourceError
 from infra.evals.sandbox import _host
+from infra.progress import log_line
 
 MIB = 1 << 20
 _LAST_BREATH = 5.0  # seconds that killed processes get to be gone
@@ -175,6 +176,7 @@ def run_jobs(
     if not jobs:
         return []
     chosen = backend or _host.choose(unsafe_execution)
+    log_line({"sandbox": chosen, "programs": len(jobs)})
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for i in range(len(jobs)):
         waiting.put(i)

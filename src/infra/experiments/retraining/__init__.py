@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         gathered,
         measure_speed,
     )
-    from infra.experiments.retraining.methods import METHODS, MethodSettings, score_methods, unrolled_scores
+    from infra.experiments.retraining.methods import ScoreSettings, score_methods
     from infra.experiments.retraining.plan import (
         KINDS,
         Run,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from infra.experiments.retraining.run import read_validity, validate_run
     from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
-    from infra.experiments.retraining.scores import MethodScores, Targets, make_targets, mean_scores
+    from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
     from infra.experiments.retraining.smoothness import metasmoothness
     from infra.experiments.retraining.table import accuracy_table, lds_table
     from infra.experiments.retraining.units import (
@@ -101,10 +101,8 @@ _PLACES = {
         "measure_speed",
     ),
     "methods": (
-        "METHODS",
-        "MethodSettings",
+        "ScoreSettings",
         "score_methods",
-        "unrolled_scores",
     ),
     "plan": (
         "KINDS",
@@ -139,7 +137,6 @@ _PLACES = {
         "MethodScores",
         "Targets",
         "make_targets",
-        "mean_scores",
     ),
     "smoothness": ("metasmoothness",),
     "table": (
@@ -169,18 +166,17 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "KINDS",
-    "METHODS",
     "AdamState",
     "Estimate",
     "FiniteDifference",
     "FlatModel",
     "Journal",
     "MethodScores",
-    "MethodSettings",
     "Problem",
     "Retrain",
     "Run",
     "RunData",
+    "ScoreSettings",
     "Sizing",
     "Speed",
     "SubsetPlan",
@@ -208,7 +204,6 @@ __all__ = [
     "loss_weights",
     "make_subset_plan",
     "make_targets",
-    "mean_scores",
     "measure_speed",
     "metasmoothness",
     "plan_of_sft",
@@ -231,6 +226,5 @@ __all__ = [
     "train",
     "train_stack",
     "unrolled",
-    "unrolled_scores",
     "validate_run",
 ]

@@ -21,14 +21,16 @@ from infra.experiments.retraining.measure import (
     measure_speed,
     run_seconds,
 )
-from infra.experiments.retraining.methods import UNROLLED, MethodSettings, check_methods, score_methods
+from infra.experiments.retraining.methods import check_methods, score_methods
 from infra.experiments.retraining.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
 from infra.experiments.retraining.run_folder import RunData, check_replay, own_scores, read_run
 from infra.experiments.retraining.scores import MethodScores
 from infra.experiments.retraining.smoothness import metasmoothness
 from infra.experiments.retraining.table import LEVEL, accuracy_table, lds_table
+from infra.influence.methods import get_method, is_unrolled
+from infra.layout import Run
 from infra.progress import progress, say
-from infra.store import read_json, write_json
+from infra.store import read_json, replacing, write_json
 
 BLOCKS: tuple[tuple[str, str], ...] = (
     ("half", "same_seed"),
@@ -89,7 +91,7 @@ def validate_run(
     what is needed, or another plan in the way; ModelError when compiling finds no C++ compiler.
     """
     run = Path(run_dir)
-    folder = Path(out) if out is not None else run / "validation"
+    folder = Path(out) if out is not None else Run(run).validation
     check_methods(methods)
     data = read_run(run, base_model=base_model, levels=levels, with_accuracy=accuracy_problems)
     problem = data.problem
@@ -249,7 +251,7 @@ def gather_scores(
     fine, deletes = any(UNIT_OF[k] != "example" for k in kinds), "step_delete" in kinds
     own = own_scores(data, deletes=deletes) if fine else data.scores
     others = [m for m in methods if m != data.method]
-    found = score_methods(data.problem, data.targets, others, MethodSettings(), tokens=fine, deletes=deletes, kept=kept)
+    found = score_methods(data.problem, data.targets, others, tokens=fine, deletes=deletes, kept=kept)
     return {data.method: own, **found}
 
 
@@ -279,20 +281,18 @@ def validity_sentences(table: pd.DataFrame, method: str, unit: str = "example") 
 
 def read_validity(run_dir: str | Path) -> dict[str, dict[str, str]]:
     """Unit (example, step, token) -> target -> validity sentence; empty where the run was not validated."""
-    path = Path(run_dir) / "validation" / "validation.json"
+    path = Run(run_dir).validation / "validation.json"
     return dict(read_json(path)["validity"]) if path.exists() else {}
 
 
 def _smoothness(data: RunData, methods: Sequence[str]) -> list[float]:
     """Metasmoothness of the run along a few directions, where unrolled scores stand beside it."""
-    if not set(methods) & set(UNROLLED):
+    if not any(is_unrolled(get_method(m)) for m in methods):
         return []
     problem = data.problem
     return [float(s) for s in metasmoothness(problem.flat, problem.training, problem.examples)]
 
 
 def _save(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,22 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from infra.data import Record, TokenizedExample, records_from_table, tokenize
+from infra.data import Record, TargetName, TokenizedExample, TokenizedFile, is_whole, records_from_table, tokenize
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.experiments.retraining.measure import Accuracy, Problem
-from infra.experiments.retraining.methods import UNROLLED, MethodSettings, along, step_variants
+from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence import open_directions
-from infra.models import load_model, model_hash
+from infra.influence.methods import AlongDirections, Engine, methods_that_replay
+from infra.layout import BASE, EXPLAINED, Run
+from infra.models import load_model, model_hash, model_place
+from infra.models.tracked import tracked_by_names
+from infra.plugins import label_of
 from infra.store import read_json
 from infra.train import SFTConfig
 from infra.train.flat_model import flat_model, loss_weights
 from infra.train.replay import plan_of_sft, train
-
-EXPLAINED = "sft/original-s0"
-REPLAYED = (*UNROLLED, "ekfac_cg_ensemble", "ekfac_cg_checkpoints")
-"""Methods that train the run again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     ``levels`` keeps targets by difficulty as well. ``with_accuracy``: held-out problems a task answered after each
     half-subset retrain (0: none). Raises ArtifactError naming the artifact that is missing and how to make it.
     """
-    recipe = read_json(_needed(run / "recipe.json", "infra run"))
+    paths = Run(run)
+    recipe = read_json(_needed(paths.recipe_file))
     summary, order_file = check_recorded(run)
     base = base_model or base_of(recipe, run)
     model, tokenizer = load_model(base, dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
@@ -58,8 +59,8 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     def encode(records: Sequence[Record]) -> list[TokenizedExample]:
         return list(tokenize(records, tokenizer, max_length=maximum, on_error=recipe["data"]["on_error"]).examples)
 
-    records = records_from_table(pq.read_table(_needed(run / "records" / "train.parquet", "infra run")))
-    examples = encode(records)
+    records = records_from_table(pq.read_table(_needed(paths.records("train"))))
+    examples = _tokens(paths.tokenized("train"))
     by_id = {r.id: r for r in records}
     records = [by_id[e.id] for e in examples]
     config = sft_config_of(summary["config"])
@@ -70,7 +71,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
             f"{order_file} is not the order that seed {summary['seed']} gives for the {len(examples)} training records "
             "of this run, so it cannot be replayed; delete sft/original-s0 and run `infra run` again"
         )
-    queries, targets = read_targets(run, encode, levels=levels)
+    queries, targets = read_targets(paths, levels=levels)
     problem = Problem(
         flat,
         plan,
@@ -82,7 +83,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         encode=encode,
         accuracy=held_out_accuracy(run, recipe, tokenizer, with_accuracy) if with_accuracy else None,
     )
-    scores = read_scores(run, examples)
+    scores = read_scores(paths, examples)
     return RunData(problem, targets, scores, recipe["curvature"]["method"], model_hash(model), base, run)
 
 
@@ -91,32 +92,34 @@ def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
 
     Raises ArtifactError that names what cannot be measured without them and how to record them.
     """
-    folder = run / EXPLAINED / "model"
+    folder = Run(run).model(EXPLAINED)
     for name, what in (("sft.json", "the SFT run's settings"), ("order.npy", "its data order")):
         if not (folder / name).exists():
             raise ArtifactError(
                 f"{folder / name} is missing, so the SFT run cannot be replayed: LDS, removal and the methods "
-                f"{', '.join(REPLAYED)} are unavailable; `infra run` records {what} there "
+                f"{', '.join(methods_that_replay())} and ensembles are unavailable; `infra run` records {what} there "
                 "(`infra score` trains nothing)"
             )
     return dict(read_json(folder / "sft.json")), folder / "order.npy"
 
 
-def _needed(path: Path, command: str) -> Path:
+def _needed(path: Path) -> Path:
     if not path.exists():
-        raise ArtifactError(f"{path} is missing; validation reads a finished run: make it with {command}")
+        raise ArtifactError(
+            f"{path} is missing; validation reads a finished run of version 0.2.0 or later: make it with infra run"
+        )
     return path
+
+
+def _tokens(path: Path) -> list[TokenizedExample]:
+    return list(TokenizedFile.open(_needed(path)).stream())
 
 
 def base_of(recipe: Mapping[str, Any], run: Path) -> str:
     """Where the run's base model lies."""
     if recipe["model"].get("pretrain") is not None:
-        return str(_needed(run / "base" / "model", "infra run"))
-    if recipe["model"]["base"] == "world":
-        from infra.world import BASE_MODEL
-
-        return str(BASE_MODEL)
-    return str(recipe["model"]["base"])
+        return str(_needed(Run(run).model(BASE)))
+    return model_place(recipe["model"]["base"])
 
 
 def sft_config_of(raw: Mapping[str, Any]) -> SFTConfig:
@@ -130,28 +133,28 @@ def sft_config_of(raw: Mapping[str, Any]) -> SFTConfig:
     return SFTConfig(**settings)
 
 
-def read_targets(
-    run: Path, encode: Callable[[Sequence[Record]], list[TokenizedExample]], *, levels: bool
-) -> tuple[list[TokenizedExample], Targets]:
+def read_targets(run: Run, *, levels: bool) -> tuple[list[TokenizedExample], Targets]:
     """The queries inside f, their folds in the order of the run's directions, and the targets' weights over folds."""
-    queries = encode(records_from_table(pq.read_table(_needed(run / "targets" / "queries.parquet", "infra run"))))
-    frame = pd.read_parquet(run / "targets" / "folds.parquet").set_index("id").loc[[q.id for q in queries]]
-    folds = pd.read_parquet(_needed(run / "directions" / "folds.parquet", "infra run"))
+    queries = _tokens(run.tokenized_queries)
+    frame = pd.read_parquet(_needed(run.query_folds)).set_index("id").loc[[q.id for q in queries]]
+    folds = pd.read_parquet(_needed(run.folds))
     number = {name: i for i, name in enumerate(folds.fold)}
-    names = [f"{t}:{d}#{p}" for t, d, p in zip(frame.target, frame.difficulty, frame.fold)]
-    raw = read_json(run / "directions" / "targets.json")
-    weights = {t: np.array(w, np.float64) for t, w in raw.items() if levels or ":" not in t}
+    names = [str(TargetName(*f)) for f in zip(frame.target, frame.difficulty, frame.fold)]
+    raw = read_json(run.target_weights)
+    weights = {t: np.array(w, np.float64) for t, w in raw.items() if levels or is_whole(t)}
     return queries, Targets(np.array([number[n] for n in names], np.int64), weights)
 
 
-def read_scores(run: Path, examples: Sequence[TokenizedExample]) -> MethodScores:
+def read_scores(run: Run, examples: Sequence[TokenizedExample]) -> MethodScores:
     """The run's own example scores on every fold."""
-    table = pd.read_parquet(_needed(run / "scores" / "examples.parquet", "infra run"), columns=["id", "set"])
-    per_fold = np.load(_needed(run / "scores" / "folds.npy", "infra run"))
+    table = pd.read_parquet(_needed(run.example_scores), columns=["id", "set"])
+    per_fold = np.load(_needed(run.fold_scores))
     place = {i: row for row, (i, s) in enumerate(zip(table.id, table.set)) if s == "train"}
     missing = [e.id for e in examples if e.id not in place]
     if missing:
-        raise ArtifactError(f"{run / 'scores'} has no score for training record {missing[0]}; run `infra run` again")
+        raise ArtifactError(
+            f"{run.example_scores} has no score for training record {missing[0]}; run `infra run` again"
+        )
     return MethodScores(per_fold[[place[e.id] for e in examples]].astype(np.float64))
 
 
@@ -161,10 +164,11 @@ def own_scores(data: RunData, *, deletes: bool) -> MethodScores:
     A run keeps token scores of whole targets only. Raises ArtifactError when the directions are gone or damaged.
     """
     problem = data.problem
-    directions = open_directions(data.folder / "directions")
+    directions = open_directions(Run(data.folder).directions)
     start = problem.flat.start
-    model, _ = load_model(data.folder / EXPLAINED / "model", dtype=start.dtype, device=str(start.device))
-    return along(model, problem, directions, step_variants(problem) if deletes else (), MethodSettings().max_tokens)
+    model, _ = load_model(Run(data.folder).model(EXPLAINED), dtype=start.dtype, device=str(start.device))
+    engine = Engine(model, tracked_by_names(model, directions.parameters), ScoreSettings().max_tokens)
+    return scores_of(AlongDirections(engine, directions), problem.examples, step_variants(problem) if deletes else ())
 
 
 def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:
@@ -173,7 +177,7 @@ def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:
     Raises ModelError beyond ``tolerance``: then what is retrained here is not what was trained there.
     """
     problem = data.problem
-    saved = flat_model(load_model(run / EXPLAINED / "model", dtype=problem.flat.start.dtype)[0]).start
+    saved = flat_model(load_model(Run(run).model(EXPLAINED), dtype=problem.flat.start.dtype)[0]).start
     ours = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     distance = float((ours - saved).norm() / (saved - problem.flat.start).norm())
     if not distance <= tolerance:
@@ -190,7 +194,7 @@ def held_out_accuracy(run: Path, recipe: Mapping[str, Any], tokenizer: Any, limi
     for task in recipe["tasks"]:
         if not task.get("target"):
             continue
-        table = pq.read_table(_needed(run / "records" / "problems" / f"{task['name']}.parquet", "infra run"))
+        table = pq.read_table(_needed(Run(run).problems(label_of(task["name"]))))
         held_out = [r for r in records_from_table(table) if r.attributes["split"] == "held-out"]
         problems.setdefault(task["target"], []).extend(held_out[:limit])
     if not any(problems.values()):

@@ -15,6 +15,7 @@ from infra.errors import InputError
 from infra.experiments.retraining.correlation import predict
 from infra.experiments.retraining.plan import UNIT_OF
 from infra.experiments.retraining.units import Units, sum_tokens
+from infra.store import replacing
 
 Array = NDArray[np.float64]
 
@@ -103,16 +104,6 @@ class MethodScores:
         return predict(keep, self.of_units(kind, units, examples))
 
 
-def mean_scores(members: Sequence[MethodScores]) -> MethodScores:
-    """The ensemble: every score averaged over models (seeds, checkpoints)."""
-    tokens = None
-    if all(m.tokens is not None for m in members):
-        tokens = [np.mean(rows, axis=0) for rows in zip(*(m.tokens or [] for m in members))]
-    cut = [m.deletes for m in members if m.deletes is not None]
-    deletes = np.mean(np.stack(cut), axis=0) if len(cut) == len(members) else None
-    return MethodScores(np.mean([m.examples for m in members], axis=0), tokens, deletes)
-
-
 def write_scores(scores: MethodScores, path: Path) -> None:
     """One method's scores as a safetensors file, written by rename: ``examples``, ``tokens [F, sum T_i]`` with
     ``lengths [N]``, ``deletes``; what the method lacks is left out.
@@ -123,10 +114,8 @@ def write_scores(scores: MethodScores, path: Path) -> None:
         tensors["lengths"] = np.array([t.shape[1] for t in scores.tokens])
     if scores.deletes is not None:
         tensors["deletes"] = scores.deletes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({k: np.ascontiguousarray(t) for k, t in tensors.items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({k: np.ascontiguousarray(t) for k, t in tensors.items()}, temporary)
 
 
 def read_scores(path: Path) -> MethodScores:
@@ -149,10 +138,14 @@ class Shelf:
         return read_scores(path) if path is not None and path.exists() else None
 
     def write(self, name: str, scores: MethodScores) -> None:
-        """Keep one method's or one ensemble member's scores."""
+        """Keep one method's scores."""
         path = self._path(name)
         if path is not None:
             write_scores(scores, path)
+
+    def folder_of(self, name: str) -> Path | None:
+        """Where the parts of a long fit are kept, the members of an ensemble say."""
+        return None if self.folder is None else self.folder / f"{name}-{self.key}"
 
     def _path(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{name}-{self.key}.safetensors"

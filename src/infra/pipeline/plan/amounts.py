@@ -135,7 +135,8 @@ def _of_files(recipe: Recipe) -> Amounts:
             raise InputError(f"{source.path} is not a file here; to plan without it give --examples and --length")
         n, each = _rows_in(path)
         n = min(n, source.limit or n)
-        for use, share in source.shares.items():
+        shares = {"train": 1.0} if isinstance(source.shares, str) else source.shares
+        for use, share in shares.items():
             uses[use] += n * share
         rows, characters = rows + n, characters + n * each
     length = characters / max(rows, 1.0) / CHARACTERS_PER_TOKEN

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import ArtifactError
+from infra.layout import Run
+from infra.models import model_place
 from infra.models.shape import Shape, shape_of
 from infra.pipeline.plan.amounts import Amounts, amounts_of
 from infra.pipeline.plan.calibrate import calibrate
@@ -38,12 +40,13 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
     Stages' processor time is compared where the run noted it (one thread's time does not depend on who else uses the
     machine), else time on the clock. Raises :class:`ArtifactError` for a folder without recipe.json or runtimes.
     """
-    recipe = parse_recipe(read_json(folder / "recipe.json"), where=str(folder / "recipe.json"), folder=folder)
+    run = Run(folder)
+    recipe = parse_recipe(read_json(run.recipe_file), where=str(run.recipe_file), folder=folder)
     times = RunFolder(folder).runtimes()
     if not times:
         raise ArtifactError(f"{folder / 'runtime.jsonl'} holds no runtimes; give the folder of a finished run")
     shape, amounts = shape_of_recipe(recipe), amounts_of(recipe)
-    amounts = _counted(folder, amounts) if (folder / "records" / "counts.json").exists() else amounts
+    amounts = _counted(run, amounts) if run.counts.exists() else amounts
     threads = int(next((t["environment"]["threads"] for t in times.values() if "environment" in t), 1))
     if device is None:
         import torch
@@ -68,31 +71,27 @@ def shape_of_recipe(recipe: Recipe, model: str | None = None) -> Shape:
         return Shape(
             "trained in the run", p.layers, p.hidden_size, p.intermediate_size, p.heads, p.kv_heads, p.vocab_size, True
         )
-    if recipe.model.base == "world":
-        from infra.world import BASE_MODEL
-
-        return shape_of(str(BASE_MODEL))
-    return shape_of(recipe.model.base)
+    return shape_of(model_place(recipe.model.base))
 
 
-def _counted(folder: Path, amounts: Amounts) -> Amounts:
+def _counted(run: Run, amounts: Amounts) -> Amounts:
     """What the run turned out to have: examples, and the queries and folds that its answers gave. A check is of the
     formulas and the machine's speed, and not of a guess at the data."""
     import pandas as pd
 
-    def table(path: str) -> pd.DataFrame | None:
-        return pd.read_parquet(folder / path) if (folder / path).exists() else None
+    def table(path: Path) -> pd.DataFrame | None:
+        return pd.read_parquet(path) if path.exists() else None
 
     try:
-        known = read_json(folder / "records" / "counts.json")
+        known = read_json(run.counts)
         counts = {use: int(c["n"]) for use, c in known.items() if use != "judge"}
         queries, folds, answers = (
-            table("targets/folds.parquet"),
-            table("directions/folds.parquet"),
-            table("responses/rows.parquet"),
+            table(run.query_folds),
+            table(run.folds),
+            table(run.answers("responses")),
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ArtifactError(f"{folder} holds no artifacts that can be read ({error}); give a finished run") from error
+        raise ArtifactError(f"{run.root} holds no artifacts that can be read ({error}); give a finished run") from error
     return replace(
         amounts,
         train=counts.get("train", amounts.train),

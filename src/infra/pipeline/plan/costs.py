@@ -31,13 +31,15 @@ RESPONSE = 0.8
 
 PER_RECORD = {
     "records": 1.36e-3,
-    "encode": 0.35e-3,
+    "read": 0.07e-3,
     "grade": 6e-3,
     "spans": 6e-3,
     "report": 0.2e-3,
     "effects": 0.6e-3,
 }
 """Seconds of interpreted code a record (``grade``: an answer), measured on the reference machine of docs/scale.md."""
+PER_TOKEN = 9e-6
+"""Seconds of one core to template, tokenise and store a token, on the same machine."""
 FIXED = {"stage": 0.4, "sft": 1.5, "evals": 1.0, "effects": 2.0, "results": 2.0, "report": 1.0}
 """Seconds that do not grow with the data (imports, the sandbox, tables and figures), on the same machine."""
 
@@ -154,7 +156,7 @@ class Costs:
             {"train": epochs * examples * s * training_flops(self.shape, s, again)},
             training_bytes(self.shape, batch, self.item, again),
             self.weights,
-            python=FIXED["sft"] + examples * (PER_RECORD["encode"] + PER_RECORD["encode"] * epochs),
+            python=FIXED["sft"] + examples * (PER_RECORD["read"] + PER_RECORD["read"] * epochs),
             sharded=True,
         )
 
@@ -197,7 +199,7 @@ class Costs:
             self.visit_memory(max(first, second), block),
             (passes.factors + passes.tracked) * SUM_BYTES,
             at_most=self.sum_processes,
-            python=FIXED["stage"] + a.train * PER_RECORD["encode"],
+            python=FIXED["stage"] + a.train * PER_RECORD["read"],
             sharded=True,
         )
 
@@ -218,7 +220,7 @@ class Costs:
             self.visit_memory(k * passes.tracked, block),
             k * passes.tracked * SUM_BYTES,
             at_most=self.sum_processes,
-            python=FIXED["stage"] + a.queries * PER_RECORD["encode"],
+            python=FIXED["stage"] + a.queries * PER_RECORD["read"],
             sharded=True,
         )
 
@@ -242,7 +244,7 @@ class Costs:
                 "tangents": float(self.recipe.scores.max_tokens) * 8 * self.shape.intermediate * self.item,
             },
             tokens * (4.0 * kt + 4.0) + n * 4.0 * k,
-            python=FIXED["stage"] + n * 3 * PER_RECORD["encode"],
+            python=FIXED["stage"] + n * 3 * PER_RECORD["read"],
             sharded=True,
         )
 
@@ -289,7 +291,7 @@ class Costs:
             },
             self.visit_memory(q * RANK * passes.sides + min(handful, q) * passes.tracked),
             q * min(2.0 * self.recipe.scores.query_top, float(a.train)) * s * 4.0,
-            python=FIXED["stage"] + a.train * PER_RECORD["encode"],
+            python=FIXED["stage"] + a.train * PER_RECORD["read"],
             at_most=1,
         )
 
@@ -310,6 +312,11 @@ class Costs:
         seconds = FIXED.get(kind, FIXED["stage"]) + records * PER_RECORD.get(kind, 0.0)
         return StageCost(stage, {}, {}, disk, python=seconds, at_most=1)
 
+    def tokenized(self) -> StageCost:
+        """Training data and pool as token ids, text and offsets beside them."""
+        tokens = (self.amounts.train + self.amounts.pool) * self.amounts.length
+        return StageCost("tokenized", {}, {}, tokens * 4.0, python=FIXED["stage"] + tokens * PER_TOKEN, at_most=1)
+
     def stages(self) -> list[StageCost]:
         """Every stage of `infra run`, in order, under the runner's names."""
         r, a = self.recipe, self.amounts
@@ -323,6 +330,7 @@ class Costs:
         out = [self.on_the_host("records", read, "records", characters)]
         if r.model.pretrain is not None:
             out.append(self.sft("base", a.pretrain, r.model.pretrain.epochs))
+        out.append(self.tokenized())
         out.append(self.answers("evals/base", held))
         for seed in range(r.seeds):
             out += [
@@ -339,7 +347,7 @@ class Costs:
         ]
         if r.scores.query_top:
             out.append(self.queries())
-        out += [self.on_the_host("effects", records, "effects"), self.on_the_host("arms", records, "encode")]
+        out += [self.on_the_host("effects", records, "effects"), self.on_the_host("arms", records, "read")]
         for arm in r.arms.names:
             for seed in range(r.seeds):
                 out += [

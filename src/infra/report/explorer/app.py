@@ -145,7 +145,7 @@ def _run(request: Request, run: RunIndex, other: RunIndex | None, opener: Opener
         "searchable": run.searchable.is_set(),
         "search_problem": run.search_problem,
         "queries": queries.has_queries(run),
-        "report": (run.root / "report.html").is_file(),
+        "report": run.paths.page.is_file(),
         "other": None if other is None else other.root.resolve().name,
         "shared": [] if other is None else compare.shared_targets(run, other),
     }
@@ -185,8 +185,7 @@ def _queries(request: Request, run: RunIndex) -> dict[str, Any]:
 
 
 def _tables(run: RunIndex) -> list[dict[str, Any]]:
-    folder = run.root / "results" / "tables"
-    return [table_spec(f.stem, pd.read_parquet(f), limit=25) for f in sorted(folder.glob("*.parquet"))]
+    return [table_spec(f.stem, pd.read_parquet(f), limit=25) for f in run.paths.tables]
 
 
 def _compare(request: Request, run: RunIndex, other: RunIndex | None) -> dict[str, Any]:

@@ -77,14 +77,13 @@ def recipe_differences(a: RunIndex, b: RunIndex) -> pd.DataFrame:
 
 def _recipe(run: RunIndex) -> Any:
     try:
-        return read_json(run.root / "recipe.json")
+        return read_json(run.paths.recipe_file)
     except InfraError:
         return {}
 
 
 def _table(run: RunIndex, name: str) -> pd.DataFrame | None:
-    for folder in ("results/tables", "effects", "tables"):
-        file = run.root / folder / f"{name}.parquet"
+    for file in (run.paths.table(name), run.paths.effect(name)):
         if file.is_file():
             frame = pd.read_parquet(file)
             return frame if len(frame) else None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from infra.data import TokenizedExample, records_from_table, tokenize
 from infra.errors import ArtifactError, InfraError, InputError
+from infra.layout import BASE, EXPLAINED, Run
 from infra.report.data import ExampleView
 from infra.report.encode import plain
 from infra.report.explorer.index import RunIndex
@@ -128,7 +129,7 @@ class Opener:
 
     def _steps(self, id_: str, n: int) -> Sequence[tuple[int, int, Sequence[str]]]:
         """Steps of ``spans/steps.parquet``, read once into the index when first asked for."""
-        file = self.run.root / "spans" / "steps.parquet"
+        file = self.run.paths.step_scores
         if not n or not file.is_file():
             return ()
         con = self.run.cursor()
@@ -186,19 +187,16 @@ def _list(scalar: Any) -> NDArray[Any] | None:
 
 
 def model_path(root: Path) -> str:
-    """Where the run's tokenizer lies: the fine-tuned model, the base it trained, the embedded one, or the recipe's."""
-    for made in (root / "sft" / "original-s0" / "model", root / "base" / "model"):
+    """Where the run's tokenizer lies: the fine-tuned model, the base it trained, or the recipe's."""
+    from infra.models import model_place
+
+    run = Run(root)
+    for made in (run.model(EXPLAINED), run.model(BASE)):
         if (made / "tokenizer.json").is_file():
             return str(made)
     try:
-        model = read_json(root / "recipe.json")["model"]
+        model = read_json(run.recipe_file)["model"]
         base = str(model["base"])
     except (InfraError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{root / 'recipe.json'} does not name the model, so texts cannot be split in tokens"
-        ) from error
-    if base == "world":
-        from infra.world import BASE_MODEL
-
-        return str(BASE_MODEL)
-    return base
+        raise ArtifactError(f"{run.recipe_file} does not name the model, so texts cannot be split in tokens") from error
+    return model_place(base)

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from infra.errors import ArtifactError
+from infra.layout import Run
 
 INDEX_VERSION = 1
 _RESERVED = ("_row", "_text")
@@ -37,6 +38,11 @@ class RunIndex:
     search_problem: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def paths(self) -> Run:
+        """Where the run's files lie."""
+        return Run(self.root)
+
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one request or thread."""
         with self.lock:  # a connection refuses a second call while one is under way
@@ -53,7 +59,7 @@ def open_run(root: Path, *, words: bool = True, wait: bool = False) -> RunIndex:
     Raises :class:`ArtifactError` when the folder holds no scored examples or a file cannot be read.
     """
     root = Path(root)
-    examples = root / "scores" / "examples.parquet"
+    examples = Run(root).example_scores
     if not examples.is_file():
         raise ArtifactError(
             f"{examples} is missing: {root} is not the folder of a finished `infra run` or `infra score`; "
@@ -75,8 +81,8 @@ def open_run(root: Path, *, words: bool = True, wait: bool = False) -> RunIndex:
     }
     n = int(_one(database.execute("SELECT count(*) FROM examples")))
     run = RunIndex(root, database, columns, targets, n)
-    run.rows["records"] = _places(sorted((root / "records").glob("*.parquet")))
-    run.rows["tokens"] = _places(_token_files(root))
+    run.rows["records"] = _places(run.paths.record_files)
+    run.rows["tokens"] = _places(run.paths.token_files())
     if words:
         thread = threading.Thread(target=_index_words, args=(run,), daemon=True)
         thread.start()
@@ -98,11 +104,6 @@ def kind_of(sql_type: str) -> str:
     return "number" if base in (*numeric, "FLOAT", "DOUBLE", "DECIMAL") else ""
 
 
-def _token_files(root: Path) -> list[Path]:
-    single = root / "scores" / "tokens.parquet"
-    return ([single] if single.is_file() else []) + sorted((root / "scores" / "tokens").glob("*.parquet"))
-
-
 def _places(files: list[Path]) -> dict[str, tuple[Path, int]]:
     """id -> (file, row number), from the id columns alone. The first file wins."""
     found: dict[str, tuple[Path, int]] = {}
@@ -121,8 +122,8 @@ def _places(files: list[Path]) -> dict[str, tuple[Path, int]]:
 
 def _fingerprint(root: Path, examples: Path) -> str:
     """Changes when a file that the index is made from changes."""
-    others = (root / "spans" / "steps.parquet", *(root / d / "queries.parquet" for d in ("queries", "scores")))
-    files = [examples, *sorted((root / "records").glob("*.parquet")), *(f for f in others if f.is_file())]
+    run = Run(root)
+    files = [examples, *run.record_files, *(f for f in (run.step_scores, run.query_scores) if f.is_file())]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256(json.dumps([INDEX_VERSION, stats]).encode()).hexdigest()[:16]
 
@@ -181,7 +182,7 @@ def _index_words(run: RunIndex) -> None:
 
 def _pairs_sql(run: RunIndex) -> str:
     """SQL for distinct (word, row): over the records' messages where they are, else over the previews."""
-    files = sorted((run.root / "records").glob("*.parquet"))
+    files = run.paths.record_files
     with_messages = [f for f in files if "messages" in pq.read_schema(f).names]
     words = "unnest(list_distinct(string_split(regexp_replace(lower({text}), '[^\\w]+', ' ', 'g'), ' '))) AS word"
     if with_messages:

@@ -1,6 +1,6 @@
 """Follow one query (a correct response inside a target) to the examples it gains and loses most from, and back.
 
-``queries/queries.parquet`` (or ``scores/queries.parquet``) holds a row per query, side and rank: ``query, target, text,
+``queries/queries.parquet`` holds a row per query, side and rank: ``query, target, text,
 side`` ('top' or 'bottom'), ``rank, id, influence`` and, where they were kept, ``tokens`` (float32 list: the example's
 token scores for this query) with their ``decomposition``.
 """
@@ -97,8 +97,7 @@ def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, float, NDArr
 
 
 def _file(run: RunIndex) -> Path:
-    made = run.root / "queries" / "queries.parquet"
-    return made if made.is_file() else run.root / "scores" / "queries.parquet"
+    return run.paths.query_scores
 
 
 def _ready(run: RunIndex) -> Any:

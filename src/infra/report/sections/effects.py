@@ -7,6 +7,7 @@ from functools import partial
 
 import pandas as pd
 
+from infra.data import is_whole
 from infra.report import plot
 from infra.report.data import ReportData, domains, table, whole
 from infra.report.plot import Mark, Row
@@ -47,7 +48,7 @@ def draw(data: ReportData, name: str, unit: str) -> Iterable[Figure]:
     given = table(data, name)
     if given is None:
         return
-    order = given["target"].astype(str).str.contains(":").to_numpy().argsort(kind="stable")
+    order = (~given["target"].astype(str).map(is_whole).to_numpy(dtype=bool)).argsort(kind="stable")
     given, all_domains = given.iloc[order], domains(data)
     attributes = list(dict.fromkeys(given["attribute"].astype(str)))
     for form in (f for f in FORMS if (given["form"] == f).any()):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from infra.report import plot
 from infra.report.data import ReportData, table
-from infra.report.plot import Panel
+from infra.report.plot import Mark, Panel, Row
 from infra.report.section import Figure, Section, Sentence, Table
 from infra.report.wording import count_of, is_number, listing, number, points, set_name, signed
 
@@ -142,6 +142,29 @@ SECTION = Section(
     caveats=_caveats,
 )
 
+
+def _lds_figures(data: ReportData) -> Iterable[Figure]:
+    """LDS of every method, best first, a panel per target, kind of removal and protocol."""
+    found = table(data, "validation_lds")
+    if found is None:
+        return
+    panels = []
+    for (target, kind, protocol), rows in found.groupby(["target", "kind", "protocol"], sort=False):
+        ceiling = rows["ceiling"].max()
+        top = f" · ceiling {number(ceiling, 2)}" if is_number(ceiling) and protocol != "same_seed" else ""
+        lines = [
+            Row(str(r["method"]).replace("_", " "), [Mark(r["value"], r["low"], r["high"], _lds_tip(r), "accent")])
+            for _, r in rows.sort_values("value", ascending=False, kind="stable").iterrows()
+        ]
+        heading = f"{target} · {str(kind).replace('_', ' ')}, {str(protocol).replace('_', ' ')}{top}"
+        panels.append(plot.forest(heading, f"LDS of every method for {target}", lines, "LDS (rank correlation)"))
+    yield Figure("lds", panels, "LDS with its 95% interval: 1 ranks every subset as retraining does.")
+
+
+def _lds_tip(row: pd.Series) -> str:
+    return f"{row['method']}: {number(row['value'], 2)} [{number(row['low'], 2)}, {number(row['high'], 2)}]"
+
+
 _LDS = "value low high"
 VALIDATION = Section(
     "validation",
@@ -179,4 +202,5 @@ VALIDATION = Section(
             f"target {_LDS} n_runs",
         ),
     ),
+    _lds_figures,
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from infra.data import is_whole
 from infra.report.data import ExampleView, ReportData, table, whole
 from infra.report.section import Section, Sentence, Table
 from infra.report.wording import count, is_number, listing, percent, signed
@@ -91,27 +92,21 @@ def _trust(data: ReportData) -> Iterable[tuple[str, str]]:
 
 def concentrations(data: ReportData) -> list[str]:
     """One sentence for every example, position, token or token class with more than a third of all |score|."""
-    out = []
-    if data.scores is not None and len(data.scores) >= FEWEST:
-        for column in (c for c in data.scores.columns if str(c).startswith("score_") and ":" not in str(c)):
-            size = data.scores[column].abs()
-            if size.sum() > 0 and size.max() / size.sum() > LARGE_SHARE:
-                name = (
-                    str(data.scores["id"].iloc[int(size.to_numpy().argmax())])
-                    if "id" in data.scores.columns
-                    else "one example"
-                )
-                share = percent(size.max() / size.sum())
-                target = str(column).removeprefix("score_")
-                out.append(
-                    f"For {target}, example {name} alone carries {share} of the total absolute score of "
-                    f"{count(len(size))} examples."
-                )
-    return out + [s for k, target in enumerate(_targets(data)) for s in _in_tokens(data.examples, k, target)]
+    shown = data.examples[0].targets if data.examples else ()
+    return [*_in_examples(data), *(s for k, target in enumerate(shown) for s in _in_tokens(data.examples, k, target))]
 
 
-def _targets(data: ReportData) -> list[str]:
-    return list(data.examples[0].targets) if data.examples else []
+def _in_examples(data: ReportData) -> Iterable[str]:
+    """The training example that holds more than a third of a target's absolute scores."""
+    if data.scores is None or len(data.scores) < FEWEST:
+        return
+    names = data.scores["id"].astype(str).tolist() if "id" in data.scores.columns else None
+    for target in (c.removeprefix("score_") for c in map(str, data.scores.columns) if c.startswith("score_")):
+        size = data.scores[f"score_{target}"].abs().to_numpy(dtype=np.float64)
+        if is_whole(target) and size.max() > LARGE_SHARE * size.sum():
+            name = f"example {names[int(size.argmax())]}" if names else "one example"
+            share = percent(size.max() / size.sum())
+            yield f"For {target}, {name} alone carries {share} of all {count(len(size))} examples' absolute score."
 
 
 def _in_tokens(views: Iterable[ExampleView], k: int, target: str) -> Iterable[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.machinery
 import json
 import os
 import resource
@@ -57,10 +58,24 @@ def _one_of(libc: ctypes.CDLL, *wanted: int) -> int:
     raise PermissionError("only root can read the interpreter, and this root may not hand that right on")
 
 
+class _Packages:
+    """Finds the packages a program may import. Those beside them, which it may not read, are not found at all."""
+
+    def __init__(self, folders: list[str], names: list[str]) -> None:
+        self._folders, self._names = folders, names
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """The specification of one of the packages; None for everything else."""
+        if path is not None or name not in self._names:
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, self._folders)
+
+
 def run(config: dict[str, Any]) -> None:
     """Serve until standard input closes."""
     _drop_privileges(config["uid"], config["user_namespace"], config["read_all"])
-    sys.path[:] = [p for p in sys.path if not p.endswith("/inside")] + config["packages"]
+    sys.path[:] = [p for p in sys.path if not p.endswith("/inside")]
+    sys.meta_path.append(_Packages(config["packages"], config["names"]))
     sys.setrecursionlimit(20_000)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,79 @@
+"""What becomes of the columns of a row that an adapter does not read itself.
+
+- A trace in a column of its own (``thinking``, ``reasoning``, ...) goes before the response, as ``<think>``.
+- ``weight`` multiplies the record's loss, whatever the schema.
+- The row's own id becomes the attribute ``native_id``; a row without one keeps ``file`` and ``line`` instead.
+- Any other text, number or truth value becomes an attribute of the same name.
+- What is left (lists, objects) is not read, and is listed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from infra.data.fields import Draft, Raw, think, weight
+from infra.data.schema import Attribute, Message
+from infra.data.turns import unread_keys
+
+ID_COLUMNS = ("id", "unique_id", "uuid", "task_id", "problem_id", "question_id", "prompt_id", "ID")
+TRACE_COLUMNS = (
+    *("reasoning_content", "thinking", "reasoning", "thinking_trajectory", "reasoning_trace", "thought", "thoughts"),
+    *("chain_of_thought", "cot", "complex_cot", "Complex_CoT"),
+)
+
+
+def complete(draft: Draft, row: Raw, read: Collection[str], native_id: str | None, file: str, line: int) -> Draft:
+    """The draft with the row's remaining columns. ``read`` are those the adapter has read or left out on purpose."""
+    rest = {name: value for name, value in row.items() if name not in read and name != native_id}
+    trace = trace_of(rest)
+    if trace is not None and (joined := _with_trace(draft, str(row[trace]))) is not None:
+        draft = replace(draft, messages=joined)
+        del rest[trace]
+    if "weight" in rest:
+        draft = replace(draft, weight=weight(rest))
+        del rest["weight"]
+    attributes: dict[str, Attribute] = dict(draft.attributes)
+    if draft.id is None and "native_id" not in attributes:
+        own = id_of(row, native_id)
+        if own is None:
+            attributes |= {"file": file, "line": line}
+        else:
+            attributes["native_id"] = str(row[own])
+            rest.pop(own, None)
+    for name, value in rest.items():
+        if isinstance(value, str | int | float | bool) and name not in attributes:
+            attributes[name] = value
+    return replace(draft, attributes=attributes)
+
+
+def unread(row: Raw, read: Collection[str]) -> set[str]:
+    """The columns, and the keys of turns, that hold something and are not read."""
+    lists = {n for n, v in row.items() if n not in read and isinstance(v, list | Mapping) and len(v)}
+    return {*lists, *(key for key in unread_keys(row) if key.partition("[")[0] in read)}
+
+
+def id_of(row: Raw, native_id: str | None) -> str | None:
+    """The column that names the row, or None."""
+    names = (native_id, *ID_COLUMNS) if native_id else ID_COLUMNS
+    return next((n for n in names if isinstance(row.get(n), str | int) and str(row[n]).strip()), None)
+
+
+def trace_of(row: Raw) -> str | None:
+    """The column that holds a trace of its own, or None."""
+    return next((n for n in TRACE_COLUMNS if isinstance(row.get(n), str) and str(row[n]).strip()), None)
+
+
+def _with_trace(draft: Draft, trace: str) -> tuple[Message, ...] | None:
+    """The conversation with the trace before its response; None where the response has a thinking part already.
+
+    A question with a trace and an answer, and no response, is answered by both.
+    """
+    last: Any = draft.messages[-1]
+    if last.role != "assistant":
+        response = think(trace, draft.answer) if draft.answer else trace
+        return (*draft.messages, Message("assistant", response))
+    if "</think>" in last.content or last.content.strip() == trace.strip():
+        return None
+    return (*draft.messages[:-1], replace(last, content=think(trace, last.content)))

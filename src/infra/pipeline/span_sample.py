@@ -1,0 +1,194 @@
+"""What the step `spans` makes of a sample: sums per query fold, steps cut out of the text, the labels of a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from infra.data import Record, Span, TargetName, TokenizedExample
+from infra.experiments.selection.truncate import without
+from infra.influence import Direction, combine, example_influence, token_influence
+from infra.layout import EXPLAINED
+from infra.models import load_model
+from infra.pipeline.attribute import load_folds, token_targets_of
+from infra.pipeline.marked import Marked, mark
+from infra.pipeline.settings import StepJudgeSettings
+from infra.pipeline.stage import Context
+from infra.pipeline.tokenized import encode
+from infra.progress import progress
+from infra.spans import Judge, JudgeItem, judge_behaviours, parts, sum_over, token_classes
+
+
+def score_sample(context: Context, examples: Sequence[TokenizedExample], records: Mapping[str, Record]) -> None:
+    """What is too dear for every example: steps and token groups per query fold, and steps cut out of the text.
+
+    Query folds here are those of a whole target (all levels together): few directions, so that intervals over target
+    queries stay affordable token by token.
+    """
+    recipe = context.recipe
+    folds, weights, directions = load_folds(context)
+    model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype, device=recipe.model.device)
+    rng = np.random.default_rng(recipe.seed)
+    n = min(recipe.scores.span_examples, len(examples))
+    sample = [examples[i] for i in sorted(rng.choice(len(examples), n, replace=False))]
+    coarse, columns = [], []
+    for target in dict.fromkeys(folds.target):
+        for part in sorted(set(folds.part[folds.target == target])):
+            counts = np.where((folds.target == target) & (folds.part == part), folds.n_queries, 0).astype(float)
+            name = str(TargetName(target, fold=int(part)))
+            columns.append({"fold": name, "target": target, "n_queries": int(counts.sum())})
+            coarse.append(combine(directions, list(counts / counts.sum()), name=name))
+    in_groups, in_steps = [], []
+    by_id = {e.id: e for e in sample}
+    with progress(n, f"{context.label} folds", "example") as bar:
+        for chunk in token_influence(model, sample, coarse, max_tokens=recipe.scores.max_tokens):
+            for id_, scores in zip(chunk.ids, chunk.scores):
+                marked = mark(by_id[id_], records[id_])
+                in_groups += group_rows(marked, scores)
+                in_steps += fold_step_rows(marked, scores)
+                bar.advance()
+    _save_rows(context, "groups", in_groups, ["id", "attribute", "value"])
+    _save_rows(context, "fold_steps", in_steps, ["id", "step"])
+    pd.DataFrame(columns).to_parquet(context.span_folds, index=False)
+    targets = token_targets_of(recipe, weights)
+    whole = [combine(directions, list(weights[t]), name=t) for t in targets]
+    chosen = sample[:: max(1, n // max(1, recipe.scores.delete_examples))][: recipe.scores.delete_examples]
+    deleted = deleted_steps(context, model, chosen, records, dict(zip(targets, whole)))
+    deleted.to_parquet(context.deleted_steps, index=False)
+    if recipe.scores.judge is not None:
+        judged = judged_steps(context, recipe.scores.judge, sample, records)
+        judged.to_parquet(context.judged_steps, index=False)
+
+
+def _save_rows(
+    context: Context, name: str, rows: Sequence[tuple[dict[str, object], NDArray[np.float64]]], order: Sequence[str]
+) -> None:
+    """<name>.parquet and <name>.npy, rows sorted by the columns ``order``."""
+    frame = pd.DataFrame([r[0] for r in rows])
+    by = np.lexsort([frame[c] for c in reversed(order)])
+    frame.iloc[by].to_parquet(context.span_rows(name), index=False)
+    np.save(context.span_values(name), np.stack([r[1] for r in rows])[by].astype(np.float32))
+
+
+def fold_step_rows(marked: Marked, scores: NDArray[np.float32]) -> list[tuple[dict[str, object], NDArray[np.float64]]]:
+    """For each step that has tokens: (id, step, group = its behaviours, part, n_tokens) and its score sums ``[F]``."""
+    sums = sum_over(scores, marked.ranges)
+    return [
+        (
+            {
+                "id": marked.example.id,
+                "step": i,
+                "group": list(marked.labels[i]),
+                "part": marked.part[i],
+                "n_tokens": t1 - t0,
+            },
+            sums[:, i],
+        )
+        for i, (t0, t1) in enumerate(marked.ranges)
+        if t1 > t0
+    ]
+
+
+def group_rows(marked: Marked, scores: NDArray[np.float32]) -> list[tuple[dict[str, object], NDArray[np.float64]]]:
+    """For one example: (id, attribute, value, domain, n_tokens) and the sum of scores ``[F]`` of each group of tokens.
+
+    Groups are token classes and parts; a group's tokens may lie anywhere in the response.
+    """
+    example = marked.example
+    masks: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    starts = np.maximum(example.offsets[:, 0] - example.response_start, -1)
+    for a, b, name in parts(marked.text):
+        inside = example.loss_mask & (starts >= a) & (starts < b)
+        masks["part", name] = masks.get(("part", name), np.zeros(len(example), dtype=bool)) | inside
+    classes = np.array(token_classes(example.text, example.offsets))
+    for name in sorted(set(classes.tolist())):
+        masks["token_class", name] = example.loss_mask & (classes == name)
+    return [
+        (
+            {"id": example.id, "attribute": a, "value": v, "domain": marked.record.domain, "n_tokens": int(m.sum())},
+            scores[:, m].sum(axis=1, dtype=np.float64),
+        )
+        for (a, v), m in sorted(masks.items())
+        if m.any()
+    ]
+
+
+def deleted_steps(
+    context: Context,
+    model: object,
+    sample: Sequence[TokenizedExample],
+    records: Mapping[str, Record],
+    directions: Mapping[str, Direction],
+) -> pd.DataFrame:
+    """Both definitions for every step of ``sample``: id, domain, step, n_tokens, behaviours, mask_<t>, delete_<t>.
+
+    ``delete`` is the example's score minus the score of the example without the step's text. The only step of an
+    example is left out: nothing would remain.
+    """
+    recipe, targets = context.recipe, list(directions)
+    rows: list[dict[str, object]] = []
+    cut: list[Record] = []
+    ranges: list[tuple[int, int]] = []
+    for example in sample:
+        marked = mark(example, records[example.id])
+        plain = replace(marked.record, spans=())
+        for i, ((start, end), (t0, t1)) in enumerate(zip(marked.spans, marked.ranges)):
+            if not (marked.text[:start] + marked.text[end:]).strip():
+                continue
+            cut.append(without(plain, [Span(start, end, ())]))
+            ranges.append((t0, t1))
+            rows.append(
+                {
+                    "id": example.id,
+                    "domain": marked.record.domain,
+                    "step": i,
+                    "n_tokens": t1 - t0,
+                    "behaviours": list(marked.labels[i]),
+                }
+            )
+    names = [f"{kind}_{t}" for t in targets for kind in ("mask", "delete")]
+    if not rows:
+        return pd.DataFrame(columns=["id", "domain", "step", "n_tokens", "behaviours", *names])
+    unique = list({r.id: r for r in cut}.values())  # equal steps of one example leave the same text
+    examples = [*sample, *encode(unique, context.use(EXPLAINED), recipe)]
+    with progress(len(examples), f"{context.label} deleted", "example") as bar:
+        scored = example_influence(
+            model, examples, list(directions.values()), max_tokens=recipe.scores.max_tokens, progress=bar.reach
+        ).astype(np.float64)
+    score = dict(zip((e.id for e in examples), scored))
+    tokens: dict[str, NDArray[np.float32]] = {}
+    for chunk in token_influence(model, sample, list(directions.values()), max_tokens=recipe.scores.max_tokens):
+        tokens |= dict(zip(chunk.ids, chunk.scores))
+    for row, record, (t0, t1) in zip(rows, cut, ranges):
+        id_ = str(row["id"])
+        mask = tokens[id_][:, t0:t1].sum(axis=1, dtype=np.float64)
+        lost = score[id_] - score[record.id]
+        for k, target in enumerate(targets):
+            row[f"mask_{target}"], row[f"delete_{target}"] = float(mask[k]), float(lost[k])
+    return pd.DataFrame(rows)
+
+
+def judged_steps(
+    context: Context, settings: StepJudgeSettings, sample: Sequence[TokenizedExample], records: Mapping[str, Record]
+) -> pd.DataFrame:
+    """Behaviours by the rules and by a judge, step by step: id, step, rules, judge.
+
+    The judge's answers are kept beside the run's stages and never asked for again. Raises
+    :class:`infra.spans.JudgeError` when its server gives no labels.
+    """
+    marked = [mark(example, records[example.id]) for example in sample[: settings.examples]]
+    judge = Judge(
+        settings.server, settings.model, cache=context.beside("judge-steps"), max_tokens=settings.max_new_tokens
+    )
+    items = [JudgeItem(m.example.id, m.text, tuple(m.spans), m.record.question) for m in marked]
+    return pd.DataFrame(
+        [
+            {"id": m.example.id, "step": i, "rules": list(rules), "judge": list(theirs)}
+            for m, labels in zip(marked, judge_behaviours(items, judge))
+            for i, (rules, theirs) in enumerate(zip(m.labels, labels))
+        ]
+    )
