@@ -149,10 +149,11 @@ def main() -> None:
         make_steps(a.folder)
     from starlette.testclient import TestClient
 
+    from infra.models.cache import cache_folder
     from infra.report.explorer import open_run
     from infra.report.explorer.app import build_app
 
-    cached = (a.folder / ".explorer").exists()
+    cached = any((cache_folder().parent / "explorer").glob("*.duckdb"))
     start = time.perf_counter()
     run = open_run(a.folder)
     ready = time.perf_counter() - start

@@ -222,7 +222,11 @@ def test_no_call_leaves_foreign_code_to_the_default():
                 said = {k.arg: k.value for k in call.keywords}
                 flag = said.get("trust_remote_code")
                 safe = isinstance(flag, ast.Constant) and flag.value is False
-                if not owner.startswith(("PeftModel", "PreTrainedTokenizerFast")) and not safe and None not in said:
+                if (
+                    not owner.startswith(("PeftModel", "PreTrainedTokenizerFast", "GenerationConfig"))
+                    and not safe
+                    and None not in said
+                ):
                     loose.append(f"{file.relative_to(root)}:{call.lineno}")
     assert loose == []
 
@@ -299,3 +303,14 @@ def test_the_real_packages_give_the_real_models(name, monkeypatch):
 def test_the_digest_of_a_known_model_is_sixty_four_hex_digits():
     for model in KNOWN.values():
         assert len(bytes.fromhex(model.sha256)) == 32 and model.size > 0 and all("==" in p for p in model.packages)
+
+
+def test_a_short_name_and_a_gguf_file_can_be_planned_for(tmp_path, content):
+    from infra.models.shape import shape_of
+
+    assert shape_of("smollm2-135m-instruct").parameters == pytest.approx(134_515_008, rel=1e-3)  # norms are not counted
+    assert shape_of("gemma3-270m").parameters == pytest.approx(268_098_176, rel=1e-3)
+    (tmp_path / "tiny.gguf").write_bytes(content)
+    found = shape_of(str(tmp_path / "tiny.gguf"))
+    assert (found.layers, found.hidden, found.tied) == (2, 32, True)
+    assert shape_of("7.6e+9").parameters > 7e9

@@ -188,28 +188,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         open_run(tmp_path)
 
 
-def test_a_run_that_may_not_be_written_to_is_still_opened(tmp_path, monkeypatch):
-    root = tmp_path / "run"
-    write_run(root, n=12)
-    (root / ".explorer").write_text("in the way")
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    run = open_run(root, wait=True)
-    assert run.searchable.is_set() and find_rows(run, Query(search="marbles"))["total"] == 11
-
-
-def test_the_index_is_kept_and_made_again_when_the_run_changes(tmp_path):
-    root = tmp_path / "run"
+def test_the_index_is_kept_and_made_again_when_the_run_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("INFRA_CACHE", str(tmp_path / "cache"))
+    root, kept = tmp_path / "run", tmp_path / "cache" / "explorer"
     write_run(root, n=12)
     open_run(root, wait=True).database.close()
-    (first,) = (root / ".explorer").glob("index-*.duckdb")
+    (first,) = kept.glob("*.duckdb")
     open_run(root, wait=True).database.close()
-    assert [f.name for f in (root / ".explorer").glob("index-*.duckdb")] == [first.name]
+    assert [f.name for f in kept.glob("*.duckdb")] == [first.name]
     time.sleep(0.01)
     frame = pd.read_parquet(root / "scores" / "examples.parquet")
     frame.assign(domain="changed").to_parquet(root / "scores" / "examples.parquet", index=False)
+    write_run(tmp_path / "another", n=12)
+    open_run(tmp_path / "another", wait=True).database.close()
     again = open_run(root, wait=True)
     assert find_rows(again, Query(equals={"domain": ["changed"]}))["total"] == 12
-    assert [f.name for f in (root / ".explorer").glob("index-*.duckdb")] != [first.name]
+    assert first.name not in {f.name for f in kept.glob("*.duckdb")} and len(list(kept.glob("*.duckdb"))) == 2
 
 
 def test_without_the_extra_the_user_is_told_what_to_install(monkeypatch, folder):

@@ -98,7 +98,7 @@ def generation_config_hash(path_or_model: Any) -> str:
         if (path / "generation_config.json").exists():
             found = GenerationConfig.from_pretrained(path)
         else:
-            found = GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
+            found = GenerationConfig.from_model_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
     else:
         found = getattr(path_or_model, "generation_config", None)
     told = {} if found is None else _plain(found.to_diff_dict())

@@ -120,6 +120,8 @@ class Shape:
 KNOWN = tuple(
     Shape(*row)
     for row in (
+        ("SmolLM2-135M", 30, 576, 1536, 9, 3, 49_152, True),
+        ("Gemma3-270M", 18, 640, 2048, 4, 1, 262_144, True, 256),
         ("Qwen2.5-0.5B", 24, 896, 4864, 14, 2, 151_936, True),
         ("Qwen2.5-1.5B", 28, 1536, 8960, 12, 2, 151_936, True),
         ("Qwen2.5-3B", 36, 2048, 11_008, 16, 2, 151_936, True),
@@ -136,12 +138,16 @@ KNOWN = tuple(
 
 
 def shape_of(model: str) -> Shape:
-    """The shape of ``model``: a folder with config.json, a name that holds one in :data:`KNOWN`, or a number of
-    parameters (``7.6e9``; then the nearest known shape with its layers' number adapted).
+    """The shape of ``model``: a folder, GGUF file or adapter that is here, a name that holds one in :data:`KNOWN`, or a
+    number of parameters (``7.6e9``; then the nearest known shape with its layers' number adapted).
 
     Raises :class:`InputError` for anything else, and for a configuration without the fields needed.
     """
     path = Path(model)
+    if path.exists() or "+" in model:
+        from infra.models.hub import model_folder
+
+        path = model_folder(model, fetch=False) or path
     if (path / "config.json").is_file():
         try:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from infra.errors import ModelError
 from infra.influence.engine.attention import documents, forward_attention
 from infra.influence.engine.batches import Batch, build_batch
 from infra.influence.engine.experts import engine_experts
+from infra.influence.engine.hooks import without_gradient_hooks
 from infra.models.layers import causal_model
 from infra.models.precision import exact_in
 
@@ -117,10 +118,11 @@ class Backbone(nn.Module):
 
 @contextmanager
 def engine_mode(model: Any, forward_mode: bool = False) -> Iterator[None]:
-    """Evaluation mode, the engine's experts, float64 kept exact; all as it was on exit."""
+    """Evaluation mode, the engine's experts, float64 kept exact, no checkpointing hooks; all as it was on exit."""
     was_training = model.training
     with ExitStack() as stack:
         stack.enter_context(engine_experts(model))
+        stack.enter_context(without_gradient_hooks(model))
         if forward_mode:
             stack.enter_context(forward_attention(model))
         stack.enter_context(exact_in(next(model.parameters()).dtype))

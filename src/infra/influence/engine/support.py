@@ -19,6 +19,7 @@ from infra.errors import ModelError
 from infra.influence.engine.batches import Batch, build_batch, is_memory
 from infra.influence.engine.derivative import hidden_tangents
 from infra.influence.engine.functional import Backbone, engine_mode
+from infra.influence.engine.hooks import hooks_on
 
 PROBE_TOKENS = 16
 OTHER_ROUTES = "use route='difference' or decomposition='position'"
@@ -44,6 +45,11 @@ def check_forward_mode(backbone: Backbone, batch: Batch, directions: dict[str, T
         if is_memory(error):
             raise
         where = running[-1] if running else type(model).__name__
+        if hooks := hooks_on(model, where.split(" ")[0]):
+            raise ModelError(
+                f"{where} carries a forward hook ({', '.join(hooks)}), and it or the module has no forward derivative "
+                f"({str(error).strip().splitlines()[0][:200]}); remove the hook, or {OTHER_ROUTES}"
+            ) from error
         raise ModelError(
             f"{where} has no forward derivative ({str(error).strip().splitlines()[0][:200]}); {OTHER_ROUTES}"
         ) from error

@@ -7,14 +7,17 @@ server was started with, so that a page elsewhere cannot read the run through th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -28,6 +31,7 @@ from infra.errors import InfraError, InputError
 from infra.report.encode import encode_example, plain
 from infra.report.explorer import compare, queries
 from infra.report.explorer.example import Opener
+from infra.report.explorer.guard import inside
 from infra.report.explorer.index import RunIndex
 from infra.report.explorer.rows import PAGE, Query, facets, find_rows
 from infra.report.page import asset, script
@@ -91,18 +95,32 @@ async def _js(request: Request) -> Response:
 
 async def _report(request: Request, run: RunIndex) -> Response:
     file = run.root / "report.html"
+    try:
+        inside(run.root, file)
+    except InfraError as error:
+        return Response(str(error), status_code=400, media_type="text/plain", headers=HEADERS)
     if not file.is_file():
         return Response("this run has no report.html", status_code=404, media_type="text/plain", headers=HEADERS)
     return FileResponse(file, headers={**HEADERS, "Content-Security-Policy": REPORT_POLICY})
 
 
 async def _json(request: Request, answer: Answer) -> Response:
+    return await _answered(lambda: JSONResponse(answer(request), headers=HEADERS))
+
+
+async def _answered(work: Callable[[], Response]) -> Response:
+    """What ``work`` gives, in a thread; a request that cannot be answered is told why, with status 400."""
     try:
-        return JSONResponse(await run_in_threadpool(answer, request), headers=HEADERS)
+        return await run_in_threadpool(work)
     except InfraError as error:
-        return JSONResponse({"error": str(error)}, status_code=400, headers=HEADERS)
+        said = str(error)
     except KeyError as error:
-        return JSONResponse({"error": f"the request lacks {error}"}, status_code=400, headers=HEADERS)
+        said = f"the request lacks {error}"
+    except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
+        said = (
+            f"the run's files do not allow this: {(str(error).strip().splitlines() or [type(error).__name__])[0][:300]}"
+        )
+    return JSONResponse({"error": said}, status_code=400, headers=HEADERS)
 
 
 async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
@@ -125,12 +143,7 @@ async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
             )
         return encode_example(view, None)
 
-    try:
-        return Response(await run_in_threadpool(work), media_type="application/octet-stream", headers=HEADERS)
-    except InfraError as error:
-        return JSONResponse({"error": str(error)}, status_code=400, headers=HEADERS)
-    except KeyError as error:
-        return JSONResponse({"error": f"the request lacks {error}"}, status_code=400, headers=HEADERS)
+    return await _answered(lambda: Response(work(), media_type="application/octet-stream", headers=HEADERS))
 
 
 def _run(request: Request, run: RunIndex, other: RunIndex | None, opener: Opener) -> dict[str, Any]:
@@ -162,15 +175,29 @@ def parse_query(parameters: Mapping[str, str]) -> Query:
             ranges={str(k): (_bound(v[0]), _bound(v[1])) for k, v in ranges.items()},
             sort=parameters.get("sort", ""),
             descending=parameters.get("way", "desc") != "asc",
-            offset=int(parameters.get("offset", "0")),
-            limit=int(parameters.get("limit", str(PAGE))),
+            offset=_number(parameters, "offset", 0),
+            limit=_number(parameters, "limit", PAGE),
         )
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise InputError(f"the list cannot be asked like this: {error}") from error
 
 
 def _bound(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
+    if value is None or value == "":
+        return None
+    if math.isnan(bound := float(value)):
+        raise ValueError("a bound is no number")
+    return bound
+
+
+def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
+    """A whole number among the parameters, between 0 and what a row number can be. Raises :class:`InputError`."""
+    text = parameters.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InputError(
+            f"the list cannot be asked like this: {name} is {text[:40]!r}; give a whole number up to 999999999"
+        )
+    return int(text)
 
 
 def _rows(request: Request, run: RunIndex) -> dict[str, Any]:
@@ -181,7 +208,7 @@ def _queries(request: Request, run: RunIndex) -> dict[str, Any]:
     if not queries.has_queries(run):
         return {"total": 0, "rows": []}
     p = request.query_params
-    return queries.find_queries(run, p.get("search", ""), p.get("target", ""), int(p.get("offset", "0")))
+    return queries.find_queries(run, p.get("search", ""), p.get("target", ""), _number(p, "offset", 0))
 
 
 def _tables(run: RunIndex) -> list[dict[str, Any]]:

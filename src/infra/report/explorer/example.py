@@ -124,7 +124,7 @@ class Opener:
             if self.tokenizer is None:
                 from infra.models import load_tokenizer
 
-                self.tokenizer = load_tokenizer(model_path(self.run.root))
+                self.tokenizer = load_tokenizer(here(model_path(self.run.root)))
             return tokenize([record], self.tokenizer, max_length=None).examples[0]
 
     def _steps(self, id_: str, n: int) -> Sequence[tuple[int, int, Sequence[str]]]:
@@ -184,6 +184,19 @@ class Opener:
 
 def _list(scalar: Any) -> NDArray[Any] | None:
     return None if not scalar.is_valid else scalar.values.to_numpy(zero_copy_only=False)
+
+
+def here(model: str) -> Path:
+    """The model's folder on this machine. Raises :class:`ArtifactError` where it would have to be fetched first."""
+    from infra.models import model_folder
+
+    found = model_folder(model, fetch=False)
+    if found is None:
+        raise ArtifactError(
+            f"the tokenizer of {model} is not on this machine, so texts cannot be split in tokens; run "
+            f"`infra fetch {model}`"
+        )
+    return found
 
 
 def model_path(root: Path) -> str:

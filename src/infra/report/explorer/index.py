@@ -1,15 +1,14 @@
 """A run folder as the explorer sees it: example rows in DuckDB, words of the texts, where each row's tokens lie.
 
-What costs time (the words of every text) is kept in ``<run>/.explorer/index.duckdb`` and made again when the files it
-was made from change. Token scores and texts stay in the run's Parquet files and are read one row at a time.
+What costs time (the words of every text) is kept in an index in the user's cache
+(:mod:`infra.report.explorer.guard`) and made again when the files it was made from change. Token scores and texts stay
+in the run's Parquet files and are read one row at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from infra.errors import ArtifactError
 from infra.layout import Run
+from infra.report.explorer.guard import index_database, refuse_links_out
 
 INDEX_VERSION = 1
 _RESERVED = ("_row", "_text")
@@ -37,6 +37,8 @@ class RunIndex:
     searchable: threading.Event = field(default_factory=threading.Event)
     search_problem: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    making: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a table is made, so that no two requests make the same."""
 
     @property
     def paths(self) -> Run:
@@ -56,7 +58,8 @@ class RunIndex:
 def open_run(root: Path, *, words: bool = True, wait: bool = False) -> RunIndex:
     """Open a run for browsing. Words are indexed in the background unless ``wait``; without ``words``, not at all.
 
-    Raises :class:`ArtifactError` when the folder holds no scored examples or a file cannot be read.
+    Raises :class:`ArtifactError` when the folder holds no scored examples, a file cannot be read, or a link leads out
+    of the folder.
     """
     root = Path(root)
     examples = Run(root).example_scores
@@ -65,7 +68,8 @@ def open_run(root: Path, *, words: bool = True, wait: bool = False) -> RunIndex:
             f"{examples} is missing: {root} is not the folder of a finished `infra run` or `infra score`; "
             "give that folder, or finish the run with the same command"
         )
-    database = _database(root, examples)
+    refuse_links_out(root)
+    database = index_database(root, _fingerprint(root, examples))
     try:
         _load_examples(database, examples)
     except duckdb.Error as error:
@@ -126,24 +130,6 @@ def _fingerprint(root: Path, examples: Path) -> str:
     files = [examples, *run.record_files, *(f for f in (run.step_scores, run.query_scores) if f.is_file())]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256(json.dumps([INDEX_VERSION, stats]).encode()).hexdigest()[:16]
-
-
-def _database(root: Path, examples: Path) -> duckdb.DuckDBPyConnection:
-    """The index file beside the run; in the temporary folder where the run cannot be written to."""
-    name = f"index-{_fingerprint(root, examples)}.duckdb"
-    places = [root / ".explorer", Path(tempfile.gettempdir()) / f"infra-explorer-{os.getuid()}"]
-    for place in places:
-        try:
-            place.mkdir(mode=0o700, exist_ok=True)
-            if place.stat().st_uid != os.getuid():
-                continue  # somebody else's folder in the shared temporary one
-            for old in place.glob("index-*.duckdb") if place == places[0] else ():
-                if old.name != name:
-                    old.unlink(missing_ok=True)
-            return duckdb.connect(str(place / name))
-        except (OSError, duckdb.Error):
-            continue
-    return duckdb.connect(":memory:")
 
 
 def _load_examples(database: duckdb.DuckDBPyConnection, examples: Path) -> None:

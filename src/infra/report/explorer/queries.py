@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from infra.errors import InputError
 from infra.report.encode import plain
 from infra.report.explorer.index import RunIndex
+from infra.report.explorer.rows import few_words
 
 COLUMNS = ("query", "target", "text", "side", "rank", "id", "influence")
 
@@ -28,7 +29,7 @@ def has_queries(run: RunIndex) -> bool:
 def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int = 0, limit: int = 50) -> dict[str, Any]:
     """``{"total", "rows": [{query, target, text, best, worst}]}``: the queries whose text holds every word."""
     con = _ready(run)
-    words = search.lower().split()
+    words = few_words(search.lower().split())
     where = " AND ".join(
         ["true", *("lower(text) LIKE '%' || ? || '%'" for _ in words), *(["target = ?"] if target else [])]
     )
@@ -82,6 +83,8 @@ def queries_of(run: RunIndex, id_: str) -> list[dict[str, Any]]:
 
 def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, float, NDArray[np.float32]] | None:
     """Decomposition, influence and token scores ``[T]`` of an example for a query, where the run kept them."""
+    if not has_queries(run):
+        return None
     con = run.cursor()
     file = str(_file(run))
     names = {d[0] for d in con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [file]).fetchall()}
@@ -102,9 +105,16 @@ def _file(run: RunIndex) -> Path:
 
 def _ready(run: RunIndex) -> Any:
     """A cursor with ``query_rows`` and ``query_texts`` made."""
+    if not has_queries(run):
+        raise InputError("this run kept no scores of single queries; set scores.query_top and run it again")
     con = run.cursor()
+    with run.making:
+        _make(con, str(_file(run)))
+    return con
+
+
+def _make(con: Any, file: str) -> None:
     if not con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'query_texts'").fetchone():
-        file = str(_file(run))
         con.execute(
             "CREATE OR REPLACE TABLE query_rows AS SELECT query, side, rank, id, influence FROM read_parquet(?) "
             "ORDER BY query, side, rank",
@@ -116,4 +126,3 @@ def _ready(run: RunIndex) -> Any:
             "FROM read_parquet(?) GROUP BY query ORDER BY query",
             [file],
         )
-    return con

@@ -14,6 +14,10 @@ from infra.report.explorer.index import RunIndex
 PAGE = 50
 FACET_VALUES = 60
 FACET_NUMBERS = 12
+MAX_WORDS = 32
+"""Words of one search; each is a question of its own to the index."""
+MAX_VALUES = 1000
+"""Accepted values of one filter."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def conditions(run: RunIndex, con: Any, query: Query) -> tuple[str, list[Any]]:
     values: list[Any] = []
     for name, accepted in query.equals.items():
         column = _column(run, name)
+        if len(accepted) > MAX_VALUES:
+            raise InputError(f"the filter on '{name}' accepts {len(accepted)} values; give at most {MAX_VALUES}")
         known = [v for v in accepted if v != "\0"]
         tests = []
         if known:
@@ -89,6 +95,8 @@ def conditions(run: RunIndex, con: Any, query: Query) -> tuple[str, list[Any]]:
             parts.append("(" + " OR ".join(tests) + ")")
     for name, (least, most) in query.ranges.items():
         column = _column(run, name)
+        if run.columns.get(name) != "number":
+            raise InputError(f"column '{name}' holds no numbers, so it has no range; filter it by its values")
         for bound, sign in ((least, ">="), (most, "<=")):
             if bound is not None:
                 parts.append(f"{column} {sign} ?")
@@ -107,7 +115,7 @@ def _search(run: RunIndex, con: Any, text: str) -> tuple[list[str], list[Any]]:
     hit = con.execute("SELECT _row FROM examples WHERE id = ?", [text]).fetchone()
     if hit:
         return ["_row = ?"], [hit[0]]
-    words = list(dict.fromkeys(w[:64] for w in re.split(r"[^\w]+", text.lower()) if w))
+    words = search_words(text)
     if not words:
         return ["preview LIKE '%' || ? || '%'"], [text]
     if not run.searchable.is_set():
@@ -123,6 +131,19 @@ def _search(run: RunIndex, con: Any, text: str) -> tuple[list[str], list[Any]]:
         parts.append("_row IN (SELECT _row FROM postings WHERE number BETWEEN ? AND ?)")
         values += [low, high]
     return parts, values
+
+
+def search_words(text: str) -> list[str]:
+    """The words of a search, each once. Raises :class:`InputError` for more than :data:`MAX_WORDS`."""
+    return few_words([w[:64] for w in re.split(r"[^\w]+", text.lower()) if w])
+
+
+def few_words(words: Sequence[str]) -> list[str]:
+    """The words, each once. Raises :class:`InputError` for more than :data:`MAX_WORDS`."""
+    found = list(dict.fromkeys(words))
+    if len(found) > MAX_WORDS:
+        raise InputError(f"the search has {len(found)} words; give at most {MAX_WORDS}")
+    return found
 
 
 def _order(run: RunIndex, query: Query) -> str:
