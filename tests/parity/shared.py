@@ -10,10 +10,10 @@ import torch
 from scipy.stats import spearmanr
 
 from infra.influence import MeanLogLikelihood, example_influence, fit_ekfac, gradient, token_influence
-from infra.influence.curvature import Curvature, Factor
+from infra.influence.curvature import Curvature, Factor, FitInfo
 from infra.influence.engine.batches import build_batch
-from infra.influence.engine.covariances import Setting
 from infra.influence.engine.eigenbases import Basis, corrected_eigenvalues
+from infra.influence.engine.engine import Engine, FitSettings
 from infra.models import tracked_weights
 from tests.influence import toys
 
@@ -65,10 +65,9 @@ def with_their_eigenvectors(model, train, tracked, theirs):
     for weight in tracked.weights:
         inputs, outputs = (torch.from_numpy(theirs[f"{side}:{weight.modules[0]}"]) for side in ("inputs", "outputs"))
         bases[weight.name] = Basis(outputs, inputs, outputs[0], inputs[0])
-    setting = Setting(model, train, tracked, "empirical", 0, True, 8192, False)
-    values = corrected_eigenvalues(setting, bases, "per_sequence")
+    values = corrected_eigenvalues(Engine(model, tracked), train, bases, FitSettings(fisher="empirical"))
     factors = {k: Factor(v / len(train), bases[k].outputs, bases[k].inputs) for k, v in values.items()}
-    return Curvature(factors, tracked.blocks, setting.info("ekfac", "per_sequence", None, "", []))
+    return Curvature(factors, tracked.blocks, FitInfo("ekfac", "empirical"))
 
 
 def agree_with_the_same_eigenvectors(both):
