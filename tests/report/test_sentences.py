@@ -229,6 +229,8 @@ def test_validity_and_reliability_stand_beside_the_answer():
     lds = effects.assign(validity="LDS 0.41 [0.30, 0.50]")
     assert "LDS 0.41" in dict(trust(ReportData("t", tables={"effects": lds})))["Validity"]
     assert "Not validated" in dict(trust(ReportData("t")))["Validity"]
+    means = effects[effects["target"] == "math"]  # a scored file without attributes has means of domains only
+    assert "math" in dict(trust(ReportData("t", tables={"domain_means": means})))["Reliability"]
 
 
 def test_the_next_command_is_what_this_run_lacks():

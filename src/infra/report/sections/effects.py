@@ -134,9 +134,15 @@ def _answer(data: ReportData) -> Iterable[Sentence]:
         yield Sentence("Which data helps?", text, "influence suggests", "plain", str(target))
 
 
+def _judged(data: ReportData) -> pd.DataFrame | None:
+    """The table whose validity and reliability speak for the run: effects, or where no attribute is known the means."""
+    effects = table(data, "effects")
+    return table(data, "domain_means") if effects is None else effects
+
+
 def _trust(data: ReportData) -> Iterable[tuple[str, str]]:
     """Validity and reliability of the scores of whole examples, per target, in plain sight."""
-    effects = table(data, "effects")
+    effects = _judged(data)
     if effects is None:
         yield "Validity", "Not validated: no retraining has measured how well this influence predicts its outcome."
         return
@@ -159,7 +165,7 @@ def _trust(data: ReportData) -> Iterable[tuple[str, str]]:
 
 
 def _caveats(data: ReportData) -> Iterable[str]:
-    effects = table(data, "effects")
+    effects = _judged(data)
     if effects is None:
         return
     unvalidated = effects[effects["validity"].astype(str) == "not validated"]
