@@ -38,7 +38,6 @@ from infra.experiments.retraining import (
     SubsetPlan,
     Targets,
     accuracy_table,
-    carry_out,
     check_by_retraining,
     finished_part,
     fit_budget,
@@ -50,6 +49,7 @@ from infra.experiments.retraining import (
     metasmoothness,
     query_values,
     removal,
+    run_retrains,
     score_methods,
     train,
     unrolled,
@@ -283,7 +283,7 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
         seed=a.seed + 7777,
         extra={"below_protocol": a.smoke, "purpose": "tuning"},
     )
-    journal = carry_out(problem, plan, out / "sweep")
+    journal = run_retrains(problem, plan, out / "sweep")
 
     def judged(methods: Mapping[str, Method], **about: float | None) -> list[dict[str, Any]]:
         shared = ScoreSettings(a.tracked)
@@ -347,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         return {"plan": committed, "methods": sorted(scored())}
     started = time.perf_counter()
     share = None if a.worker is None else (int(a.worker.split("/")[0]), int(a.worker.split("/")[1]))
-    journal = finished(plan, out) if a.finished else carry_out(problem, plan, out, worker=share)
+    journal = finished(plan, out) if a.finished else run_retrains(problem, plan, out, worker=share)
     plan, missing = finished_part(plan, journal)
     retrained = time.perf_counter() - started
     log(f"{len(plan.runs)} runs planned, {len(journal.values)} finished, {retrained:.0f} s now")

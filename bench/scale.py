@@ -37,9 +37,9 @@ from infra.influence.steps import FitSettings, directions, example_scores, fit, 
 from infra.influence.steps.settings import ModelSettings, Runtime, model_of
 from infra.models import load_tokenizer, model_hash
 from infra.models.small import small_model
-from infra.parallel.launch import Crew
-from infra.parallel.shards import cut, open_shards
-from infra.parallel.world import barrier, together, world
+from infra.parallel.launch import Launcher
+from infra.parallel.process_group import barrier, init_process_group, this_rank
+from infra.parallel.shards import open_shards, write_shards
 from infra.world import BASE_MODEL, build_world
 
 MUST = {
@@ -80,7 +80,7 @@ def prepare(folder: Path, model: Path, examples: Callable[[], Iterator[Tokenized
             break
 
     def make() -> None:
-        shards = cut(queries, folder / "queries.parquet")
+        shards = write_shards(queries, folder / "queries.parquet")
         found = fit(folder / "work", shards, settings, FitSettings())
         assert found is not None
         found.save(folder / "curvature")
@@ -97,34 +97,34 @@ def attribute(
     folder: Path, out: Path, settings: ModelSettings, examples: Callable[[], Iterator[TokenizedExample]], shard: int
 ) -> None:
     """What is timed. Each process writes its seconds, processor seconds and peak memory (bytes) to ``out``."""
-    crew = Crew(runtime=Runtime(threads=1))
-    with together() as here:
-        model_of(settings, out, crew.runtime)
-        warm_up(folder, out / "warm", settings, crew)
+    launcher = Launcher(runtime=Runtime(threads=1))
+    with init_process_group() as here:
+        model_of(settings, out, launcher.runtime)
+        warm_up(folder, out / "warm", settings, launcher)
         start, processor = time.perf_counter(), time.process_time()
         (out / f"began-{here.rank}.json").write_text(json.dumps({"time": time.time(), "cpu": processor}))
         if here.first and not (out / "train.parquet").exists():
-            cut(examples(), out / "train.parquet", shard)
+            write_shards(examples(), out / "train.parquet", shard)
         barrier()
         data = open_shards(out / "train.parquet")
-        fit(out / "fit", data, settings, FitSettings(), crew)
-        example_scores(out / "examples", data, settings, folder / "directions", crew)
-        token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, crew=crew)
+        fit(out / "fit", data, settings, FitSettings(), launcher)
+        example_scores(out / "examples", data, settings, folder / "directions", launcher)
+        token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, launcher=launcher)
         seconds, processor = time.perf_counter() - start, time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         told = {"seconds": seconds, "cpu": processor, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
         (out / f"measured-{here.rank}.json").write_text(json.dumps(told))
 
 
-def warm_up(folder: Path, out: Path, settings: ModelSettings, crew: Crew) -> None:
+def warm_up(folder: Path, out: Path, settings: ModelSettings, launcher: Launcher) -> None:
     """The same steps on a few examples, so that what a library does once is not timed."""
-    if world().first:
+    if this_rank().first:
         shutil.rmtree(out, ignore_errors=True)
     barrier()
     data = open_shards(folder / "queries.parquet")
-    fit(out / "fit", data, settings, FitSettings(), crew)
-    example_scores(out / "examples", data, settings, folder / "directions", crew)
-    token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, crew=crew)
+    fit(out / "fit", data, settings, FitSettings(), launcher)
+    example_scores(out / "examples", data, settings, folder / "directions", launcher)
+    token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, launcher=launcher)
     barrier()
 
 
@@ -306,7 +306,7 @@ def main() -> None:
         "growth": lambda f: growth(f, 1000, chosen.large, chosen.repeats),
         "restart": lambda f: restart(f, chosen.restarted, chosen.repeats),
     }
-    assert world().size == 1
+    assert this_rank().size == 1
     found: dict[str, Any] = {}
     try:
         for name in chosen.only or groups:

@@ -13,9 +13,9 @@ from infra.influence import Damping, FitSettings, fit_curvature, save_directions
 from infra.influence.steps import OnDisk, each_shard
 from infra.influence.steps.settings import ModelSettings, forget_model
 from infra.models import model_hash
-from infra.parallel.launch import Crew, Runtime
-from infra.parallel.shards import cut, open_shards
-from infra.parallel.world import barrier, together
+from infra.parallel.launch import Launcher, Runtime
+from infra.parallel.process_group import barrier, init_process_group
+from infra.parallel.shards import open_shards, write_shards
 from infra.world import BASE_MODEL
 from tests.influence import toys
 
@@ -47,27 +47,27 @@ def make(folder: Path, n: int = 23, shard_tokens: int = 40, model: Any = None, *
     model.save_pretrained(folder / "model")
     for file in BASE_MODEL.glob("*token*"):
         shutil.copy(file, folder / "model")
-    cut(toys.examples(n), folder / "train.parquet", shard_tokens)
-    cut([toys.example(f"q{i}", 9, 4, 900 + i) for i in range(5)], folder / "queries.parquet", 20)
+    write_shards(toys.examples(n), folder / "train.parquet", shard_tokens)
+    write_shards([toys.example(f"q{i}", 9, 4, 900 + i) for i in range(5)], folder / "queries.parquet", 20)
     return Case(folder, model_hash(folder / "model"))
 
 
 def attribute(case: Case, out: Path, fsdp: bool = False, settings: FitSettings | None = None) -> None:
     """Curvature, directions, example and token scores into ``out``; call it in every process."""
-    crew = Crew(runtime=Runtime(fsdp=fsdp, threads=1))
+    launcher = Launcher(runtime=Runtime(fsdp=fsdp, threads=1))
     train, queries = open_shards(case.folder / "train.parquet"), open_shards(case.folder / "queries.parquet")
-    with together() as here:
-        found = fit_curvature(OnDisk(out / "work", train, case.model, crew), settings or FitSettings())
+    with init_process_group() as here:
+        found = fit_curvature(OnDisk(out / "work", train, case.model, launcher), settings or FitSettings())
         if here.first:
             found.curvature(case.model.model_hash).save(out / "curvature")
         barrier()
-        v = OnDisk(out / "work", queries, case.model, crew).directions(
+        v = OnDisk(out / "work", queries, case.model, launcher).directions(
             GROUPS, ["a", "b"], out / "curvature", Damping(0.1), "per_token"
         )
         if v is not None:
             save_directions(v, out / "directions", case.hash)
         barrier()
-        place = OnDisk(out / "scored", train, case.model, crew)
+        place = OnDisk(out / "scored", train, case.model, launcher)
         examples = place.example_scores(out / "directions")
         tokens = place.token_scores(out / "directions", TARGETS)
         if here.first:

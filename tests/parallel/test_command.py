@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from infra.influence.steps.worker import work_of
-from infra.parallel.launch import Runtime, work_beside
-from infra.parallel.world import together as joined
+from infra.parallel.launch import Runtime, join_run
+from infra.parallel.process_group import init_process_group as joined
 from infra.pipeline import prepare, run_logged
 from infra.pipeline.runner import follow
 from infra.pipeline.score import score_recipe, score_stages
@@ -120,7 +120,7 @@ def test_a_launcher_runs_the_whole_job_as_one_process_does(launcher: list[str], 
 def help_out(run: Path) -> None:
     while not (run / ".lock").exists():
         time.sleep(0.01)
-    done = work_beside(run, work_of, Runtime(threads=1), poll=0.01)
+    done = join_run(run, work_of, Runtime(threads=1), poll=0.01)
     (run.parent / f"helped-{os.getpid()}").write_text(str(done))
 
 

@@ -10,8 +10,8 @@ from infra.data import Message
 from infra.models import load_model
 from infra.models.generation import Generation, InProcess, Prompt, Sampling, generate_cached
 from infra.parallel import generation
-from infra.parallel.generation import SharedGenerator, serve
-from infra.parallel.world import together as joined
+from infra.parallel.generation import DistributedGenerator, generate_for_rank_0
+from infra.parallel.process_group import init_process_group as joined
 from infra.world import BASE_MODEL
 from tests.parallel.processes import together
 
@@ -48,14 +48,14 @@ def answer(out: Path, cached: bool) -> None:
         if here.size == 1:
             found = generate_cached(own, PROMPTS, SAMPLING, 0, out / "one.jsonl")
         elif not here.first:
-            serve(own)
+            generate_for_rank_0(own)
             (out / f"asked-{here.rank}").write_text(str(own.asked))
             return
         else:
             if cached:  # a killed command left a few lines
                 lines = (out / "one.jsonl").read_text().splitlines(keepends=True)
                 (out / "many.jsonl").write_text("".join(lines[3:6]))
-            shared = SharedGenerator(own)
+            shared = DistributedGenerator(own)
             found = generate_cached(shared, PROMPTS, SAMPLING, 0, out / "many.jsonl")
             shared.close()
         rows = [[g.prompt_id, g.index, g.text] for g in found]

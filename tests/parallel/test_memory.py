@@ -15,7 +15,7 @@ from infra.influence.engine.functional import Backbone
 from infra.influence.steps import OnDisk, each_shard
 from infra.influence.steps.settings import forget_model
 from infra.models import load_model, tracked_weights
-from infra.parallel.launch import Crew, Runtime
+from infra.parallel.launch import Launcher, Runtime
 from infra.parallel.shards import open_shards
 from tests.influence import toys
 from tests.parallel.jobs import make
@@ -35,12 +35,12 @@ def test_a_shard_that_does_not_fit_is_done_in_smaller_batches(tmp_path: Path, mo
         return whole(self, batch, *rest, **named)
 
     monkeypatch.setattr(Backbone, "hidden", hungry)
-    crew = Crew(runtime=Runtime(threads=1))
+    launcher = Launcher(runtime=Runtime(threads=1))
     data = open_shards(tmp_path / "train.parquet")
-    folder = OnDisk(tmp_path / "scores", data, case.model, crew).example_scores(tmp_path / "directions")
+    folder = OnDisk(tmp_path / "scores", data, case.model, launcher).example_scores(tmp_path / "directions")
     assert toys.error(np.concatenate(list(each_shard(folder))), expected) < 1e-10
     assert list((tmp_path / "scores" / "examples" / "halved").glob("*.json"))
     monkeypatch.setattr(Backbone, "hidden", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("memory")))
     with pytest.raises(ResourceError, match="record r"):
-        OnDisk(tmp_path / "none", data, case.model, crew).example_scores(tmp_path / "directions")
+        OnDisk(tmp_path / "none", data, case.model, launcher).example_scores(tmp_path / "directions")
     forget_model()

@@ -31,11 +31,11 @@ from infra.influence.engine.layer_inputs import Capture
 from infra.influence.steps import OnDisk
 from infra.influence.steps.settings import forget_model
 from infra.models import load_model, tracked_weights
-from infra.parallel.launch import Crew, Runtime
+from infra.parallel.launch import Launcher, Runtime
+from infra.parallel.process_group import barrier, this_rank
+from infra.parallel.process_group import init_process_group as joined
 from infra.parallel.shards import open_shards
 from infra.parallel.tasks import TaskFolder
-from infra.parallel.world import barrier, world
-from infra.parallel.world import together as joined
 from tests.influence import toys
 from tests.influence.test_architectures import build
 from tests.parallel.jobs import Case, attribute, make
@@ -147,12 +147,12 @@ def fitted(case: Case, work: Path, out: Path) -> None:
     """The curvature alone; the work folder stays."""
     with joined() as here:
         data = open_shards(case.folder / "train.parquet")
-        crew = Crew(runtime=Runtime(fsdp=True, threads=1))
-        found = fit_curvature(OnDisk(work, data, case.model, crew, most=3), FitSettings())
+        launcher = Launcher(runtime=Runtime(fsdp=True, threads=1))
+        found = fit_curvature(OnDisk(work, data, case.model, launcher, most=3), FitSettings())
         if here.first:
             found.curvature(case.hash).save(out)
         barrier()
-        assert here.size == world().size
+        assert here.size == this_rank().size
     forget_model()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import ArtifactError
-from infra.parallel.shards import cut, open_shards
+from infra.parallel.shards import open_shards, write_shards
 from tests.influence import toys
 
 
@@ -21,7 +21,7 @@ def test_every_example_comes_back_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, n: int, tokens: int, most: int
 ) -> None:
     examples = toys.examples(n)
-    shards = cut(iter(examples), tmp_path_factory.mktemp("cut") / "x.parquet", tokens)
+    shards = write_shards(iter(examples), tmp_path_factory.mktemp("cut") / "x.parquet", tokens)
     back = [e for shard in shards for e in shard]
     assert [e.id for e in back] == [e.id for e in examples]
     assert all(
@@ -43,7 +43,7 @@ def test_weights_offsets_and_odd_text_survive(tmp_path: Path) -> None:
         token_weights=np.linspace(0, 1, len(odd), dtype=np.float32),
         response_start=2,
     )
-    [[a, b]] = list(cut([plain, odd], tmp_path / "x.parquet"))
+    [[a, b]] = list(write_shards([plain, odd], tmp_path / "x.parquet"))
     assert a.token_weights is None and np.array_equal(b.token_weights, odd.token_weights)
     assert (b.text, b.weight, b.response_start) == ("a\ufffdé𝒳", 0.25, 2)
     assert b.offsets.dtype == np.int32 and b.offsets.shape == odd.offsets.shape
@@ -51,7 +51,7 @@ def test_weights_offsets_and_odd_text_survive(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    digest = cut(toys.examples(5), path).digest
+    digest = write_shards(toys.examples(5), path).digest
     content = bytearray(path.read_bytes())
     content[20] ^= 1
     path.write_bytes(content)

@@ -13,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import ArtifactError, ResourceError
-from infra.parallel.tasks import BatchTooLarge, Plan, Task, TaskFolder, work_through
-from infra.parallel.world import balance, world
+from infra.parallel.process_group import balanced_partition, this_rank
+from infra.parallel.tasks import BatchTooLarge, ShardPlan, ShardTask, TaskFolder, run_claimed
 from tests.parallel.processes import start, together
 
 
-def plan(n: int = 12, **settings: object) -> Plan:
-    return Plan("test", "txt", settings, tuple(Task(f"{i:05d}", float(i % 3 + 1), {"number": i}) for i in range(n)))
+def plan(n: int = 12, **settings: object) -> ShardPlan:
+    return ShardPlan(
+        "test", "txt", settings, tuple(ShardTask(f"{i:05d}", float(i % 3 + 1), {"number": i}) for i in range(n))
+    )
 
 
-def write(task: Task | None, path: Path | None) -> None:
+def write(task: ShardTask | None, path: Path | None) -> None:
     assert task is not None and path is not None
     path.write_text(f"result of {task.about['number']}\n" * 100)
 
@@ -36,11 +38,11 @@ def test_many_processes_do_every_task_once(tmp_path: Path) -> None:
     TaskFolder.start(tmp_path, plan(40))
 
     def work() -> None:
-        def slow(task: Task | None, path: Path | None) -> None:
+        def slow(task: ShardTask | None, path: Path | None) -> None:
             time.sleep(0.01)
             write(task, path)
 
-        done = work_through(TaskFolder.open(tmp_path), slow, world())
+        done = run_claimed(TaskFolder.open(tmp_path), slow, this_rank())
         (tmp_path / f"did-{os.getpid()}").write_text(str(done))
 
     together(4, work)
@@ -53,13 +55,13 @@ def test_killed_workers_lose_nothing_and_another_number_of_them_goes_on(tmp_path
     rng = random.Random(0)
 
     def work() -> None:
-        def slow(task: Task | None, path: Path | None) -> None:
+        def slow(task: ShardTask | None, path: Path | None) -> None:
             assert path is not None
             path.write_text("half a res")  # killed here, this is what lies about
             time.sleep(0.02)
             write(task, path)
 
-        work_through(TaskFolder.open(tmp_path), slow, world())
+        run_claimed(TaskFolder.open(tmp_path), slow, this_rank())
 
     TaskFolder.start(tmp_path, plan(240))
     for size in (3, 1, 4, 2):
@@ -81,12 +83,12 @@ def test_one_killed_worker_does_not_stop_the_others(tmp_path: Path) -> None:
     TaskFolder.start(tmp_path, plan(8))
 
     def work() -> None:
-        def slow(task: Task | None, path: Path | None) -> None:
-            if world().rank == 0:
+        def slow(task: ShardTask | None, path: Path | None) -> None:
+            if this_rank().rank == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             write(task, path)
 
-        work_through(TaskFolder.open(tmp_path), slow, world())
+        run_claimed(TaskFolder.open(tmp_path), slow, this_rank())
 
     processes = start(2, work)
     for process in processes:
@@ -98,7 +100,7 @@ def test_one_killed_worker_does_not_stop_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "missing"])
 def test_a_damaged_result_is_never_used_and_made_again(tmp_path: Path, harm: str) -> None:
     folder = TaskFolder.start(tmp_path, plan(3))
-    work_through(folder, write)
+    run_claimed(folder, write)
     victim = folder.results()[1]
     content = victim.read_bytes()
     if harm == "missing":
@@ -109,7 +111,7 @@ def test_a_damaged_result_is_never_used_and_made_again(tmp_path: Path, harm: str
     assert [t.name for t in again.missing()] == ["00001"]
     with pytest.raises(ArtifactError, match="00001"):
         again.results()
-    assert work_through(again, write) == 1
+    assert run_claimed(again, write) == 1
     assert victim.read_bytes() == content
 
 
@@ -126,20 +128,20 @@ def test_another_plan_is_refused_and_a_damaged_one_named(tmp_path: Path) -> None
 def test_a_task_that_fails_leaves_no_result_and_no_lock(tmp_path: Path) -> None:
     folder = TaskFolder.start(tmp_path, plan(2))
 
-    def fail(task: Task | None, path: Path | None) -> None:
+    def fail(task: ShardTask | None, path: Path | None) -> None:
         assert path is not None
         path.write_text("some")
         raise ResourceError("out of memory")
 
     with pytest.raises(ResourceError):
-        work_through(folder, fail)
+        run_claimed(folder, fail)
     assert not [p for p in tmp_path.rglob("*") if p.suffix in (".lock", ".txt", ".tmp")]
 
 
 @given(st.lists(st.floats(0.0, 1e9), max_size=30), st.integers(1, 9))
 def test_costs_are_shared_out_evenly(costs: list[float], parts: int) -> None:
     """Within 4/3 of a bound that no split can beat: the mean, the costliest, or the two that must share."""
-    groups = balance(costs, parts)
+    groups = balanced_partition(costs, parts)
     assert sorted(i for g in groups for i in g) == list(range(len(costs)))
     ordered = sorted(costs, reverse=True)
     pair = ordered[parts - 1] + ordered[parts] if len(costs) > parts else 0.0
@@ -151,7 +153,7 @@ def test_batches_that_do_not_fit_are_halved_once_for_all(tmp_path: Path) -> None
     """The halving is written down before the second try, so that whoever does the task later takes the same batches."""
     tried: list[int] = []
 
-    def hungry(task: Task | None, path: Path | None) -> None:
+    def hungry(task: ShardTask | None, path: Path | None) -> None:
         assert task is not None and path is not None
         tried.append(task.about["halvings"])
         if task.about["number"] == 1 and task.about["halvings"] < 2:
@@ -159,12 +161,12 @@ def test_batches_that_do_not_fit_are_halved_once_for_all(tmp_path: Path) -> None
         path.write_text(f"{task.about['number']} after {task.about['halvings']}")
 
     folder = TaskFolder.start(tmp_path, plan(2))
-    work_through(folder, hungry)
+    run_claimed(folder, hungry)
     assert tried == [0, 0, 1, 2] or tried == [0, 1, 2, 0]
     victim = folder.results()[1]
     content = victim.read_bytes()
     victim.unlink()
     again = TaskFolder.open(tmp_path)
     tried.clear()
-    work_through(again, hungry)
+    run_claimed(again, hungry)
     assert tried == [2] and again.results()[1].read_bytes() == content

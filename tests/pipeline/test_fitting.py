@@ -59,9 +59,9 @@ def test_halves_that_never_agree_mean_all_of_the_data(model):
 
 
 def test_the_estimate_and_the_coverage_are_said_before_work(monkeypatch, model, tmp_path, capsys):
-    from infra.parallel.shards import cut
+    from infra.parallel.shards import write_shards
 
-    data = cut(ITEMS, tmp_path / "train.parquet", shard_examples=16)
+    data = write_shards(ITEMS, tmp_path / "train.parquet", shard_examples=16)
     fitting.announce("curvature", "fit", SETTINGS, data, tmp_path, Runtime())
     said = capsys.readouterr().err
     assert "3 weights (layers.1.mlp)" in said and "% of the model" in said

@@ -9,7 +9,7 @@ import typer
 
 from infra.cli._common import ADVANCED, DEFAULT_RECIPE, QUICK_RECIPE, interruptible
 from infra.errors import InputError
-from infra.parallel.world import world
+from infra.parallel.process_group import this_rank
 
 if TYPE_CHECKING:
     from infra.pipeline.recipe import Recipe
@@ -85,7 +85,7 @@ def run(
         return
     with interruptible():
         report = run_recipe(settings, folder)
-    if not world().first:
+    if not this_rank().first:
         return
     from infra.report import print_summary
     from infra.store import read_json
@@ -100,10 +100,10 @@ def work(
 ) -> None:
     """Help a run that is under way, from this machine or another that sees its folder. May come and go at any time."""
     from infra.influence.steps.worker import work_of
-    from infra.parallel.launch import Runtime, work_beside
+    from infra.parallel.launch import Runtime, join_run
 
     with interruptible():
-        print(f"{work_beside(run, work_of, Runtime(threads=threads))} tasks done here")
+        print(f"{join_run(run, work_of, Runtime(threads=threads))} tasks done here")
 
 
 def print_plan(settings: Recipe, folder: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from infra.cli._common import ADVANCED, interruptible
 from infra.errors import InputError
-from infra.parallel.world import world
+from infra.parallel.process_group import this_rank
 
 
 def score(
@@ -77,6 +77,6 @@ def score(
     )
     with interruptible():
         report = run_score(recipe, out, directions)
-    if not world().first:
+    if not this_rank().first:
         return
     print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")

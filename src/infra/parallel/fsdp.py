@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from infra.errors import ModelError
 from infra.models.layers import causal_model, layers_of, layers_run_by
-from infra.parallel.world import on_cpu
+from infra.parallel.process_group import cpu_group
 
 Group = dist.ProcessGroup | None
 
@@ -89,14 +89,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
-        return None if tangent is None else gather(tangent, ctx.rows, ctx.group)
+        return None if tangent is None else all_gather_rows(tangent, ctx.rows, ctx.group)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, shard: Tensor, rows: int, group: Group) -> tuple[Tensor, int]:
-        return gather(shard.movedim(in_dims[0], 1), rows, group), 1
+        return all_gather_rows(shard.movedim(in_dims[0], 1), rows, group), 1
 
 
-def gather(shard: Tensor, rows: int, group: Group = None) -> Tensor:
+def all_gather_rows(shard: Tensor, rows: int, group: Group = None) -> Tensor:
     """The whole tensor ``[rows, ...]`` of which each process holds ``ceil(rows / world)`` rows, the last ones fewer.
 
     A collective of ``group``. Differentiable forward and under vmap.
@@ -104,7 +104,7 @@ def gather(shard: Tensor, rows: int, group: Group = None) -> Tensor:
     return _Gather.apply(shard, rows, group)
 
 
-def scatter_sum(own: Tensor, group: Group = None) -> Tensor:
+def reduce_scatter(own: Tensor, group: Group = None) -> Tensor:
     """This process's rows (:func:`rows_of`, of the last dimension but one) of the sum of every process's ``own``.
 
     A collective of ``group``.
@@ -176,7 +176,7 @@ def _gathered_forward(
     shards = {(module, name): module._parameters[name] for module, name in sizes[layer]}
     try:
         for (module, name), shard in shards.items():
-            whole = gather(cast(torch.Tensor, shard), sizes[layer][module, name], group)
+            whole = all_gather_rows(cast(torch.Tensor, shard), sizes[layer][module, name], group)
             module._parameters[name] = cast(nn.Parameter, whole)
         return own(*args, **kwargs)
     finally:
@@ -200,10 +200,10 @@ def _put_back(hooks: Any, before: dict[int, Any]) -> None:
     hooks.update(before)
 
 
-def most(count: int, group: Group = None) -> int:
+def all_reduce_max(count: int, group: Group = None) -> int:
     """The largest count of any process."""
     found = torch.tensor([count])
-    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=on_cpu() if group is None else group)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=cpu_group() if group is None else group)
     return int(found)
 
 

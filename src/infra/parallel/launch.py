@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra.errors import ArtifactError, InputError, ResourceError
-from infra.parallel.tasks import PARTS, Plan, TaskFolder, Work, work_in_step, work_through
-from infra.parallel.world import barrier, share, world
+from infra.parallel.process_group import barrier, broadcast_object, this_rank
+from infra.parallel.tasks import PARTS, ShardPlan, TaskFolder, TaskFunction, run_claimed, run_in_lockstep
 from infra.store import RunFolder
 
-Launcher = Literal["processes", "slurm", "submitit-local", "ray"]
+LauncherName = Literal["processes", "slurm", "submitit-local", "ray"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +33,27 @@ class Runtime:
     threads: int | None = None
 
 
-WorkOf = Callable[[Plan, Path, Runtime], Work]
+WorkOf = Callable[[ShardPlan, Path, Runtime], TaskFunction]
 """Gives the function that does a plan's tasks. It lies in a module, so that it can be sent by name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class Launcher:
     """``processes``: those of this command (torchrun's, or one). ``slurm`` and ``ray``: ``workers`` others.
 
     ``options`` go to submitit's ``update_parameters`` or to ``ray.remote`` (``num_cpus``, ``num_gpus``, ...).
     """
 
-    launcher: Launcher = "processes"
+    kind: LauncherName = "processes"
     workers: int = 1
     runtime: Runtime = field(default_factory=Runtime)
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def carry_out(
+def run_tasks(
     root: Path,
-    plan: Callable[[], Plan],
-    crew: Crew,
+    plan: Callable[[], ShardPlan],
+    launcher: Launcher,
     work_of: WorkOf,
     advance: Callable[[float], object] | None = None,
 ) -> TaskFolder:
@@ -62,38 +62,38 @@ def carry_out(
     Raises what a task raises, :class:`InputError` when the launcher's package is missing, :class:`ResourceError` when
     its workers failed.
     """
-    here = world()
-    if crew.launcher != "processes" and (here.size > 1 or crew.runtime.fsdp):
-        raise InputError(f"launcher {crew.launcher} brings its own workers; start the command without torchrun or fsdp")
+    here = this_rank()
+    if launcher.kind != "processes" and (here.size > 1 or launcher.runtime.fsdp):
+        raise InputError(f"launcher {launcher.kind} brings its own workers; start the command without torchrun or fsdp")
     if here.first:
         TaskFolder.start(root, plan())
     barrier()
     folder = TaskFolder.open(root)
-    in_step = crew.runtime.fsdp  # then one looks and all do the same
+    in_step = launcher.runtime.fsdp  # then one looks and all do the same
     missing = bool(folder.missing()) if here.first or not in_step else None
-    if share(missing) if in_step else missing:
-        _LAUNCHERS[crew.launcher](folder, crew, work_of, advance)
+    if broadcast_object(missing) if in_step else missing:
+        _LAUNCHERS[launcher.kind](folder, launcher, work_of, advance)
     barrier()
     if here.first:
         folder.seal()
     return folder
 
 
-def attend(root: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> int:
+def worker(root: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> int:
     """Work on a folder, beside whoever else does, until its tasks are done. Gives how many were done here: none where
     processes work in step, which nobody can join.
     """
     folder = TaskFolder.open(Path(root))
     if folder.plan.suffix == PARTS:
         return 0
-    return work_through(folder, work_of(folder.plan, folder.root, runtime))
+    return run_claimed(folder, work_of(folder.plan, folder.root, runtime))
 
 
 VANISHED = 20
 """How often a task folder may fail to be read by a helper before that is an error and not its being cleared away."""
 
 
-def work_beside(run: Path, work_of: WorkOf, runtime: Runtime, poll: float = 1.0) -> int:
+def join_run(run: Path, work_of: WorkOf, runtime: Runtime, poll: float = 1.0) -> int:
     """Help the command that is writing to the run folder ``run``, from this or another machine, until it ends.
 
     Whatever tasks its stages open are shared with this process, which may come late and be killed at any time. Gives
@@ -108,7 +108,7 @@ def work_beside(run: Path, work_of: WorkOf, runtime: Runtime, poll: float = 1.0)
             if (plan.parent / "manifest.json").exists():
                 continue
             try:
-                done += attend(str(plan.parent), work_of, runtime)
+                done += worker(str(plan.parent), work_of, runtime)
             except (ArtifactError, OSError):
                 # a finished step is renamed or cleared away file by file, its plan perhaps last: look again
                 vanished[plan] += 1
@@ -126,7 +126,7 @@ def _open_plans(run: Path) -> list[Path]:
         return []
 
 
-def do_task(root: str, name: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> str:
+def run_task(root: str, name: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> str:
     """Do one task of a folder, whoever made the folder. Gives the result's path."""
     folder, work = _opened(root, work_of, runtime)
     task = next(t for t in folder.plan.tasks if t.name == name)
@@ -139,42 +139,51 @@ def _opened(root: str, work_of: WorkOf, runtime: Runtime) -> tuple[TaskFolder, A
     return folder, work_of(folder.plan, folder.root, runtime)
 
 
-def _processes(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[float], object] | None) -> None:
-    work = work_of(folder.plan, folder.root, crew.runtime)
-    if crew.runtime.fsdp:
-        work_in_step(folder, work, world(), advance)
+def _launch_local(
+    folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Callable[[float], object] | None
+) -> None:
+    work = work_of(folder.plan, folder.root, launcher.runtime)
+    if launcher.runtime.fsdp:
+        run_in_lockstep(folder, work, this_rank(), advance)
     else:
-        work_through(folder, work, world(), advance)
+        run_claimed(folder, work, this_rank(), advance)
 
 
-def _submitit(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[float], object] | None) -> None:
+def _launch_submitit(
+    folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Callable[[float], object] | None
+) -> None:
     try:
         import submitit
     except ImportError as error:
         raise InputError("Slurm needs the extra 'slurm'; pip install 'infra-attribution[slurm]'") from error
-    local = crew.launcher == "submitit-local"
+    local = launcher.kind == "submitit-local"
     executor = submitit.AutoExecutor(folder.root.resolve() / "jobs", cluster="local" if local else "slurm")
-    executor.update_parameters(**crew.options)
+    executor.update_parameters(**launcher.options)
     with executor.batch():
-        jobs = [executor.submit(attend, str(folder.root.resolve()), work_of, crew.runtime) for _ in range(crew.workers)]
+        jobs = [
+            executor.submit(worker, str(folder.root.resolve()), work_of, launcher.runtime)
+            for _ in range(launcher.workers)
+        ]
     failed = [job for job in jobs if job.exception() is not None]
     if folder.missing():
         reason = failed[0].exception() if failed else "the jobs ended"
         raise ResourceError(f"tasks in {folder.root} are not done ({reason}); see {folder.root / 'jobs'} and run again")
 
 
-def _ray(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[float], object] | None) -> None:
+def _launch_ray(
+    folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Callable[[float], object] | None
+) -> None:
     try:
         import ray
     except ImportError as error:
         raise InputError("Ray needs the extra 'ray'; pip install 'infra-attribution[ray]'") from error
     started = not ray.is_initialized()
     if started:
-        ray.init(address=None if crew.workers else "auto", num_cpus=crew.workers or None, log_to_driver=False)
+        ray.init(address=None if launcher.workers else "auto", num_cpus=launcher.workers or None, log_to_driver=False)
     try:
-        remote: Any = ray.remote(**{"max_retries": 3, **crew.options})(do_task)
+        remote: Any = ray.remote(**{"max_retries": 3, **launcher.options})(run_task)
         waiting = {
-            remote.remote(str(folder.root.resolve()), t.name, work_of, crew.runtime): t
+            remote.remote(str(folder.root.resolve()), t.name, work_of, launcher.runtime): t
             for t in sorted(folder.missing(), key=lambda t: -t.cost)
         }
         while waiting:
@@ -189,8 +198,8 @@ def _ray(folder: TaskFolder, crew: Crew, work_of: WorkOf, advance: Callable[[flo
 
 
 _LAUNCHERS: dict[str, Callable[..., None]] = {
-    "processes": _processes,
-    "slurm": _submitit,
-    "submitit-local": _submitit,
-    "ray": _ray,
+    "processes": _launch_local,
+    "slurm": _launch_submitit,
+    "submitit-local": _launch_submitit,
+    "ray": _launch_ray,
 }

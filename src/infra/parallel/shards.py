@@ -15,7 +15,7 @@ import numpy as np
 
 from infra.data.tokenized import TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
-from infra.parallel.tasks import Task
+from infra.parallel.tasks import ShardTask
 
 SHARD_TOKENS = 65_536
 """Tokens of a shard, about: a shard closes with the example that reaches them."""
@@ -29,21 +29,21 @@ SUM_SHARDS = 8
 class Shards(TokenizedFile):
     """The shards of one set of examples, and the tasks they make."""
 
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[ShardTask, ...]:
         """One task a shard."""
         return tuple(
-            Task(f"{i:05d}", float(t), {"shards": [i, i + 1], "examples": n, "first": s})
+            ShardTask(f"{i:05d}", float(t), {"shards": [i, i + 1], "examples": n, "first": s})
             for i, (n, t, s) in enumerate(zip(self.examples, self.tokens, self.starts))
         )
 
-    def sum_tasks(self, most: int = SUM_SHARDS) -> tuple[Task, ...]:
+    def sum_tasks(self, most: int = SUM_SHARDS) -> tuple[ShardTask, ...]:
         """At most ``most`` tasks of neighbouring shards, nearly equal in tokens."""
         total, parts = sum(self.tokens), min(most, len(self))
         ends = np.searchsorted(np.cumsum(self.tokens), [total * (p + 1) / parts for p in range(parts)], "left") + 1
         borders = sorted({0, len(self), *(min(int(e), len(self)) for e in ends)})
         starts = [*self.starts, sum(self.examples)]
         return tuple(
-            Task(
+            ShardTask(
                 f"{i:05d}",
                 float(sum(self.tokens[a:b])),
                 {"shards": [a, b], "examples": starts[b] - starts[a], "first": starts[a]},
@@ -52,7 +52,7 @@ class Shards(TokenizedFile):
         )
 
 
-def cut(
+def write_shards(
     examples: Iterable[TokenizedExample],
     path: Path,
     shard_tokens: int = SHARD_TOKENS,

@@ -26,7 +26,7 @@ from typing import Any
 
 from infra.errors import ArtifactError
 from infra.parallel.locks import Claims
-from infra.parallel.world import World, balance, everyone, share, world
+from infra.parallel.process_group import Rank, all_gather_object, balanced_partition, broadcast_object, this_rank
 from infra.progress import say
 from infra.store import read_json, sha256_file, sha256_json, write_json
 
@@ -37,7 +37,7 @@ PARTS = "parts"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ShardTask:
     """One piece of work. ``about`` says what it covers (a shard's row group and ids, a block's key); ``cost`` in any
     unit.
     """
@@ -48,13 +48,13 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ShardPlan:
     """What a folder's tasks are. ``kind`` names the function that does one, ``settings`` are its arguments."""
 
     kind: str
     suffix: str
     settings: dict[str, Any]
-    tasks: tuple[Task, ...]
+    tasks: tuple[ShardTask, ...]
 
     @property
     def key(self) -> str:
@@ -62,8 +62,9 @@ class Plan:
         return sha256_json(asdict(self))
 
 
-Work = Callable[["Task | None", "Path | None"], None]
-"""Does a task and writes its result to the path given. In step with others, (None, None) keeps them company."""
+TaskFunction = Callable[["ShardTask | None", "Path | None"], None]
+"""Does a task and writes its result to the path given. Where all ranks work in lockstep, a rank without a task
+of its own is called with (None, None), so that it joins the collectives of the others."""
 
 
 class BatchTooLarge(Exception):
@@ -73,12 +74,12 @@ class BatchTooLarge(Exception):
 class TaskFolder:
     """One folder of tasks, as one process sees it."""
 
-    def __init__(self, root: Path, plan: Plan) -> None:
+    def __init__(self, root: Path, plan: ShardPlan) -> None:
         self.root, self.plan = root, plan
         self._verified: dict[str, Path] = {}
 
     @classmethod
-    def start(cls, root: Path, plan: Plan) -> TaskFolder:
+    def start(cls, root: Path, plan: ShardPlan) -> TaskFolder:
         """Write the plan, or go on with the folder's own when it is the same one.
 
         Raises :class:`ArtifactError` when another plan lies there.
@@ -97,12 +98,12 @@ class TaskFolder:
         """The folder at ``root``. Raises :class:`ArtifactError` when its plan is missing or damaged."""
         raw = read_json(root / PLAN)
         try:
-            tasks = tuple(Task(**t) for t in raw["tasks"])
-            return cls(root, Plan(raw["kind"], raw["suffix"], raw["settings"], tasks))
+            tasks = tuple(ShardTask(**t) for t in raw["tasks"])
+            return cls(root, ShardPlan(raw["kind"], raw["suffix"], raw["settings"], tasks))
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{root / PLAN} is damaged ({error}); delete {root} and run again") from error
 
-    def result(self, task: Task) -> Path | None:
+    def result(self, task: ShardTask) -> Path | None:
         """The task's result when it is there and hashes to its name; a damaged one is deleted. Hashed once."""
         known = self._verified.get(task.name)
         if known is not None:
@@ -115,12 +116,12 @@ class TaskFolder:
             path.unlink(missing_ok=True)
         return None
 
-    def do(self, task: Task, work: Work) -> Path:
+    def do(self, task: ShardTask, work: TaskFunction) -> Path:
         """The task's result, made now if it is not there."""
         found = self.result(task)
         return self.make(task, work) if found is None else found
 
-    def make(self, task: Task, work: Work) -> Path:
+    def make(self, task: ShardTask, work: TaskFunction) -> Path:
         """Do the task and put its result in place, whether or not there is one.
 
         When its batches do not fit in memory it is begun again with batches half as large, and that is written down
@@ -134,20 +135,20 @@ class TaskFolder:
             except BatchTooLarge:
                 write_json(note, {"halvings": halvings + 1})
 
-    def make_part(self, task: Task, work: Work) -> Path:
+    def make_part(self, task: ShardTask, work: TaskFunction) -> Path:
         """Do this process's part of a task; every process calls it. The result is in place when all parts are."""
-        names = everyone(self._written(task, partial(work, task), "safetensors").name)
+        names = all_gather_object(self._written(task, partial(work, task), "safetensors").name)
         index = None
-        if world().first:
+        if this_rank().first:
             index = self._written(task, lambda path: write_json(path, names), PARTS).name
-        self._verified[task.name] = self.root / "results" / task.name / share(index)
+        self._verified[task.name] = self.root / "results" / task.name / broadcast_object(index)
         return self._verified[task.name]
 
-    def _made(self, task: Task, work: Work) -> Path:
+    def _made(self, task: ShardTask, work: TaskFunction) -> Path:
         self._verified[task.name] = self._written(task, partial(work, task), self.plan.suffix)
         return self._verified[task.name]
 
-    def _written(self, task: Task, write: Callable[[Path], object], suffix: str) -> Path:
+    def _written(self, task: ShardTask, write: Callable[[Path], object], suffix: str) -> Path:
         draft = self.root / "results" / task.name / f".{uuid.uuid4().hex}.tmp"
         draft.parent.mkdir(exist_ok=True)
         try:
@@ -160,7 +161,7 @@ class TaskFolder:
             draft.unlink(missing_ok=True)
         return final
 
-    def missing(self, tasks: Sequence[Task] | None = None) -> list[Task]:
+    def missing(self, tasks: Sequence[ShardTask] | None = None) -> list[ShardTask]:
         """The tasks without a result, in order."""
         return [t for t in (self.plan.tasks if tasks is None else tasks) if self.result(t) is None]
 
@@ -191,10 +192,10 @@ def _intact(path: Path) -> bool:
     return path.is_file() and sha256_file(path) == path.stem
 
 
-def work_through(
+def run_claimed(
     folder: TaskFolder,
-    work: Work,
-    world: World | None = None,
+    work: TaskFunction,
+    rank: Rank | None = None,
     advance: Callable[[float], object] | None = None,
     poll: float = 0.02,
 ) -> int:
@@ -204,10 +205,10 @@ def work_through(
     Each process begins with its own share (costs balanced over the ranks), then takes what the others have not begun;
     at last it waits for what they are doing, and takes over the tasks of those that died.
     """
-    here = world or World()
-    share = balance([t.cost for t in folder.plan.tasks], here.size)
-    others = [i for r in range(1, here.size) for i in reversed(share[(here.rank + r) % here.size])]
-    turn = [folder.plan.tasks[i] for i in [*share[here.rank], *others]]
+    here = rank or Rank()
+    broadcast_object = balanced_partition([t.cost for t in folder.plan.tasks], here.size)
+    others = [i for r in range(1, here.size) for i in reversed(broadcast_object[(here.rank + r) % here.size])]
+    turn = [folder.plan.tasks[i] for i in [*broadcast_object[here.rank], *others]]
     done = 0
     with Claims(folder.root / "locks") as claims:
         waiting = folder.missing(turn)
@@ -237,11 +238,13 @@ def work_through(
     return done
 
 
-def work_in_step(folder: TaskFolder, work: Work, here: World, advance: Callable[[float], object] | None = None) -> int:
+def run_in_lockstep(
+    folder: TaskFolder, work: TaskFunction, here: Rank, advance: Callable[[float], object] | None = None
+) -> int:
     """Do the folder's missing tasks with all processes in step (collectives inside): one after the other where results
     are in parts, else in rounds of one task a process.
     """
-    wanted = set(share([t.name for t in folder.missing()] if here.first else None))
+    wanted = set(broadcast_object([t.name for t in folder.missing()] if here.first else None))
     missing = [t for t in folder.plan.tasks if t.name in wanted]
     if advance is not None:
         advance(sum(t.cost for t in folder.plan.tasks) - sum(t.cost for t in missing))

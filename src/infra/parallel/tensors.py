@@ -18,7 +18,7 @@ from infra.parallel.tasks import parts_of
 SEPARATOR = "|"  # not in a parameter's name
 
 
-class Tensors:
+class TensorGroups:
     """Groups of tensors by name in memory, ``tensors[group][name]``; ``facts`` is any JSON value.
 
     :class:`Reader` is the same on disk, so that a step reads the one before it wherever its results lie.
@@ -69,7 +69,7 @@ def key_of(group: str, name: str) -> str:
     return f"{group}{SEPARATOR}{name}" if group else name
 
 
-class Reader:
+class TensorFile:
     """A file of :func:`save`, or a result in parts of such files, each with some rows of every matrix and the same
     facts. Tensors are read when asked for. Raises :class:`ArtifactError` for a damaged file.
     """
@@ -107,7 +107,7 @@ class Reader:
         return chosen
 
 
-def total(parts: Iterable[Tensors | Reader], group: str, name: str) -> Tensor:
+def total(parts: Iterable[TensorGroups | TensorFile], group: str, name: str) -> Tensor:
     """The sum over results of one tensor, in their order, one result's share in memory at a time."""
     sum_: Tensor | None = None
     for result in parts:

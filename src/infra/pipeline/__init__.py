@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.layout import Run
-from infra.parallel.world import together, world
+from infra.parallel.process_group import init_process_group, this_rank
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import PeakMemory, follow, plan_table, run_stages
 from infra.pipeline.stage import Stage
@@ -29,7 +29,7 @@ def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
 
 def threads_of(recipe: Recipe) -> int:
     """Threads of each job: as set, or this machine's cores (at most 8) shared between the jobs."""
-    here = world()
+    here = this_rank()
     beside = recipe.jobs if here.size == 1 else here.local_size
     return recipe.threads or max(1, min(len(os.sched_getaffinity(0)), 8) // beside)
 
@@ -40,7 +40,7 @@ def prepare(recipe: Recipe) -> None:
     import transformers
 
     torch.set_num_threads(threads_of(recipe))
-    if not world().first:
+    if not this_rank().first:
         hide_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -58,7 +58,7 @@ def run_job(recipe: Recipe, folder: Path, plan: Callable[[], list[Stage]]) -> Pa
     Writes recipe.json first, and report.html and summary.json at the top of the folder when every stage is done.
     """
     run, paths = RunFolder(folder), Run(folder)
-    with together(recipe.model.device) as here:
+    with init_process_group(recipe.model.device) as here:
         if not here.first:
             follow(plan(), run)
             return paths.page
@@ -75,7 +75,7 @@ def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe) -> None:
     """Run the stages, and log the command's time, peak memory and environment when any of them ran."""
     start = time.perf_counter()
     with PeakMemory() as memory:
-        ran = run_stages(stages, run, recipe.jobs if world().size == 1 else 1, threads_of(recipe))
+        ran = run_stages(stages, run, recipe.jobs if this_rank().size == 1 else 1, threads_of(recipe))
     if ran:
         entry = {"stage": "(command)", "seconds": round(time.perf_counter() - start, 3), "stages": len(ran)}
         run.log_runtime({**entry, "peak_memory_bytes": memory.peak, "environment": environment(recipe)})
@@ -101,7 +101,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "commit": commit(),
-        "processes": world().size,
+        "processes": this_rank().size,
         "jobs": recipe.jobs,
         "threads": threads_of(recipe),
     }

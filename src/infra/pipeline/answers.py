@@ -13,8 +13,8 @@ from infra.evals import evaluate
 from infra.layout import BASE, EXPLAINED
 from infra.models import load_model, model_hash
 from infra.models.generation import InProcess, OpenAIServer, Sampling
-from infra.parallel.generation import SharedGenerator, serve
-from infra.parallel.world import world
+from infra.parallel.generation import DistributedGenerator, generate_for_rank_0
+from infra.parallel.process_group import this_rank
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.stage import Context
@@ -50,19 +50,19 @@ def answer(context: Context, model: str, split: str, sampling: Sampling, tasks: 
     problems = {
         name: [r for r in load_records(context.problems(name)) if r.attributes["split"] == split] for name in tasks
     }
-    generator: InProcess | OpenAIServer | SharedGenerator
+    generator: InProcess | OpenAIServer | DistributedGenerator
     if recipe.eval.server is not None and model == BASE:
         generator = OpenAIServer(recipe.eval.server, path)
-        if not world().first:
+        if not this_rank().first:
             return None
     else:
-        loaded, tokenizer = load_model(path, dtype=recipe.model.dtype, device=world().device(recipe.model.device))
+        loaded, tokenizer = load_model(path, dtype=recipe.model.dtype, device=this_rank().device(recipe.model.device))
         generator = InProcess(loaded, tokenizer, recipe.eval.max_batch_tokens)
-        if not world().first:
-            serve(generator)
+        if not this_rank().first:
+            generate_for_rank_0(generator)
             return None
-        if world().size > 1:
-            generator = SharedGenerator(generator)
+        if this_rank().size > 1:
+            generator = DistributedGenerator(generator)
     cache = context.out / "generations.jsonl"
     frames = []
     own = {t.label: t.samples for t in recipe.tasks} if split == "held-out" else {}
@@ -100,7 +100,7 @@ def answer(context: Context, model: str, split: str, sampling: Sampling, tasks: 
                     ]
                 )
             )
-    if isinstance(generator, SharedGenerator):
+    if isinstance(generator, DistributedGenerator):
         generator.close()
     cache.unlink(missing_ok=True)  # rows hold every text; the cache's order depends on interruptions
     if not frames:

@@ -17,12 +17,12 @@ from infra.influence.methods import AlongDirections, write_fitted
 from infra.influence.steps import ModelSettings, OnDisk, each_shard
 from infra.layout import EXPLAINED
 from infra.models import load_model, tracked_weights
+from infra.parallel.process_group import this_rank
 from infra.parallel.shards import open_shards
-from infra.parallel.world import world
 from infra.pipeline.fitting import announce, damping_of, decide
 from infra.pipeline.method import GRADIENT, fit_method, has_curvature, models_of_method
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.spread import PASSES, TRACKED, crew_of, model_of, recomputing, shards_of, work_folder
+from infra.pipeline.spread import PASSES, TRACKED, launcher_of, model_of, recomputing, shards_of, work_folder
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step, Uses
 from infra.pipeline.targets import fold_names, folds_table, query_folds, target_weights
@@ -38,14 +38,14 @@ def run_curvature(context: Context) -> None:
     recipe = context.recipe
     c = recipe.curvature
     if recipe.method == GRADIENT:
-        if world().first:
+        if this_rank().first:
             model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype)
             identity(tracked_weights(model, c.tracked)).save(context.out)
         return
-    model, crew = model_of(context), crew_of(recipe)
+    model, launcher = model_of(context), launcher_of(recipe)
     train = open_shards(context.tokenized("train"))
     with work_folder(context) as work:
-        decided = decide(recipe, train.stream(), model, work, crew.runtime)
+        decided = decide(recipe, train.stream(), model, work, launcher.runtime)
         settings = FitSettings(
             recipe.method, c.fisher, recipe.seed, decided.eigenvalues, c.include_prompt, block_size=c.block_size
         )
@@ -53,11 +53,11 @@ def run_curvature(context: Context) -> None:
         if decided.below < 1.0:
             chosen = subsampled(train.stream(), decided.below, recipe.seed)
             data = shards_of(chosen, work / "train.parquet", recipe)
-        announce(context.label, "fit", model, data, work, crew.runtime, block_size=c.block_size)
+        announce(context.label, "fit", model, data, work, launcher.runtime, block_size=c.block_size)
         visits = 1 if recipe.method == "diagonal" else 2
         with progress(visits * sum(data.tokens), context.label, "token") as bar:
-            found = fit_curvature(OnDisk(work, data, model, crew, bar.advance, c.sum_shards), settings)
-        if world().first:
+            found = fit_curvature(OnDisk(work, data, model, launcher, bar.advance, c.sum_shards), settings)
+        if this_rank().first:
             noted = {"agreement": decided.agreement, "per_token_check": decided.per_token_check}
             fitted = found.curvature(model.model_hash)
             fitted.noting(available=sum(train.examples), **noted).save(context.out)
@@ -81,14 +81,14 @@ def run_directions(context: Context) -> None:
     groups = np.array([number[name] for name in fold_names(frame)], dtype=np.int64)
     model = model_of(context)
     if not has_curvature(recipe):
-        if world().first:
+        if this_rank().first:
             fit_method(context, model, queries, groups, list(folds.fold))
             write_targets(context, folds, model)
         return
     with work_folder(context) as work:
-        announce(context.label, "gradients", model, queries, work, crew_of(recipe).runtime, len(folds))
+        announce(context.label, "gradients", model, queries, work, launcher_of(recipe).runtime, len(folds))
         with progress(sum(queries.tokens), context.label, "token") as bar:
-            place = OnDisk(work, queries, model, crew_of(recipe), bar.advance, recipe.curvature.sum_shards)
+            place = OnDisk(work, queries, model, launcher_of(recipe), bar.advance, recipe.curvature.sum_shards)
             found = place.directions(
                 groups,
                 list(folds.fold),
@@ -168,19 +168,19 @@ def run_scores(context: Context) -> None:
     weights = load_weights(context)
     targets = token_targets_of(recipe, weights)
     decompositions = ("loss", "position") if recipe.scores.position else ("loss",)
-    model, crew = model_of(context), crew_of(recipe)
+    model, launcher = model_of(context), launcher_of(recipe)
     frames, folds, check = [], [], {}
     with work_folder(context) as work:
         for which in sets_of(context):
             data = open_shards(context.tokenized(which))
-            label, runtime = f"{context.label} {which}", crew.runtime
+            label, runtime = f"{context.label} {which}", launcher.runtime
             announce(label, "examples", model, data, work / which, runtime, len(pd.read_parquet(context.folds)))
             announce(label, "forward", model, data, work / which, runtime, len(targets))
             with progress(2 * sum(data.tokens), label, "token") as bar:
-                place = OnDisk(work / which, data, model, crew, bar.advance)
+                place = OnDisk(work / which, data, model, launcher, bar.advance)
                 examples = place.example_scores(here)
                 tokens = place.token_scores(here, {t: weights[t].tolist() for t in targets}, decompositions)
-            if not world().first:
+            if not this_rank().first:
                 continue
             per_fold = np.concatenate(list(each_shard(examples)))
             frame = described(stored_records(context.records(which)), data, which)
@@ -192,7 +192,7 @@ def run_scores(context: Context) -> None:
                 check[f"{which}:{target}"] = float(np.linalg.norm(sums[target] - exact) / np.linalg.norm(exact))
             frames.append(frame)
             folds.append(per_fold)
-        if world().first:
+        if this_rank().first:
             pd.concat(frames, ignore_index=True).to_parquet(context.example_scores, index=False)
             np.save(context.fold_scores, np.concatenate(folds))
             write_json(context.score_check, {"token_sums_against_example_scores": check})

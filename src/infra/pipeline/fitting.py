@@ -25,8 +25,8 @@ from infra.influence.estimate import Estimate
 from infra.influence.fit import subsample_draw
 from infra.influence.steps.settings import ModelSettings, engine_of
 from infra.parallel.launch import Runtime
+from infra.parallel.process_group import broadcast_object, this_rank
 from infra.parallel.shards import Shards
-from infra.parallel.world import share, world
 from infra.pipeline.recipe import Recipe
 from infra.progress import say
 
@@ -68,11 +68,11 @@ def decide(
     if recipe.method != "ekfac" or runtime.fsdp or "auto" not in (c.fraction, c.eigenvalues):
         return plain
     found: Decision | None = None
-    if world().first:
+    if this_rank().first:
         sample, count = _smallest_draws(examples, recipe.seed)
         if count >= AUTO_FROM:
             found = _decided(recipe, plain, sample[: min(CEILING, count // 4)], engine_of(model, root, runtime))
-    return cast(Decision | None, share(found)) or plain
+    return cast(Decision | None, broadcast_object(found)) or plain
 
 
 def _decided(recipe: Recipe, plain: Decision, sample: list[TokenizedExample], engine: Engine) -> Decision:
@@ -114,7 +114,7 @@ def announce(
     block_size: int | None = None,
 ) -> None:
     """Say what share of the model is tracked, and what ``job`` will take, before it starts."""
-    if not world().first or runtime.fsdp:
+    if not this_rank().first or runtime.fsdp:
         return
     engine = engine_of(model, root, runtime)
     total: Estimate | None = None
@@ -122,6 +122,6 @@ def announce(
         part = estimate(job, engine.model, examples, engine.tracked, directions, model.max_tokens, block_size)
         total = part if total is None else total.then(part)
     if total is not None:
-        minutes = total.seconds(matmul_speed(engine.model)) / 60 / world().size
+        minutes = total.seconds(matmul_speed(engine.model)) / 60 / this_rank().size
         say(f"{label}: {engine.tracked}")
         say(f"{label}: {total}; {minutes:.1f} min or more at the speed of a matrix product here")

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from infra.errors import ArtifactError, ResourceError
-from infra.parallel.world import barrier, share
+from infra.parallel.process_group import barrier, broadcast_object
 from infra.pipeline.stage import Context, Stage
 from infra.pipeline.step import in_order
 from infra.progress import Bar, hide_bars, log_to, progress, say
@@ -67,7 +67,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     log_to(run.root / METRICS)
     with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         if stage.parallel:
-            share((stage.name, str(part), label))
+            broadcast_object((stage.name, str(part), label))
         stage.run(Context(stage, part, run.root, label))
         if stage.parallel:
             barrier()
@@ -86,7 +86,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
 def follow(stages: Sequence[Stage], run: RunFolder) -> None:
     """What a process other than rank 0 does while rank 0 is in :func:`run_stages`: its share of the parallel stages."""
     by_name = {s.name: s for s in stages}
-    while (told := share(None)) is not None:
+    while (told := broadcast_object(None)) is not None:
         name, part, label = told
         stage = by_name[name]
         stage.run(Context(stage, Path(part), run.root, label))
@@ -122,7 +122,7 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
                     queue.failure = queue.failure or KeyboardInterrupt()
     if queue.failure is not None:
         raise queue.failure  # under torchrun the launcher ends the others
-    share(None)
+    broadcast_object(None)
     return queue.ran
 
 

@@ -13,9 +13,9 @@ from infra.influence import recomputed_activations
 from infra.influence.steps.settings import ModelSettings, forget_model
 from infra.layout import EXPLAINED
 from infra.models import load_model, model_hash
-from infra.parallel.launch import Crew, Runtime
-from infra.parallel.shards import Shards, cut, open_shards
-from infra.parallel.world import barrier, share, world
+from infra.parallel.launch import Launcher, Runtime
+from infra.parallel.process_group import barrier, broadcast_object, this_rank
+from infra.parallel.shards import Shards, open_shards, write_shards
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.stage import Context
 from infra.store import seal, sealed
@@ -25,19 +25,19 @@ PASSES = ("threads", "model.dtype", "model.device", "scores.max_tokens")
 TRACKED = "curvature.tracked"
 
 
-def crew_of(recipe: Recipe) -> Crew:
+def launcher_of(recipe: Recipe) -> Launcher:
     """Who does the work, as the recipe says."""
     s = recipe.scale
-    return Crew(s.launcher, s.workers, Runtime(fsdp=s.fsdp), dict(s.options))
+    return Launcher(s.launcher, s.workers, Runtime(fsdp=s.fsdp), dict(s.options))
 
 
 def model_of(context: Context) -> ModelSettings:
     """The explained model, with the hash of its weights in the dtype they are used in."""
     recipe, path = context.recipe, context.use(EXPLAINED)
-    made_for = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if world().first else None
+    made_for = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if this_rank().first else None
     return ModelSettings(
         path=path,
-        model_hash=share(made_for),
+        model_hash=broadcast_object(made_for),
         tracked=recipe.curvature.tracked,
         dtype=recipe.model.dtype,
         device=recipe.model.device,
@@ -64,14 +64,14 @@ def work_folder(context: Context) -> Iterator[Path]:
     yield work
     forget_model()
     barrier()
-    if world().first:
+    if this_rank().first:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def shards_of(examples: Iterable[TokenizedExample], path: Path, recipe: Recipe) -> Shards:
     """Examples cut into the recipe's shards by rank 0, unless they were before; the same on every process."""
-    if world().first and not sealed(path.parent, path):
-        cut(examples, path, recipe.scores.shard_tokens)
+    if this_rank().first and not sealed(path.parent, path):
+        write_shards(examples, path, recipe.scores.shard_tokens)
         seal(path.parent, path)
     barrier()
     return open_shards(path)

@@ -13,8 +13,8 @@ from infra.errors import InputError
 from infra.evals import EvalSettings, get_task, run_eval
 from infra.models import load_model, model_hash
 from infra.models.generation import Generator, InProcess, OpenAIServer
-from infra.parallel.generation import SharedGenerator, serve
-from infra.parallel.world import together
+from infra.parallel.generation import DistributedGenerator, generate_for_rank_0
+from infra.parallel.process_group import init_process_group
 from infra.progress import progress
 from infra.store import write_json
 
@@ -49,7 +49,7 @@ def evaluate_tasks(
 
     Under torchrun every process generates its share; the summary is rank 0's, and empty elsewhere.
     """
-    with together(device) as here:
+    with init_process_group(device) as here:
         if server is not None:
             generator, identity = OpenAIServer(server, model), f"{server} {model}"
             return _evaluated(generator, identity, out, settings) if here.first else {}
@@ -59,9 +59,9 @@ def evaluate_tasks(
         if here.size == 1:
             return _evaluated(own, identity, out, settings)
         if not here.first:
-            serve(own)
+            generate_for_rank_0(own)
             return {}
-        shared = SharedGenerator(own)
+        shared = DistributedGenerator(own)
         summary = _evaluated(shared, identity, out, settings)
         shared.close()
         return summary

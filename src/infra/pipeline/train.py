@@ -14,7 +14,7 @@ from infra.errors import InputError
 from infra.experiments.selection import CONTROLS
 from infra.layout import BASE
 from infra.models import load_tokenizer
-from infra.parallel.world import barrier, world
+from infra.parallel.process_group import barrier, this_rank
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.stage import Context
@@ -115,7 +115,7 @@ def run_sft(context: Context) -> None:
             metrics=lambda told: log_line({"label": context.label, **told}),
             report_to=recipe.scale.report_to,
         )
-    if not world().first:
+    if not this_rank().first:
         return
     write_json(
         context.out / "sft.json",
@@ -140,7 +140,7 @@ def run_base(context: Context) -> None:
         raise InputError("model.pretrain needs records: give a source a share of 'pretrain' in data.sources")
     records = load_records(source)
     start = context.out / "start"
-    if world().first:
+    if this_rank().first:
         _untrained(start, records, recipe)
     barrier()
     result = tokenize(records, load_tokenizer(str(start)), max_length=recipe.data.max_length, on_error="skip")
@@ -159,7 +159,7 @@ def run_base(context: Context) -> None:
     steps = int(np.ceil(len(examples) / config.batch_size) * config.epochs)
     with progress(steps, context.label, "step") as bar:
         fitted = fine_tune(str(start), examples, context.model(BASE), config, seed=recipe.seed, progress=bar.advance)
-    if not world().first:
+    if not this_rank().first:
         return
     shutil.rmtree(start)
     write_json(

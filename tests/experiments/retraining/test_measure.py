@@ -16,7 +16,6 @@ from infra.experiments.retraining import (
     Problem,
     Run,
     Speed,
-    carry_out,
     cut_response,
     example_units,
     finished_part,
@@ -29,6 +28,7 @@ from infra.experiments.retraining import (
     metasmoothness,
     query_values,
     removal,
+    run_retrains,
     runs_of,
     score_methods,
     step_units,
@@ -66,7 +66,7 @@ def small_plan(problem: Problem, n: int = 12) -> SubsetPlan:
 def test_runs_measure_what_retraining_by_hand_gives(flat: FlatModel, tmp_path: Path) -> None:
     problem = problem_of(flat)
     plan = small_plan(problem)
-    journal = carry_out(problem, plan, tmp_path)
+    journal = run_retrains(problem, plan, tmp_path)
     keep = plan.subsets["half"][3]
     by_hand = train(flat, problem.order(102), EXAMPLES, loss_weights(EXAMPLES, keep.astype(float)))
     assert np.allclose(journal.values["half/3/102"], query_values(flat, by_hand, QUERIES), rtol=1e-9)
@@ -78,37 +78,37 @@ def test_runs_measure_what_retraining_by_hand_gives(flat: FlatModel, tmp_path: P
 def test_a_killed_plan_goes_on_to_the_same_numbers(flat: FlatModel, tmp_path: Path) -> None:
     problem = problem_of(flat, stack=1)
     plan = small_plan(problem, n=3)
-    whole = carry_out(problem, plan, tmp_path / "a")
-    carry_out(problem, plan, tmp_path / "b")
+    whole = run_retrains(problem, plan, tmp_path / "a")
+    run_retrains(problem, plan, tmp_path / "b")
     lines = (tmp_path / "b/runs.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "b/runs.jsonl").write_text("".join(lines[:9]) + lines[9][:20])  # a writer killed in its line
-    resumed = carry_out(problem, plan, tmp_path / "b")
+    resumed = run_retrains(problem, plan, tmp_path / "b")
     assert all(np.array_equal(resumed.values[r.id], whole.values[r.id]) for r in plan.runs)
     with pytest.raises(ArtifactError, match="another subset plan"):
-        carry_out(problem, small_plan(problem, n=5), tmp_path / "b")
+        run_retrains(problem, small_plan(problem, n=5), tmp_path / "b")
 
 
 def test_workers_share_a_plan(flat: FlatModel, tmp_path: Path) -> None:
     problem = problem_of(flat, stack=1)
     plan = small_plan(problem, n=3)
-    first = carry_out(problem, plan, tmp_path, worker=(1, 2))
+    first = run_retrains(problem, plan, tmp_path, worker=(1, 2))
     assert len(first.values) == -(-len(plan.runs) // 2)
-    carry_out(problem, plan, tmp_path, worker=(2, 2))
+    run_retrains(problem, plan, tmp_path, worker=(2, 2))
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    both = carry_out(problem, plan, tmp_path)
+    both = run_retrains(problem, plan, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before  # nothing is left to run
-    whole = carry_out(problem, plan, tmp_path / "whole")
+    whole = run_retrains(problem, plan, tmp_path / "whole")
     assert all(np.array_equal(both.values[r.id], whole.values[r.id]) for r in plan.runs)
     assert {r.id for r in runs_of(plan, "half", "seed_mean")} <= set(both.seconds)
     with pytest.raises(InputError, match="worker 3 of 2"):
-        carry_out(problem, plan, tmp_path, worker=(3, 2))
+        run_retrains(problem, plan, tmp_path, worker=(3, 2))
 
 
 def test_what_is_finished_is_told_from_what_is_not(flat: FlatModel, tmp_path: Path) -> None:
     problem = problem_of(flat)
     plan = small_plan(problem, n=3)
     first = replace(plan, runs=plan.runs[:9])  # half/same_seed and a part of the rest
-    journal = carry_out(problem, first, tmp_path)
+    journal = run_retrains(problem, first, tmp_path)
     done, left = finished_part(plan, journal)
     assert done.settings["blocks"] == [["half", "same_seed"]]
     assert left == [["half", "seed_mean"], ["token", "same_seed"]]
@@ -117,7 +117,7 @@ def test_what_is_finished_is_told_from_what_is_not(flat: FlatModel, tmp_path: Pa
 def test_the_time_given_is_kept_and_nothing_is_lost(flat: FlatModel, tmp_path: Path) -> None:
     problem = problem_of(flat, stack=1)
     with pytest.raises(ResourceError, match="goes on from there"):
-        carry_out(problem, small_plan(problem), tmp_path, seconds=0.0)
+        run_retrains(problem, small_plan(problem), tmp_path, seconds=0.0)
 
 
 def test_a_plan_that_takes_too_long_is_refused_with_its_estimate(flat: FlatModel) -> None:
@@ -139,7 +139,7 @@ def test_unrolled_scores_predict_small_removals(flat: FlatModel, tmp_path: Path)
     keep = ~np.eye(24, dtype=bool)
     plan = replace(small_plan(problem), subsets={"half": keep}, runs=tuple(Run("half", s, RECORDED) for s in range(24)))
     plan = replace(plan, settings={**plan.settings, "blocks": [["half", "same_seed"]]})
-    journal = carry_out(problem, plan, tmp_path)
+    journal = run_retrains(problem, plan, tmp_path)
     table, pairs = lds_table(
         problem, plan, journal, {"unrolled": scores, "flipped": negated(scores)}, TARGETS, n_boot=50
     )

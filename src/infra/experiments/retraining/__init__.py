@@ -23,11 +23,11 @@ if TYPE_CHECKING:
         Problem,
         Sizing,
         Speed,
-        carry_out,
         finished_part,
         fit_budget,
         gathered,
         measure_speed,
+        run_retrains,
     )
     from infra.experiments.retraining.methods import ScoreSettings, score_methods
     from infra.experiments.retraining.plan import (
@@ -94,7 +94,7 @@ _PLACES = {
         "Problem",
         "Sizing",
         "Speed",
-        "carry_out",
+        "run_retrains",
         "finished_part",
         "fit_budget",
         "gathered",
@@ -190,7 +190,6 @@ __all__ = [
     "ValidationOptions",
     "accuracy_table",
     "adamw",
-    "carry_out",
     "ceiling",
     "check_by_retraining",
     "check_replay",
@@ -220,6 +219,7 @@ __all__ = [
     "read_validity",
     "recorded_run",
     "removal",
+    "run_retrains",
     "runs_of",
     "score_methods",
     "spearman",

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from infra.experiments.retraining.correlation import estimate, resamples
-from infra.experiments.retraining.measure import Problem, carry_out
+from infra.experiments.retraining.measure import Problem, run_retrains
 from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan, data_hash, training_settings
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.train.flat_model import loss_weights, query_values
@@ -70,7 +70,7 @@ def removal(
         "blocks": [],
     }
     plan = SubsetPlan(settings, {kind: np.stack(rows)}, tuple(Run(kind, s, RECORDED) for s in range(len(rows))))
-    journal = carry_out(problem, plan, folder, progress=progress)
+    journal = run_retrains(problem, plan, folder, progress=progress)
     theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     full = targets.folded(query_values(problem.flat, theta, problem.queries, problem.form))
     out = []

@@ -222,7 +222,7 @@ class Journal:
         self._take(entry)
 
 
-def carry_out(
+def run_retrains(
     problem: Problem,
     plan: SubsetPlan,
     folder: Path,

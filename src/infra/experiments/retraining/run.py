@@ -15,10 +15,10 @@ from infra.experiments.retraining.measure import (
     Journal,
     Problem,
     Speed,
-    carry_out,
     finished_part,
     fit_budget,
     measure_speed,
+    run_retrains,
     run_seconds,
 )
 from infra.experiments.retraining.methods import check_methods, score_methods
@@ -199,7 +199,7 @@ def _retrained(
     say(f"validation: {len(plan.runs)} retrains, about {rate:.1f} a minute")
     try:
         with progress(len(plan.runs), "validation", "retrain") as bar:
-            journal = carry_out(data.problem, plan, folder, seconds=60 * minutes, progress=bar.advance)
+            journal = run_retrains(data.problem, plan, folder, seconds=60 * minutes, progress=bar.advance)
     except ResourceError as error:
         journal = Journal.open(folder / "runs.jsonl", plan.hash)
         finished, unfinished = finished_part(plan, journal)

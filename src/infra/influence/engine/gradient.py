@@ -76,21 +76,21 @@ def each_gradient(
     at_once: int | None = None,
 ) -> Iterator[Direction]:
     """:func:`gradients` one after the other, ``at_once`` of them in memory together (default: as many as the free
-    memory holds, planned before the first batch). Each further lot is a visit to the examples of its own groups.
+    memory holds, planned before the first batch). Each further chunk is a visit to the examples of its own groups.
     """
     n = len(names)
     factors = torch.from_numpy(_memberships(groups, n, len(examples)) * weights_of(examples, form))
     planned = ("gradients", engine.model, examples, engine.tracked, n, engine.max_tokens)
     size = at_once or directions_at_once(*planned)
-    lots = [slice(first, min(first + size, n)) for first in range(0, n, size)]
-    members = [torch.nonzero(factors[lot].any(0))[:, 0] for lot in lots]
+    chunks = [slice(first, min(first + size, n)) for first in range(0, n, size)]
+    members = [torch.nonzero(factors[chunk].any(0))[:, 0] for chunk in chunks]
     done, work = 0, sum(len(m) for m in members)
-    for lot, member in zip(lots, members):
+    for chunk, member in zip(chunks, members):
         told = None if progress is None else partial(_told, progress, done, work)
         own = [examples[int(i)] for i in member]
-        total = add_gradients(engine, own, factors[lot][:, member], Totals(), told)
+        total = add_gradients(engine, own, factors[chunk][:, member], Totals(), told)
         done += len(own)
-        for k, name in enumerate(names[lot]):
+        for k, name in enumerate(names[chunk]):
             yield from_blocks({key: t[k] for key, t in total.items()}, engine.tracked, name)
 
 

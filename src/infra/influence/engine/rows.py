@@ -20,8 +20,8 @@ from infra.influence.directions import Direction, SavedDirections, stack
 from infra.influence.engine.eigenbases import Basis
 from infra.influence.engine.totals import Totals
 from infra.models.tracked import Block, TrackedWeights
-from infra.parallel.fsdp import Group, gather, gathering, most, scatter_sum, shard_rows
-from infra.parallel.world import everyone
+from infra.parallel.fsdp import Group, all_gather_rows, all_reduce_max, gathering, reduce_scatter, shard_rows
+from infra.parallel.process_group import all_gather_object
 
 
 class RowTotals(Totals):
@@ -34,16 +34,16 @@ class RowTotals(Totals):
     def into(self, name: str, empty: Callable[[], Tensor]) -> Iterator[Tensor]:
         own = empty()
         yield own
-        rows = scatter_sum(own)
+        rows = reduce_scatter(own)
         self.tensors[name] = self.tensors[name].add_(rows) if name in self.tensors else rows.contiguous()
 
     @staticmethod
     def passes(batches: int) -> int:
-        return most(batches)
+        return all_reduce_max(batches)
 
     @staticmethod
     def counts(own: Mapping[str, int]) -> dict[str, int]:
-        found = everyone(dict(own))
+        found = all_gather_object(dict(own))
         return {name: sum(counts[name] for counts in found) for name in own}
 
     @staticmethod
@@ -107,7 +107,7 @@ class GatheredDirections(Mapping[str, Tensor]):
         own = self._rows[name]
         if own.shape[1] == rows and not _is_sharded(self._parameters[name]):
             return own
-        return gather(own.movedim(0, 1), rows).movedim(1, 0)
+        return all_gather_rows(own.movedim(0, 1), rows).movedim(1, 0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._blocks)
@@ -136,4 +136,4 @@ def _is_sharded(parameter: Any) -> bool:
 
 def _gathered_basis(rows: Tensor) -> Tensor:
     """``[..., d, d]`` from each process's rows of it."""
-    return gather(rows.movedim(-2, 0), rows.shape[-1]).movedim(0, -2)
+    return all_gather_rows(rows.movedim(-2, 0), rows.shape[-1]).movedim(0, -2)

@@ -17,15 +17,15 @@ from infra.influence.engine.gradient import add_gradients, from_blocks
 from infra.influence.steps.step import Item, Results
 from infra.influence.targets import Form, weights_of
 from infra.models.tracked import Block
-from infra.parallel.tensors import Tensors, total
+from infra.parallel.tensors import TensorGroups, total
 
 
-def gradient_step(engine: Engine, groups: Path, n_groups: int, form: Form) -> Callable[[Item], Tensors]:
+def gradient_step(engine: Engine, groups: Path, n_groups: int, form: Form) -> Callable[[Item], TensorGroups]:
     """A piece's share of the gradients of all groups. The file ``groups`` has each query's group, -1 for none."""
     group_of = np.load(groups)
     sizes = np.bincount(group_of[group_of >= 0], minlength=n_groups)
 
-    def run(item: Item) -> Tensors:
+    def run(item: Item) -> TensorGroups:
         totals = engine.totals()
         for places, examples in item.chunks:
             own = group_of[np.asarray(places, dtype=np.int64)]
@@ -34,19 +34,19 @@ def gradient_step(engine: Engine, groups: Path, n_groups: int, form: Form) -> Ca
             if len(chosen):
                 share[own[chosen], chosen] = weights_of(examples, form)[chosen] / sizes[own[chosen]]
             add_gradients(item.engine, examples, torch.from_numpy(share), totals)
-        return Tensors({"gradients": totals.tensors})
+        return TensorGroups({"gradients": totals.tensors})
 
     return run
 
 
 def direction_step(
     engine: Engine, gradients: Results, curvature: Path, model_hash: str, n_groups: int
-) -> Callable[[Item], Tensors]:
+) -> Callable[[Item], TensorGroups]:
     """``(H + lambda)^-1 g`` of one weight for every group; ``keys`` of a piece gives each block's lambda."""
     opened = Curvature.open(curvature, model_hash=model_hash)
     blocks = {b.key: b for b in opened.blocks}
 
-    def run(item: Item) -> Tensors:
+    def run(item: Item) -> TensorGroups:
         assert isinstance(item.keys, Mapping)
         own = [blocks[key] for key in item.keys]
         names = {n for b in own for n in (b.weight, b.bias) if n is not None}
@@ -65,7 +65,7 @@ def direction_step(
                 part = one.inverse(Damping(item.keys[block.key], "absolute")) @ gradient
                 block.store(block.matrix(part.tensors), whole)
             solved.append(Direction(whole, str(group)))
-        return Tensors({"": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})
+        return TensorGroups({"": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})
 
     return run
 

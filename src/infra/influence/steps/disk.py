@@ -30,11 +30,11 @@ from infra.influence.steps.settings import FolderResults, ModelSettings, engine_
 from infra.influence.steps.worker import work_of
 from infra.influence.targets import Form
 from infra.models.tracked import Block
-from infra.parallel.launch import Crew, carry_out
+from infra.parallel.launch import Launcher, run_tasks
+from infra.parallel.process_group import this_rank
 from infra.parallel.shards import SUM_SHARDS, Shards
-from infra.parallel.tasks import PARTS, Plan, Task, TaskFolder
-from infra.parallel.tensors import Reader, key_of
-from infra.parallel.world import world
+from infra.parallel.tasks import PARTS, ShardPlan, ShardTask, TaskFolder
+from infra.parallel.tensors import TensorFile, key_of
 
 Advance = Callable[[float], object]
 """Told the cost of the tasks that are done: tokens for shards."""
@@ -45,7 +45,7 @@ class OnDisk:
     """Runs the steps of an attribution over ``data`` in folders below ``work``.
 
     - ``model``: how every worker loads the model.
-    - ``crew``: who does the work.
+    - ``launcher``: who does the work.
     - ``advance``: told the cost of what is done.
     - ``most``: pieces of a sum over the data; each is as large as the whole sum, so they are few.
     """
@@ -53,14 +53,14 @@ class OnDisk:
     work: Path
     data: Shards
     model: ModelSettings
-    crew: Crew = field(default_factory=Crew)
+    launcher: Launcher = field(default_factory=Launcher)
     advance: Advance | None = None
     most: int = SUM_SHARDS
 
     @property
     def engine(self) -> Engine:
         """The model as this process loads it."""
-        return engine_of(self.model, self.work / "step", self.crew.runtime)
+        return engine_of(self.model, self.work / "step", self.launcher.runtime)
 
     @property
     def n(self) -> int:
@@ -78,15 +78,15 @@ class OnDisk:
         """One step over the blocks, a task for each of ``groups()``; its cost is that of their decomposition."""
         return self._run(name, "safetensors", lambda: self._key_tasks(groups()), arguments)
 
-    def factors(self, eigenvalues: FolderResults, bases: Sequence[Reader]) -> dict[str, Factor]:
+    def factors(self, eigenvalues: FolderResults, bases: Sequence[TensorFile]) -> dict[str, Factor]:
         """Every block's factor on disk: its own file of eigenvalues, and its basis."""
         sides: dict[str, dict[str, tuple[Path, str]]] = {}
         for file in bases.files if isinstance(bases, FolderResults) else ():
-            for key, leader in Reader(file).facts["leader"].items():
+            for key, leader in TensorFile(file).facts["leader"].items():
                 sides[key] = {"outputs": (file, key_of("outputs", key)), "inputs": (file, key_of("inputs", leader))}
         factors: dict[str, Factor] = {}
         for file in eigenvalues.files:
-            for key in Reader(file).names("eigenvalues"):
+            for key in TensorFile(file).names("eigenvalues"):
                 places = {"eigenvalues": (file, key_of("eigenvalues", key)), **sides.get(key, {})}
                 factors[key] = StoredFactor(places)
         return {block.key: factors[block.key] for block in self.engine.tracked.blocks}
@@ -103,20 +103,20 @@ class OnDisk:
         if (sizes == 0).any():
             raise InputError(f"group {names[int(np.flatnonzero(sizes == 0)[0])]} has no queries")
         file = self.work / "groups.npy"
-        if world().first:
+        if this_rank().first:
             self.work.mkdir(parents=True, exist_ok=True)
             np.save(file, groups)
         sums = self.over_data("gradients", groups=file, n_groups=len(names), form=form)
 
-        def tasks() -> tuple[Task, ...]:
+        def tasks() -> tuple[ShardTask, ...]:
             opened = Curvature.open(curvature, model_hash=self.model.model_hash)
             return _direction_tasks(opened.blocks, opened.dampings(damping), len(names))
 
         arguments = {"curvature": curvature, "model_hash": self.model.model_hash, "n_groups": len(names)}
         found = self._run("directions", "safetensors", tasks, {"gradients": sums, **arguments})
-        if not world().first:
+        if not this_rank().first:
             return None
-        files = tuple((str(f.resolve()), len(names), tuple(Reader(f).names(""))) for f in found.files)
+        files = tuple((str(f.resolve()), len(names), tuple(TensorFile(f).names(""))) for f in found.files)
         saved = SavedDirections(
             self.work / "directions", files, tuple(names), self.engine.tracked.names, tuple(range(len(names)))
         )
@@ -148,41 +148,41 @@ class OnDisk:
 
     @property
     def _fsdp(self) -> bool:
-        return self.crew.runtime.fsdp
+        return self.launcher.runtime.fsdp
 
     def _run(
         self,
         name: str,
         suffix: str,
-        tasks: Callable[[], tuple[Task, ...]],
+        tasks: Callable[[], tuple[ShardTask, ...]],
         arguments: Mapping[str, Any],
         advance: Advance | None = None,
     ) -> FolderResults:
         root = self.work / name
 
-        def plan() -> Plan:
+        def plan() -> ShardPlan:
             settings: dict[str, Any] = {"model": model_to_json(self.model, root), "arguments": to_json(arguments, root)}
             if STEPS[name].over != "keys":
                 settings["data"] = {"file": os.path.relpath(self.data.path, root), "digest": self.data.digest}
-            return Plan(name, suffix, settings, tasks())
+            return ShardPlan(name, suffix, settings, tasks())
 
-        if self.crew.launcher != "processes":
+        if self.launcher.kind != "processes":
             forget_model()  # others load it
-        return FolderResults(carry_out(root, plan, self.crew, work_of, advance))
+        return FolderResults(run_tasks(root, plan, self.launcher, work_of, advance))
 
-    def _key_tasks(self, groups: Sequence[Sequence[str]]) -> tuple[Task, ...]:
+    def _key_tasks(self, groups: Sequence[Sequence[str]]) -> tuple[ShardTask, ...]:
         blocks = {b.key: b for b in self.engine.tracked.blocks}
 
         def cost(keys: Sequence[str]) -> float:
             return float(sum(blocks[k].shape[0] ** 3 for k in keys) + blocks[keys[0]].columns ** 3)
 
-        return tuple(Task(f"{i:05d}", cost(keys), {"keys": list(keys)}) for i, keys in enumerate(groups))
+        return tuple(ShardTask(f"{i:05d}", cost(keys), {"keys": list(keys)}) for i, keys in enumerate(groups))
 
 
-def _direction_tasks(blocks: Sequence[Block], dampings: Mapping[str, float], n_groups: int) -> tuple[Task, ...]:
+def _direction_tasks(blocks: Sequence[Block], dampings: Mapping[str, float], n_groups: int) -> tuple[ShardTask, ...]:
     """One task a weight. Its cost: rotating every group's matrix there and back."""
     return tuple(
-        Task(
+        ShardTask(
             f"{i:05d}",
             float(sum(4 * n_groups * b.shape[0] * b.columns * (b.shape[0] + b.columns) for b in own)),
             {"keys": {b.key: dampings[b.key] for b in own}},

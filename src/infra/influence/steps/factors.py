@@ -20,13 +20,13 @@ from infra.influence.engine.engine import Engine, FitSettings
 from infra.influence.engine.totals import Totals
 from infra.influence.steps.step import Item, Results
 from infra.models.tracked import TrackedWeights
-from infra.parallel.tensors import Tensors, total
+from infra.parallel.tensors import TensorGroups, total
 
 
-def covariance_step(engine: Engine, fit: FitSettings) -> Callable[[Item], Tensors]:
+def covariance_step(engine: Engine, fit: FitSettings) -> Callable[[Item], TensorGroups]:
     """Sums of a a^T and g g^T over a piece of the data."""
 
-    def run(item: Item) -> Tensors:
+    def run(item: Item) -> TensorGroups:
         sums: Covariances | None = None
         for _, examples in item.chunks:
             part = covariances(item.engine, examples, fit, item.progress)
@@ -37,15 +37,15 @@ def covariance_step(engine: Engine, fit: FitSettings) -> Callable[[Item], Tensor
             sums = part
         assert sums is not None
         facts = {"leader": sums.leader, "positions": sums.positions}
-        return Tensors({"inputs": sums.inputs, "outputs": sums.outputs}, facts)
+        return TensorGroups({"inputs": sums.inputs, "outputs": sums.outputs}, facts)
 
     return run
 
 
-def basis_step(engine: Engine, covariances: Results) -> Callable[[Item], Tensors]:
+def basis_step(engine: Engine, covariances: Results) -> Callable[[Item], TensorGroups]:
     """Eigenvectors of the factors of a few blocks, from the sums of all pieces added in order."""
 
-    def run(item: Item) -> Tensors:
+    def run(item: Item) -> TensorGroups:
         keys = list(item.keys)
         leader = {k: covariances[0].facts["leader"][k] for k in keys}
         leaders = sorted(set(leader.values()))
@@ -56,7 +56,7 @@ def basis_step(engine: Engine, covariances: Results) -> Callable[[Item], Tensors
             {k: sum(part.facts["positions"][k] for part in covariances) for k in leaders},
         )
         bases, warned = eigenbases(sums, _only(engine.tracked, keys))
-        return Tensors(
+        return TensorGroups(
             {
                 "outputs": {k: b.outputs for k, b in bases.items()},
                 "inputs": {leader[k]: b.inputs for k, b in bases.items()},
@@ -69,7 +69,7 @@ def basis_step(engine: Engine, covariances: Results) -> Callable[[Item], Tensors
     return run
 
 
-def eigenvalue_step(engine: Engine, fit: FitSettings, bases: Results) -> Callable[[Item], Tensors]:
+def eigenvalue_step(engine: Engine, fit: FitSettings, bases: Results) -> Callable[[Item], TensorGroups]:
     """Sums over sequences of squared gradients in the eigenbasis (the standard one where ``bases`` is empty)."""
     found: Mapping[str, Basis]
     if engine.totals is Totals:
@@ -80,7 +80,7 @@ def eigenvalue_step(engine: Engine, fit: FitSettings, bases: Results) -> Callabl
 
         found = GatheredBases(load_bases(bases, engine.device, own_rows))
 
-    def run(item: Item) -> Tensors:
+    def run(item: Item) -> TensorGroups:
         sums: dict[str, Tensor] = {}
         for _, examples in item.chunks:
             part = corrected_eigenvalues(item.engine, examples, found, fit, item.progress)
@@ -88,12 +88,12 @@ def eigenvalue_step(engine: Engine, fit: FitSettings, bases: Results) -> Callabl
                 _add(sums, part)
             else:
                 sums = part
-        return Tensors({"eigenvalues": sums})
+        return TensorGroups({"eigenvalues": sums})
 
     return run
 
 
-def factor_step(engine: Engine, eigenvalues: Results, bases: Results, n: int) -> Callable[[Item], Tensors]:
+def factor_step(engine: Engine, eigenvalues: Results, bases: Results, n: int) -> Callable[[Item], TensorGroups]:
     """The eigenvalues of some blocks from ``n`` examples: the mean of the corrected ones, or, where there are none
     (K-FAC), the products of the factors' own times positions / n.
     """
@@ -108,8 +108,8 @@ def factor_step(engine: Engine, eigenvalues: Results, bases: Results, n: int) ->
         products = torch.outer(basis.get("output_values", key), basis.get("input_values", leader)) * scale
         return products.to(basis.dtype("outputs", key))
 
-    def run(item: Item) -> Tensors:
-        return Tensors({"eigenvalues": {key: values(key) for key in item.keys}})
+    def run(item: Item) -> TensorGroups:
+        return TensorGroups({"eigenvalues": {key: values(key) for key in item.keys}})
 
     return run
 

@@ -13,10 +13,10 @@ from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.engine import Engine, FitSettings
 from infra.models import load_model, tracked_weights
 from infra.parallel.launch import Runtime
+from infra.parallel.process_group import barrier, this_rank
 from infra.parallel.shards import Shards, open_shards
-from infra.parallel.tasks import Task, TaskFolder
-from infra.parallel.tensors import Reader
-from infra.parallel.world import barrier, world
+from infra.parallel.tasks import ShardTask, TaskFolder
+from infra.parallel.tensors import TensorFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def forget_model() -> None:
 def _loaded(path: str, dtype: str, device: str, tracked: str, made_for: str, runtime: Runtime) -> Engine:
     import torch
 
-    here = world()
+    here = this_rank()
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
     if not runtime.fsdp:
@@ -65,7 +65,7 @@ def _loaded(path: str, dtype: str, device: str, tracked: str, made_for: str, run
     return Engine(model, tracked_weights(model, tracked))
 
 
-class FolderResults(Sequence[Reader]):
+class FolderResults(Sequence[TensorFile]):
     """What a step left in a finished folder of tasks, read when asked for."""
 
     def __init__(self, folder: TaskFolder) -> None:
@@ -81,7 +81,7 @@ class FolderResults(Sequence[Reader]):
 
     def __getitem__(self, index: Any) -> Any:
         found = self.files[index]
-        return [Reader(f) for f in found] if isinstance(found, list) else Reader(found)
+        return [TensorFile(f) for f in found] if isinstance(found, list) else TensorFile(found)
 
 
 def to_json(arguments: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def from_json(arguments: Mapping[str, Any], root: Path) -> dict[str, Any]:
         if name == "fit":
             return FitSettings(**value)
         if isinstance(value, dict) and set(value) == {"results"}:
-            return [Reader(root / file) for file in value["results"]]
+            return [TensorFile(root / file) for file in value["results"]]
         if isinstance(value, dict) and set(value) == {"path"}:
             return Path(os.path.normpath(root / value["path"]))
         return value
@@ -124,14 +124,14 @@ def shards_of(path: str, digest: str) -> Shards:
     return open_shards(Path(path), digest)
 
 
-def rows_of(data: Shards, task: Task | None, fsdp: bool) -> Iterator[tuple[list[int], list[TokenizedExample]]]:
+def rows_of(data: Shards, task: ShardTask | None, fsdp: bool) -> Iterator[tuple[list[int], list[TokenizedExample]]]:
     """The examples of a piece, shard by shard. In step, all processes get equally many lists: empty ones at the end."""
     first, last = task.about["shards"] if task is not None else (0, 0)
     count = last - first
     if fsdp:
-        from infra.parallel.fsdp import most
+        from infra.parallel.fsdp import all_reduce_max
 
-        count = most(count)
+        count = all_reduce_max(count)
     place = task.about["first"] if task is not None else 0
     for i in range(first, first + count):
         examples = data.read(i) if i < last else []
@@ -139,14 +139,14 @@ def rows_of(data: Shards, task: Task | None, fsdp: bool) -> Iterator[tuple[list[
         place += len(examples)
 
 
-def sum_of(data: Shards, task: Task, fsdp: bool) -> Iterator[tuple[list[int], list[TokenizedExample]]]:
+def sum_of(data: Shards, task: ShardTask, fsdp: bool) -> Iterator[tuple[list[int], list[TokenizedExample]]]:
     """The examples of a piece of a sum and their places in the data: shard by shard, or, in step with others that do
     the same piece, every so many-th of them in one list, maybe none.
     """
     if not fsdp:
         yield from rows_of(data, task, False)
         return
-    here = world()
+    here = this_rank()
     places: list[int] = []
     mine: list[TokenizedExample] = []
     for where, examples in rows_of(data, task, False):

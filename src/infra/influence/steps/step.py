@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.batches import Progress
 from infra.influence.engine.engine import Engine
-from infra.parallel.tensors import Reader, Tensors
+from infra.parallel.tensors import TensorFile, TensorGroups
 
-Results = Sequence[Tensors | Reader]
+Results = Sequence[TensorGroups | TensorFile]
 """What a step left, piece by piece in order: in memory, or on disk and read when asked for."""
-Value: TypeAlias = Tensors | NDArray[Any] | Any  # a pyarrow table, which is not typed
+Value: TypeAlias = TensorGroups | NDArray[Any] | Any  # a pyarrow table, which is not typed
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,14 @@ from infra.influence.steps.registry import STEPS
 from infra.influence.steps.settings import ModelSettings, engine_of, from_json, rows_of, shards_of, sum_of
 from infra.influence.steps.step import Item, Step, Value
 from infra.parallel.launch import Runtime
-from infra.parallel.tasks import BatchTooLarge, Plan, Task, Work
-from infra.parallel.tensors import Tensors
+from infra.parallel.tasks import BatchTooLarge, ShardPlan, ShardTask, TaskFunction
+from infra.parallel.tensors import TensorGroups
 
 ROW_GROUP = 128
 """Examples of a table that are read together when one is opened."""
 
 
-def work_of(plan: Plan, root: Path, runtime: Runtime) -> Work:
+def work_of(plan: ShardPlan, root: Path, runtime: Runtime) -> TaskFunction:
     """The function that does a plan's tasks. Raises :class:`ArtifactError` for a step this version does not know."""
     if plan.kind not in STEPS:
         raise ArtifactError(f"{root} holds tasks of kind {plan.kind!r}, which this version of infra does not know")
@@ -34,7 +34,7 @@ def work_of(plan: Plan, root: Path, runtime: Runtime) -> Work:
     engine = engine_of(model, root, runtime)
     run = step.prepare(engine, **from_json(plan.settings["arguments"], root))
 
-    def work(task: Task | None, path: Path | None) -> None:
+    def work(task: ShardTask | None, path: Path | None) -> None:
         if step.over == "keys" and task is None:  # no collective inside
             return
         halvings = 0 if task is None else task.about.get("halvings", 0)
@@ -55,7 +55,7 @@ def work_of(plan: Plan, root: Path, runtime: Runtime) -> Work:
     return work
 
 
-def _chunks(step: Step, data: Any, root: Path, task: Task | None, runtime: Runtime) -> Iterable[Any]:
+def _chunks(step: Step, data: Any, root: Path, task: ShardTask | None, runtime: Runtime) -> Iterable[Any]:
     if step.over == "keys":
         return ()
     shards = shards_of(os.path.normpath(root / data["file"]), data["digest"])
@@ -66,7 +66,7 @@ def _chunks(step: Step, data: Any, root: Path, task: Task | None, runtime: Runti
 
 
 def _write(value: Value, path: Path) -> None:
-    if isinstance(value, Tensors):
+    if isinstance(value, TensorGroups):
         value.save(path)
     elif isinstance(value, pa.Table):
         pq.write_table(value, path, compression="zstd", row_group_size=ROW_GROUP)

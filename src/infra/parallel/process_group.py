@@ -17,7 +17,7 @@ PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Rank:
     """Process ``rank`` of ``size``; ``local_rank`` of ``local_size`` on this machine."""
 
     rank: int = 0
@@ -35,7 +35,7 @@ class World:
         return f"cuda:{self.local_rank}" if asked == "cuda" and self.size > 1 else asked
 
 
-def world() -> World:
+def this_rank() -> Rank:
     """This process's place, from RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE."""
 
     def number(name: str, default: int) -> int:
@@ -45,18 +45,18 @@ def world() -> World:
             raise ResourceError(f"{name} is {os.environ[name]!r}; torchrun sets it to a number") from error
 
     size = number("WORLD_SIZE", 1)
-    return World(number("RANK", 0), size, number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", size))
+    return Rank(number("RANK", 0), size, number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", size))
 
 
 @contextmanager
-def together(device: str = "cpu") -> Iterator[World]:
+def init_process_group(device: str = "cpu") -> Iterator[Rank]:
     """The process group of a launched command for the block: gloo, or NCCL on CUDA.
 
     With one process there is no group. A group that exists already is used and left alone.
     Raises :class:`ResourceError` when the processes cannot find each other, and :class:`InputError` for a device that
     is not here.
     """
-    here = world()
+    here = this_rank()
     if device != "cpu":
         from infra.models.device import check_device
 
@@ -80,54 +80,54 @@ def together(device: str = "cpu") -> Iterator[World]:
             f"process {here.rank} of {here.size} cannot join the others ({error}); start the command with torchrun, "
             "and check MASTER_ADDR and MASTER_PORT"
         ) from error
-    on_cpu()  # made by all at the same point
+    cpu_group()  # made by all at the same point
     try:
         yield here
     finally:
-        on_cpu.cache_clear()
+        cpu_group.cache_clear()
         dist.destroy_process_group()
 
 
 def barrier() -> None:
     """Wait until every process is here; nothing with one process."""
-    if world().size > 1:
+    if this_rank().size > 1:
         import torch
         import torch.distributed as dist
 
-        dist.all_reduce(torch.zeros(1), group=on_cpu())  # NCCL's barrier would take a device for it
+        dist.all_reduce(torch.zeros(1), group=cpu_group())  # NCCL's barrier would take a device for it
 
 
-def share(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """Rank 0's ``value``, on every process."""
-    if world().size == 1:
+    if this_rank().size == 1:
         return value
     import torch.distributed as dist
 
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=on_cpu())
+    dist.broadcast_object_list(box, src=0, group=cpu_group())
     return box[0]
 
 
-def everyone(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """Every process's ``value``, by rank, on every process."""
-    if world().size == 1:
+    if this_rank().size == 1:
         return [value]
     import torch.distributed as dist
 
-    found: list[Any] = [None] * world().size
-    dist.all_gather_object(found, value, group=on_cpu())
+    found: list[Any] = [None] * this_rank().size
+    dist.all_gather_object(found, value, group=cpu_group())
     return found
 
 
 @lru_cache(maxsize=1)
-def on_cpu() -> Any:
+def cpu_group() -> Any:
     """A group of all processes that talks through the CPU; the default group where that does so already."""
     import torch.distributed as dist
 
     return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
-def balance(costs: Sequence[float], parts: int) -> list[list[int]]:
+def balanced_partition(costs: Sequence[float], parts: int) -> list[list[int]]:
     """Indices in ``parts`` groups of nearly equal total cost: the costliest first, each to the group with least so far.
 
     Deterministic; with more groups than costs the last ones are empty. At most 4/3 of the best split (Graham 1969).
