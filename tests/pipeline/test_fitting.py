@@ -27,8 +27,9 @@ def model(monkeypatch):
 
 def decide(**curvature):
     runtime = Runtime(fsdp=curvature.pop("fsdp", False))
+    method = curvature.pop("method", "ekfac")
     curvature = {"fraction": "auto", "eigenvalues": "auto", **curvature}
-    return fitting.decide(mini(curvature=curvature), ITEMS, SETTINGS, Path("."), runtime)
+    return fitting.decide(mini(curvature=curvature, method=method), ITEMS, SETTINGS, Path("."), runtime)
 
 
 def test_small_data_other_methods_and_sharded_models_use_everything(monkeypatch, model):

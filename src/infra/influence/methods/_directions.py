@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -39,6 +40,11 @@ class AlongDirections:
     def save(self, folder: Path) -> None:
         """Write the directions."""
         save_directions(self.directions, folder)
+
+
+def is_directions(fitted: Fitted) -> TypeGuard[AlongDirections]:
+    """Whether directions are all there is to a fitted method: not where a subclass goes on with their scores."""
+    return type(fitted) is AlongDirections
 
 
 class DirectionMethod:

@@ -7,7 +7,7 @@ from pathlib import Path
 from infra.errors import ArtifactError
 from infra.influence.directions import open_directions, save_directions
 from infra.influence.engine.engine import Engine
-from infra.influence.methods._directions import AlongDirections
+from infra.influence.methods._directions import AlongDirections, is_directions
 from infra.influence.methods._method import Fitted
 from infra.influence.methods._registry import get_method
 from infra.store import read_json, write_json
@@ -19,7 +19,7 @@ DIRECTIONS = "directions.json"
 def write_fitted(name: str, fitted: Fitted, folder: Path, model_hash: str) -> None:
     """Write a fitted method into ``folder`` so that :func:`open_fitted` finds it, here or in another process."""
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(fitted, AlongDirections):
+    if is_directions(fitted):
         save_directions(fitted.directions, folder, model_hash)
     else:
         fitted.save(folder / "fitted")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.influence.directions import combine
-from infra.influence.methods._directions import AlongDirections
+from infra.influence.methods._directions import is_directions
 from infra.influence.methods._method import Fitted, Scores
 
 
@@ -39,7 +39,7 @@ def mixed(fitted: Fitted, weights: Sequence[Sequence[float]]) -> Fitted:
     Exact for methods that are linear in the target, such as directions. A normalised score (cosine, LESS, TrackStar)
     of a mean is the mean of the folds' scores here, not the score of the mean.
     """
-    if isinstance(fitted, AlongDirections):
+    if is_directions(fitted):
         return replace(fitted, directions=[combine(fitted.directions, list(row)) for row in weights])
     return Mixed(fitted, np.asarray(weights, dtype=np.float64))
 

@@ -15,7 +15,7 @@ from infra.data.tokenized import TokenizedExample
 from infra.influence.directions import open_directions
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.totals import Totals
-from infra.influence.methods._directions import AlongDirections
+from infra.influence.methods._directions import is_directions
 from infra.influence.methods._method import Fitted
 from infra.influence.scores import Decomposition, example_influence, token_influence
 from infra.influence.steps.step import Item
@@ -28,7 +28,7 @@ def example_step(engine: Engine, fitted: Path, model_hash: str) -> Callable[[Ite
     def run(item: Item) -> NDArray[Any]:
         parts = []
         for _, examples in item.chunks:
-            if isinstance(method, AlongDirections):
+            if is_directions(method):
                 most = item.engine.max_tokens
                 parts.append(example_influence(engine.model, examples, method.directions, max_tokens=most))
             elif examples:
@@ -56,7 +56,7 @@ def token_step(
 
     def scored(item: Item, examples: Sequence[TokenizedExample], decomposition: Decomposition) -> list[NDArray[Any]]:
         rows: dict[int, NDArray[Any]] = {}
-        if isinstance(along, AlongDirections):
+        if is_directions(along):
             options: Any = {"decomposition": decomposition, "max_tokens": item.engine.max_tokens}
             for chunk in token_influence(engine.model, examples, along.directions, **options):
                 rows |= dict(zip(chunk.indices, chunk.scores))
@@ -100,7 +100,7 @@ def _opened(engine: Engine, folder: Path, model_hash: str) -> Fitted:
     from infra.influence.methods import open_fitted
 
     found = open_fitted(folder, engine, model_hash)
-    if engine.totals is Totals or not isinstance(found, AlongDirections):
+    if engine.totals is Totals or not is_directions(found):
         return found
     from infra.influence.engine.rows import read_shards
 
