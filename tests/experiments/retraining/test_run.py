@@ -22,7 +22,8 @@ from infra.experiments.retraining import (
     validate_run,
 )
 from infra.experiments.retraining.run import gather_scores
-from infra.influence import Damping, Engine, example_influence, fit_ekfac, gradients, save_directions
+from infra.influence import Damping, Engine, example_influence, fit_ekfac, gradients
+from infra.influence.methods import AlongDirections, write_fitted
 from infra.models import load_model, tracked_weights
 from infra.models.small import small_model
 from infra.train import SFTConfig, fine_tune
@@ -31,7 +32,8 @@ RECIPE = {
     "model": {"base": "base", "dtype": "float32", "device": "cpu", "pretrain": None},
     "data": {"max_length": 128, "on_error": "raise"},
     "targets": {"form": "per_token"},
-    "curvature": {"method": "ekfac"},
+    "method": "ekfac",
+    "curvature": {"tracked": "mlp"},
     "eval": {"max_new_tokens": 4},
     "tasks": [{"name": "sums", "target": "math"}],
 }
@@ -96,7 +98,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directions = [curvature.inverse(Damping(10.0)) @ g for g in raw]  # not the default of the compared methods
     scores = example_influence(model, examples, directions)
     (folder / "scores").mkdir()
-    save_directions(directions, folder / "directions")
+    write_fitted("ekfac", AlongDirections(Engine(model, tracked), directions), folder / "directions", "")
     np.save(folder / "scores/folds.npy", scores)
     pd.DataFrame({"id": [e.id for e in examples], "set": "train"}).to_parquet(folder / "scores/examples.parquet")
     pd.DataFrame({"fold": ["math:1#0", "math:1#1"]}).to_parquet(folder / "directions/folds.parquet")
