@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from infra.data.schema import Message, Record, Span, record_id
@@ -80,11 +80,27 @@ def world_hash(world: World) -> dict[str, str]:
 
 
 def records_hash(records: tuple[Record, ...]) -> str:
-    """SHA-256 over the records as canonical JSON, one a line."""
+    """SHA-256 over the records as canonical JSON, one a line.
+
+    Fields that the record schema got after a world was frozen are left out where they hold their default, so that a
+    wider schema changes no hash.
+    """
     digest = hashlib.sha256()
     for record in records:
-        digest.update(json.dumps(asdict(record), sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        content = _without_defaults(record, _SINCE_V1)
+        content["messages"] = [_without_defaults(m, _SINCE_V1) for m in record.messages]
+        digest.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
+
+
+_SINCE_V1 = frozenset({"tools", "loss", "tool_calls", "tool_call_id", "name"})
+"""Fields of records and messages that World v1 did not have."""
+
+
+def _without_defaults(value: Record | Message, names: frozenset[str]) -> dict[str, Any]:
+    """``asdict`` without those of the fields ``names`` that hold their default."""
+    unset = {f.name for f in fields(value) if f.name in names and getattr(value, f.name) == f.default}
+    return {name: item for name, item in asdict(value).items() if name not in unset}
 
 
 def _sample(domain: str, rng: random.Random, level: int) -> Problem:
