@@ -125,7 +125,14 @@ SAID = [
     ("So\n\\[\nx=5\n\\]", "x=5"),
     ("She sold 8 and 9.\nSo she has 72 left.", "72"),
     ("Thus 7 is not possible.", None),
-    ("I did so 3 times.", None),
+    ("I did so 3 times.", "3"),
+    ("We add 3 and 2.\nTom has 5 apples.", "5"),
+    ("Natalia sold 72 clips altogether in April and May.", "72"),
+    ("There are 3 boys and 4 girls.", None),
+    ("I hope this helps with question 3.", None),
+    ("See step 2.", None),
+    ("Is it 5?", None),
+    ("It is not 5.", None),
 ]
 
 

@@ -67,6 +67,11 @@ _CONCLUDES = re.compile(
 _ATOM = re.compile(
     r"\$\$.+?\$\$|\\\[.+?\\\]|\\\(.+?\\\)|(?<!\\)\$(?!\d+(?:[.,]\d+)*(?:\s|\.|$))[^$\n]+\$|[$€£]?-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?"
 )
+_NUMBERED = re.compile(
+    r"\b(?:steps?|questions?|problems?|parts?|cases?|equations?|eq|examples?|figures?|fig|tables?|exercises?|methods?|options?"
+    r"|chapters?|sections?|pages?|lines?|versions?|numbers?|no|task|test)[.\s]*#?\(?\d|#\d",
+    re.IGNORECASE,
+)
 _NEGATED = re.compile(r"\b(?:not|no|cannot|never|neither|nor|without)\b|n't\b", re.IGNORECASE)
 
 
@@ -89,7 +94,7 @@ def announced(text: str) -> str | None:
 
 
 def concluded(text: str) -> str | None:
-    """A last line that is nothing but a value, or the one value of a last sentence such as "So she has 5 left."."""
+    """A last line that is nothing but a value, or the one value of a last sentence such as "She has 5 left."."""
     body = _plain(text).strip()
     display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[.\s]*$", body[-2000:], re.DOTALL)
     if display is not None:
@@ -101,14 +106,20 @@ def concluded(text: str) -> str | None:
     if re.fullmatch(r"[A-Za-z]\s*=\s*[^=]+", alone) and is_value(alone):
         return alone
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z$\\])", line)[-1]
-    if not _CONCLUDES.search(sentence) or _NEGATED.search(sentence):
+    concludes = _CONCLUDES.search(sentence) is not None
+    if _NEGATED.search(sentence) or not (concludes or _states(sentence)):
         return None
     values = _ATOM.findall(sentence)
     if len(values) == 1:
         return str(values[0])
-    if "=" in sentence and "$" not in sentence.rsplit("=", 1)[1].strip("$. "):
+    if concludes and "=" in sentence and "$" not in sentence.rsplit("=", 1)[1].strip("$. "):
         return _ended(sentence.rsplit("=", 1)[1].replace("$", "").strip()) or None
     return None
+
+
+def _states(sentence: str) -> bool:
+    """Whether a sentence states its value: it asks nothing, and its number does not just name a step or a page."""
+    return not sentence.endswith("?") and _NUMBERED.search(sentence) is None
 
 
 def _plain(text: str) -> str:
