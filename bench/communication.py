@@ -23,26 +23,19 @@ from bench.shapes import Shape as BenchShape
 from bench.shapes import rows
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from infra.influence import Direction, recomputed_activations
+from infra.influence import Direction, Engine, FitSettings, example_influence, recomputed_activations
 from infra.influence.engine.batches import build_batch
-from infra.influence.engine.covariances import Setting, covariances
+from infra.influence.engine.covariances import covariances
 from infra.influence.engine.derivative import forward_scores
 from infra.influence.engine.eigenbases import corrected_eigenvalues, eigenbases
 from infra.influence.engine.functional import Backbone, engine_mode
 from infra.influence.engine.gradient import add_gradients
 from infra.influence.engine.layer_inputs import Capture
+from infra.influence.engine.rows import GatheredBases, RowTotals, shard_direction
 from infra.influence.engine.totals import Totals
 from infra.models import tracked_weights
 from infra.models.shape import Shape
-from infra.parallel.fsdp import (
-    GatheredBases,
-    RowTotals,
-    example_influence,
-    gathering,
-    own_rows,
-    shard_direction,
-    shard_model,
-)
+from infra.parallel.fsdp import gathering, own_rows, shard_model
 from infra.pipeline.plan import Amounts, Costs
 from infra.pipeline.recipe import parse_recipe
 
@@ -88,11 +81,19 @@ def counting(world: int) -> Iterator[Counter]:
             setattr(dist, name, function)
 
 
-class Rows(RowTotals):
-    """Sums in rows, without the exchange of numbers of batches and of positions, which are no tensors of note."""
+class InRows(Engine):
+    """An engine whose sums lie in rows, though its model is whole."""
 
-    passes = staticmethod(Totals.passes)
-    counts = staticmethod(Totals.counts)
+    totals = RowTotals
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """The process group ends with the block."""
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[str, float]]:
@@ -102,26 +103,28 @@ def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[st
     planned = Communication(Costs(recipe, shape, Amounts(2, 0, 0, 16.0, 1.0, 1.0, 1.0, ())), world)
     examples = rows(2, 16, bench.vocabulary)
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
-    try:
+    # without the exchange of numbers of batches and of positions, which are no tensors of note
+    numbers = {"passes": staticmethod(Totals.passes), "counts": staticmethod(Totals.counts)}
+    with patch.multiple(RowTotals, **numbers), ending():
         model = bench.model()
         tracked = tracked_weights(model, "mlp")
         found: dict[str, dict[str, float]] = {}
-        setting = Setting(model, examples, tracked, "empirical", 0, True, 64, False)
-        bases = eigenbases(covariances(setting), tracked)[0]
+        fit = FitSettings(fisher="empirical")
+        bases = eigenbases(covariances(Engine(model, tracked, 64), examples, fit), tracked)[0]
         mine = {id(t): t[own_rows(len(t))] for b in bases.values() for t in (b.outputs, b.inputs)}
         rows_of_bases = {
             k: replace(b, outputs=mine[id(b.outputs)], inputs=mine[id(b.inputs)]) for k, b in bases.items()
         }
-        in_rows = replace(setting, totals=Rows)
+        in_rows = InRows(model, tracked, 64)
         with counting(world) as counter:
-            covariances(in_rows)
+            covariances(in_rows, examples, fit)
         found["covariances"] = {"planned": planned.covariances, "counted": counter.bytes}
         with counting(world) as counter:
-            corrected_eigenvalues(in_rows, GatheredBases(rows_of_bases), "per_sequence")
+            corrected_eigenvalues(in_rows, examples, GatheredBases(rows_of_bases), fit)
         found["eigenvalues"] = {"planned": planned.eigenvalues, "counted": counter.bytes}
         share = torch.ones(directions, len(examples), dtype=torch.float64)
         with counting(world) as counter:
-            add_gradients(model, examples, tracked, share, Rows(), 64)
+            add_gradients(in_rows, examples, share, RowTotals())
         found["gradients"] = {"planned": planned.folds(directions), "counted": counter.bytes}
         whole = [Direction({n: torch.randn_like(p) for n, p in tracked.parameters.items()}) for _ in range(directions)]
         shard_model(model)
@@ -134,15 +137,13 @@ def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[st
                 Capture(Backbone(model), tracked_weights(model, "mlp")).backward_pass(batch, lambda block, calls: None)
             found[name] = {"planned": planned.visit, "counted": counter.bytes}
         with patch.object(Backbone, "check"), counting(world) as counter:  # the check is two passes more, once
-            example_influence(model, examples, held, 64, dist.group.WORLD)
+            example_influence(model, examples, held, 64)
         found["example scores"] = {"planned": planned.visit + planned.folds(directions), "counted": counter.bytes}
         stacked = {name: torch.stack([d.tensors[name] for d in held]) for name in held[0].tensors}
         with gathering(model), engine_mode(model, forward_mode=True), counting(world) as counter:
             forward_scores(Backbone(model), batch, stacked)
         found["forward mode"] = {"planned": planned.forward_mode(directions), "counted": counter.bytes}
         return found
-    finally:
-        dist.destroy_process_group()
 
 
 def main() -> None:

@@ -32,12 +32,12 @@ import psutil
 import pyarrow.parquet as pq
 
 from infra.data import TokenizedExample, tokenize
-from infra.influence import save_directions
-from infra.influence.steps import FitSettings, directions, example_scores, fit, token_scores
-from infra.influence.steps.settings import ModelSettings, Runtime, model_of
+from infra.influence import Damping, FitSettings, fit_curvature, save_directions
+from infra.influence.steps import ModelSettings, OnDisk
+from infra.influence.steps.settings import engine_of
 from infra.models import load_tokenizer, model_hash
 from infra.models.small import small_model
-from infra.parallel.launch import Launcher
+from infra.parallel.launch import Launcher, Runtime
 from infra.parallel.process_group import barrier, init_process_group, this_rank
 from infra.parallel.shards import open_shards, write_shards
 from infra.world import BASE_MODEL, build_world
@@ -81,11 +81,10 @@ def prepare(folder: Path, model: Path, examples: Callable[[], Iterator[Tokenized
 
     def make() -> None:
         shards = write_shards(queries, folder / "queries.parquet")
-        found = fit(folder / "work", shards, settings, FitSettings())
-        assert found is not None
-        found.save(folder / "curvature")
+        place = OnDisk(folder / "work", shards, settings)
+        fit_curvature(place, FitSettings()).curvature(settings.model_hash).save(folder / "curvature")
         groups = np.arange(len(queries)) % 2
-        v = directions(folder / "work", shards, groups, ["a", "b"], settings, folder / "curvature", "per_token", 0.1)
+        v = place.directions(groups, ["a", "b"], folder / "curvature", Damping(0.1), "per_token")
         assert v is not None
         save_directions(v, folder / "directions", settings.model_hash)
 
@@ -99,7 +98,7 @@ def attribute(
     """What is timed. Each process writes its seconds, processor seconds and peak memory (bytes) to ``out``."""
     launcher = Launcher(runtime=Runtime(threads=1))
     with init_process_group() as here:
-        model_of(settings, out, launcher.runtime)
+        engine_of(settings, out, launcher.runtime)
         warm_up(folder, out / "warm", settings, launcher)
         start, processor = time.perf_counter(), time.process_time()
         (out / f"began-{here.rank}.json").write_text(json.dumps({"time": time.time(), "cpu": processor}))
@@ -107,9 +106,7 @@ def attribute(
             write_shards(examples(), out / "train.parquet", shard)
         barrier()
         data = open_shards(out / "train.parquet")
-        fit(out / "fit", data, settings, FitSettings(), launcher)
-        example_scores(out / "examples", data, settings, folder / "directions", launcher)
-        token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, launcher=launcher)
+        steps(OnDisk(out / "steps", data, settings, launcher), folder)
         seconds, processor = time.perf_counter() - start, time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         told = {"seconds": seconds, "cpu": processor, "peak": peak, "tokens": sum(data.tokens), "shards": len(data)}
@@ -122,10 +119,15 @@ def warm_up(folder: Path, out: Path, settings: ModelSettings, launcher: Launcher
         shutil.rmtree(out, ignore_errors=True)
     barrier()
     data = open_shards(folder / "queries.parquet")
-    fit(out / "fit", data, settings, FitSettings(), launcher)
-    example_scores(out / "examples", data, settings, folder / "directions", launcher)
-    token_scores(out / "tokens", data, settings, folder / "directions", TARGETS, launcher=launcher)
+    steps(OnDisk(out / "steps", data, settings, launcher), folder)
     barrier()
+
+
+def steps(place: OnDisk, folder: Path) -> None:
+    """A fit, and the scores of every example and token along the directions that lie in ``folder``."""
+    fit_curvature(place, FitSettings())
+    place.example_scores(folder / "directions")
+    place.token_scores(folder / "directions", TARGETS)
 
 
 def in_processes(size: int, job: Callable[..., None], *arguments: Any) -> None:
@@ -172,7 +174,7 @@ def measured(out: Path, rank: int = 0) -> dict[str, float]:
 def bytes_per_token(out: Path, tokens: float) -> dict[str, float]:
     """Compressed bytes of the score columns a token and target, and of the whole files a token and target."""
     scores = total = 0
-    for path in (out / "tokens" / "results").glob("*/*.parquet"):
+    for path in (out / "steps" / "tokens" / "results").glob("*/*.parquet"):
         total += path.stat().st_size
         with pq.ParquetFile(path) as file:
             for g in range(file.metadata.num_row_groups):
