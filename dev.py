@@ -67,7 +67,7 @@ def call(*command: str) -> int:
 
 def lint() -> int:
     """Every check that needs no test to run; the first that fails ends it. Returns its exit code."""
-    files = ("src", "tests", "bench", "dev.py")
+    files = ("src", "tests", "bench", "examples", "dev.py")
     contract = [str(PYTHON.with_name("lint-imports")), "--no-logo"]  # a script: this package has no module to run
     return (
         call("ruff", "check", *files)

@@ -56,6 +56,7 @@ from infra.experiments.retraining import (
 )
 from infra.influence import Damping
 from infra.influence.methods import OTHER_NAMES, Ensemble, Method, get_method, is_unrolled, method_names
+from infra.train.recorded import RecordedRun
 
 BLOCKS = [
     ("half", "same_seed"),
@@ -161,7 +162,7 @@ def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, 
     size = max(1, len(plan.batches[0]))
     batches = tuple(tuple(order[k : k + size]) for k in range(0, len(order), size))
     plan = replace(plan, batches=batches, learning_rates=_stretched(plan.learning_rates, len(batches)))
-    found = unrolled(flat, plan, few, queries, group, form=problem.form)
+    found = unrolled(RecordedRun(flat, plan, few), queries, group, form=problem.form)
 
     def values(rows: np.ndarray) -> np.ndarray:
         out = []

@@ -131,7 +131,7 @@ def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[st
         batch = build_batch(examples, [0, 1])
         for name, again in (("visit", False), ("visit, recomputed", True)):
             with engine_mode(model), recomputed_activations(again), counting(world) as counter:
-                Capture(Backbone(model), tracked_weights(model, "mlp")).backward_pass(batch, lambda block, uses: None)
+                Capture(Backbone(model), tracked_weights(model, "mlp")).backward_pass(batch, lambda block, calls: None)
             found[name] = {"planned": planned.visit, "counted": counter.bytes}
         with patch.object(Backbone, "check"), counting(world) as counter:  # the check is two passes more, once
             example_influence(model, examples, held, 64, dist.group.WORLD)

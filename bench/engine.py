@@ -49,7 +49,9 @@ from scipy.stats import spearmanr
 from infra.influence import (
     Curvature,
     Direction,
+    Engine,
     LowRank,
+    LowRankSettings,
     MeanLogLikelihood,
     example_influence,
     fit_ekfac,
@@ -100,7 +102,7 @@ def steps(shape: Shape, options: Options) -> Found:
             "position": scores(model, data, directions(tracked, 1), options, decomposition="position"),
             "two positions": scores(model, data, directions(tracked, 2), options, decomposition="position"),
             "low rank": lambda: drain(
-                pairwise_tokens(model, data, low_rank(tracked, options.rank), tracked, options.tokens)
+                pairwise_tokens(Engine(model, tracked, options.tokens), data, low_rank(tracked, options.rank))
             ),
         },
         options.repeats,
@@ -265,9 +267,11 @@ def kronfluence_queries(shape: Shape, options: Options) -> Found:
     kept: list[float] = []
 
     def ours() -> None:
-        low = query_directions(model, queries, tracked, curvature, energy=1.0, max_rank=options.rank, form="summed")
+        low = query_directions(
+            Engine(model, tracked), queries, curvature.inverse(), "summed", LowRankSettings(1.0, options.rank)
+        )
         kept[:] = [float(low.kept.min()), float(low.kept.mean())]
-        drain(pairwise_tokens(model, train, low, tracked, options.tokens))
+        drain(pairwise_tokens(Engine(model, tracked, options.tokens), train, low))
 
     with Opponent("kronfluence", python, model, train, queries, options.threads, options.rank) as other:
         other.run("fit")  # its scores read factors from files

@@ -120,7 +120,7 @@ class Run:
 
     @property
     def directions(self) -> Path:
-        """The folder of the folds' directions."""
+        """The folder of the fitted method: the folds' directions where it has them."""
         return self.step("directions")
 
     @property
@@ -139,9 +139,9 @@ class Run:
         return self.step("directions") / "coverage.json"
 
     @property
-    def directions_index(self) -> Path:
-        """What the directions were made for."""
-        return self.step("directions") / "directions.json"
+    def method_index(self) -> Path:
+        """The fitted method's name, and the hash of the model it was fitted on."""
+        return self.step("directions") / "method.json"
 
     @property
     def curvature(self) -> Path:

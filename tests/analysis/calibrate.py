@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from infra.analysis import effects, null_control, power_curve, with_bands
+from infra.analysis import effects, with_bands
 from infra.report.plot import COLOURS, MARKERS, finish
 from infra.report.svg import to_svg
 from infra.store import read_json
 from tests.analysis.made import made
+from tests.analysis.null_and_power import null_control, power_curve
 
 ATTRIBUTES = ("difficulty", "style", "has_verification")
 
@@ -47,7 +48,7 @@ def main(folder: Path) -> None:
 def power_by_size(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Share of planted effects found against their size, with Wilson intervals; a line per entry of ``curves``.
 
-    Tables as :func:`infra.analysis.power_curve` returns them.
+    Tables as :func:`tests.analysis.null_and_power.power_curve` returns them.
     """
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     ax = figure.add_subplot()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from infra.analysis import null_control, permutation_test, power_curve
-from infra.analysis.calibration import shuffle_attributes
+from infra.analysis import permutation_test
 from tests.analysis.made import made
+from tests.analysis.null_and_power import null_control, power_curve, shuffle_attributes
 
 ATTRIBUTES = ("difficulty", "style", "has_verification")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from schema_rows import ROWS
 
 from infra.data import Message, Record, ToolCall, iter_records, read_records, to_llamafactory, tokenize, write_records
 from infra.errors import InputError
@@ -355,3 +356,29 @@ def test_a_generation_under_another_name_is_no_problem_without_a_response(
 ) -> None:
     record = read(row, tmp_path)
     assert (record.question, record.response) == ("Q", response)
+
+
+@pytest.mark.parametrize(
+    "schema", ["gsm8k", "limo", "aime", "numinamath-cot", "magicoder-oss-instruct", "humaneval", "taco"]
+)
+@pytest.mark.parametrize("column", ["response", "generation", "model_output", "completions"])
+def test_a_models_response_takes_the_place_of_the_reference(schema: str, column: str, tmp_path: Path) -> None:
+    given: Any = ["<think>never ends", "<think>\nR\n</think>\n\n6"] if column == "completions" else "the model's own"
+    plain = read(ROWS[schema], tmp_path)
+    record = read(ROWS[schema] | {column: given}, tmp_path)
+    assert record.response == (given if isinstance(given, str) else given[1]) != plain.response
+    assert (record.question, record.answer, record.domain, record.tests) == (
+        plain.question,
+        plain.answer,
+        plain.domain,
+        plain.tests,
+    )
+    assert column not in record.attributes
+
+
+def test_a_response_column_follows_a_conversation_that_asks_and_leaves_one_that_answers(tmp_path: Path) -> None:
+    asked = {"messages": [{"role": "user", "content": "q"}], "response": "a"}
+    assert [m.content for m in read(asked, tmp_path).messages] == ["q", "a"]
+    answered = openai() | {"response": "kept"}
+    record = read(answered, tmp_path)
+    assert record.response == "5" and record.attributes["response"] == "kept"

@@ -120,7 +120,9 @@ def table(rows: list[dict], separator: str = ",", **options: Any) -> bytes:
 def test_tables_are_read(name: str, body: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(body)
     assert texts(tmp_path / name) == WANT
-    assert texts(tmp_path) == WANT  # in a folder too
+    assert texts(tmp_path) == WANT  # in a folder too, unless it stands beside other files, which it describes
+    (tmp_path / "b.jsonl").write_text(json.dumps(ROWS[1]) + "\n")
+    assert texts(tmp_path) == WANT[1:]
 
 
 def test_cells_hold_long_texts_numbers_and_conversations(tmp_path: Path) -> None:

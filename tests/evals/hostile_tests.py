@@ -305,6 +305,11 @@ FAIR: dict[str, tuple[str, Tests, str]] = {
     ),
     "a tested function named like a library's": ("def sqrt(x): return 7\n", asserts("assert sqrt(1) == 7"), "correct"),
     "a tested function named like a module": ("def code(x): return 7\n", asserts("assert code(1) == 7"), "correct"),
+    "an object of the program named like a module": (
+        "class Heap:\n    def top(self): return 7\nheapq = Heap()\n",
+        asserts("assert heapq.top() == 7"),
+        "correct",
+    ),
     "sizes by the tests' sys": ("import sys\ndef tuple_size(t): return sys.getsizeof(t)\n", asserts(*SIZES), "correct"),
 }
 

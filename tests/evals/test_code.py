@@ -245,7 +245,7 @@ def test_lone_surrogates_end_nothing() -> None:
     """Neither in a program nor in what it raises, prints or returns; what is said about it can be written anywhere."""
     responses = [
         "```python\ndef add(a, b):\n    raise ValueError('\\ud800')\n```",
-        "```python\n# \ud800\ndef add(a, b):\n    return a + b\n```",
+        "```python\n# \ud800\ndef add(a, b):\n    return a - b\n```",
         "```python\ndef add(a, b):\n    return '\\udfff'\n```",
         "```python\nclass E(Exception): pass\nE.__name__ = '\\ud83d'\ndef add(a, b):\n    raise E('\\ud83d')\n```",
         "\udcff only text",

@@ -132,6 +132,14 @@ def test_parquet_and_gzip_hold_the_same_verdicts(tmp_path: Path, name: str) -> N
         assert [r["extracted"] for r in found] == [str(i) for i in range(9)]
 
 
+def test_a_table_as_people_export_it(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    tests = json.dumps(["assert add(1, 2) == 3"]).replace('"', '""')
+    file.write_text(f'response,answer,tests\n"So \\boxed{{1,000}}.",1000,\n"{ADD}",,"{tests}"\nhm,3,\n')
+    grade_file(file, tmp_path / "out.jsonl")
+    assert [r["outcome"] for r in read(tmp_path / "out.jsonl")] == ["correct", "correct", "no_answer"]
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.evals._grade_file.BATCH", 4)
     file = write(tmp_path / "in.jsonl", [{"response": f"\\boxed{{{i}}}", "answer": "3"} for i in range(10)])

@@ -160,7 +160,7 @@ def check_heavy(name: str, backend: str) -> None:
     assert heavy.outcome in ("wrong", "error", "timeout") and "lost" not in heavy.detail, heavy
     assert all(c.isprintable() or c in "\n\t" for c in heavy.detail) and len(heavy.detail) < 1000
     assert peak[0] <= (LIMITS.memory >> 20) + 64  # of which some 15 MiB are the interpreter
-    assert heavy.seconds < 30  # 1 s of processor time for each of both sides, on a machine with other work to do
+    assert heavy.seconds < 40  # the job's limit by the clock; each of both sides has some 2 s of processor time
     assert resting.outcome == "correct", resting
 
 

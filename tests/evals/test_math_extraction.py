@@ -113,6 +113,10 @@ SAID = [
     ("The correct option is (C).", "(C)"),
     ("The answer to the question is 72 dollars.", "72 dollars"),
     ("The answer must be 72.", "72"),
+    ("The answer, then, is 5.", "5"),
+    ("The answer that we want is 5.", "5"),
+    ("The answer (in metres) is 5.", "5"),
+    ("The probability is therefore 1/2.", "1/2"),
     ("答案是 72", "72"),
     ("The answer is 72<|im_end|>", "72"),
     # nothing announces it, and there is nothing else
@@ -121,6 +125,7 @@ SAID = [
     ("So\n\\[\nx=5\n\\]", "x=5"),
     ("She sold 8 and 9.\nSo she has 72 left.", "72"),
     ("Thus 7 is not possible.", None),
+    ("I did so 3 times.", None),
 ]
 
 

@@ -158,3 +158,18 @@ def test_the_sandbox_in_force_is_printed_and_only_where_code_was_run(
     plain = run_eval(Knows({"What is 1 + 1?": "\\boxed{2}"}), math, tmp_path / "math")
     print_accuracy(plain)
     assert plain["tasks"]["gsm8k"]["sandbox"] is None and "code was run in" not in capsys.readouterr().out
+
+
+def test_a_lone_surrogate_ends_no_evaluation_and_none_that_is_gone_on_with(tmp_path: Path) -> None:
+    livecodebench(tmp_path)
+    said = (
+        "```python\nraise ValueError('\\ud800')\n```",
+        "```python\nprint('\ud800')\n```",
+        "\udfff no code",
+        "```python\ndef f(: \ud83d\n```",
+    )
+    answers = {f"Problem number {i}.": text for i, text in enumerate(said)}
+    first = run_eval(Knows(answers), settings(tmp_path), tmp_path / "out")
+    resumed = Knows(answers)
+    assert run_eval(resumed, settings(tmp_path), tmp_path / "out") == first and resumed.asked == 0
+    assert first["tasks"]["livecodebench"]["outcomes"] == {"error": 2, "no_answer": 1, "wrong": 5}

@@ -6,6 +6,9 @@ import torch
 from scipy.stats import spearmanr
 
 from infra.influence import (
+    CGSettings,
+    Engine,
+    LowRankSettings,
     MeanLogLikelihood,
     cg_direction,
     directions_at_once,
@@ -52,10 +55,12 @@ def test_the_whole_chain_gives_the_same_directions_and_scores():
         tracked = tracked_weights(model)
         curvature = fit_ekfac(model, items, tracked, fisher="empirical")
         raw = gradient(model, MeanLogLikelihood("f", items[:4]), tracked)
-        refined = cg_direction(model, items, raw, tracked, curvature, steps=5).direction
+        refined = cg_direction(Engine(model, tracked), items, raw, curvature, CGSettings(steps=5)).direction
         both = [curvature.inverse() @ raw, refined]
-        matrix = pairwise_influence(model, items, items[:3], tracked, curvature, energy=1.0, rescore=2).scores
-        own = self_influence(model, items, tracked, curvature)
+        matrix = pairwise_influence(
+            Engine(model, tracked), items, items[:3], curvature.inverse(), settings=LowRankSettings(1.0, rescore=2)
+        ).scores
+        own = self_influence(Engine(model, tracked), items, curvature.inverse())
         results.append((example_influence(model, items, both), matrix, own))
     for found, expected in zip(results[1], results[0]):
         assert toys.error(found, expected) < 1e-8

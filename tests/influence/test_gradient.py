@@ -9,6 +9,7 @@ import torch
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence import (
     Contrast,
+    Engine,
     FunctionTarget,
     MeanLogLikelihood,
     combine,
@@ -57,19 +58,21 @@ def test_groups_in_one_pass_are_the_gradients_of_their_targets():
     model, items = toys.qwen2(), toys.examples(7)
     tracked = tracked_weights(model, "all")
     groups = np.array([[0, 2], [1, 2], [0, -1], [1, 2], [0, 2], [-1, -1], [0, 2]])
-    found = gradients(model, items, groups, 3, tracked, names=["a", "b", "c"], max_tokens=30)
+    found = gradients(Engine(model, tracked, 30), items, groups, ["a", "b", "c"])
     for g, one in enumerate(found):
         members = [item for item, row in zip(items, groups) if g in row]
         expected = gradient(model, MeanLogLikelihood("x", members), tracked)
         assert distance(one, expected.tensors) < 1e-10
     assert [d.name for d in found] == ["a", "b", "c"]
     seen = []
-    lots = list(each_gradient(model, items, groups, 3, tracked, progress=lambda *n: seen.append(n), at_once=2))
+    lots = list(
+        each_gradient(Engine(model, tracked), items, groups, "012", progress=lambda *n: seen.append(n), at_once=2)
+    )
     for one, expected in zip(lots, found):
         assert distance(one, expected.tensors) < 1e-12
     assert seen[-1] == (11, 11) and len(lots) == 3  # six examples in groups 0 and 1, five in group 2
     with pytest.raises(InputError, match="group 1 of 2 has no examples"):
-        gradients(model, items, np.zeros(7, int), 2, tracked)
+        gradients(Engine(model, tracked), items, np.zeros(7, int), ["a", "b"])
 
 
 def test_a_contrast_is_the_difference_of_its_parts():

@@ -6,6 +6,8 @@ import torch
 from infra.errors import InputError
 from infra.influence import (
     Damping,
+    Engine,
+    LowRankSettings,
     MeanLogLikelihood,
     example_influence,
     fit_ekfac,
@@ -37,18 +39,22 @@ def one_by_one(world):
 
 def test_with_all_the_energy_the_matrix_is_exact(world, one_by_one):
     model, train, queries, tracked, curvature = world
-    found = pairwise_influence(model, train, queries, tracked, curvature, energy=1.0, max_tokens=30)
+    found = pairwise_influence(
+        Engine(model, tracked, 30), train, queries, curvature.inverse(), settings=LowRankSettings(1.0)
+    )
     assert toys.error(found.scores, one_by_one[1]) < 1e-9
     assert (found.kept > 1 - 1e-9).all() and not found.exact.any()
 
 
 def test_low_rank_loses_no_more_than_it_says_and_rescoring_is_exact(world, one_by_one):
     model, train, queries, tracked, curvature = world
-    found = pairwise_influence(model, train, queries, tracked, curvature, energy=0.8, rescore=2)
+    found = pairwise_influence(
+        Engine(model, tracked), train, queries, curvature.inverse(), settings=LowRankSettings(0.8, rescore=2)
+    )
     assert (found.exact.sum(0) == 2).all()
     assert toys.error(found.scores[found.exact], one_by_one[1][found.exact]) < 1e-9
     assert 0.7 < found.kept.mean() < 1
-    low = query_directions(model, queries, tracked, curvature, energy=0.8)
+    low = query_directions(Engine(model, tracked), queries, curvature.inverse(), settings=LowRankSettings(0.8))
     directions, _ = one_by_one
     for q, direction in enumerate(directions):  # kept is one minus the squared relative distance
         gap = sum(
@@ -60,7 +66,13 @@ def test_low_rank_loses_no_more_than_it_says_and_rescoring_is_exact(world, one_b
 
 def test_an_absolute_damping_is_taken_as_it_is(world):
     model, train, queries, tracked, curvature = world
-    found = pairwise_influence(model, train, queries[:1], tracked, curvature, Damping(3.0, "absolute"), energy=1.0)
+    found = pairwise_influence(
+        Engine(model, tracked),
+        train,
+        queries[:1],
+        curvature.inverse(Damping(3.0, "absolute")),
+        settings=LowRankSettings(1.0),
+    )
     raw = gradient(model, MeanLogLikelihood("q", queries[:1]), tracked)
     expected = example_influence(model, train, [curvature.inverse(Damping(3.0, "absolute")) @ raw])
     assert toys.error(found.scores, expected) < 1e-9
@@ -68,8 +80,8 @@ def test_an_absolute_damping_is_taken_as_it_is(world):
 
 def test_tokens_of_many_queries_are_their_position_scores(world, one_by_one):
     model, train, queries, tracked, curvature = world
-    low = query_directions(model, queries, tracked, curvature, energy=1.0)
-    found = {i: s for c in pairwise_tokens(model, train, low, tracked) for i, s in zip(c.indices, c.scores)}
+    low = query_directions(Engine(model, tracked), queries, curvature.inverse(), settings=LowRankSettings(1.0))
+    found = {i: s for c in pairwise_tokens(Engine(model, tracked), train, low) for i, s in zip(c.indices, c.scores)}
     plain = token_influence(model, train, one_by_one[0], decomposition="position")
     for chunk in plain:
         for index, expected in zip(chunk.indices, chunk.scores):
@@ -88,7 +100,7 @@ def test_compress_takes_the_rank_that_the_energy_asks_for():
 
 def test_self_influence_is_the_influence_of_an_example_on_itself(world):
     model, train, _, tracked, curvature = world
-    found = self_influence(model, train, tracked, curvature, max_tokens=30)
+    found = self_influence(Engine(model, tracked, 30), train, curvature.inverse())
     for i, item in enumerate(train):
         own = gradient(model, MeanLogLikelihood("own", [item], "summed"), tracked)
         assert found[i] == pytest.approx((curvature.inverse() @ own).dot(own), rel=1e-9)

@@ -86,7 +86,7 @@ def most_kept(model: Any, pattern: str = "mlp") -> int:
     batch = build_batch([toys.example("a", 40, 5, 0)], [0])
     kept = Kept()
     with engine_mode(model), torch.autograd.graph.saved_tensors_hooks(kept.save, lambda saved: saved.tensor):
-        Capture(Backbone(model), tracked_weights(model, pattern)).backward_pass(batch, lambda block, uses: None)
+        Capture(Backbone(model), tracked_weights(model, pattern)).backward_pass(batch, lambda block, calls: None)
     return kept.most
 
 

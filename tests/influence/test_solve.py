@@ -6,7 +6,9 @@ from torch.func import functional_call, jacrev
 
 from infra.errors import InputError
 from infra.influence import (
+    CGSettings,
     Damping,
+    Engine,
     MeanLogLikelihood,
     cg_direction,
     cg_directions,
@@ -56,14 +58,14 @@ def system():
 def test_gauss_newton_product_is_the_dense_matrix(system):
     model, items, tracked, dense = system
     vector = toys.direction(tracked.parameters, 0)
-    found = flat(gauss_newton_product(model, items, vector, tracked, max_tokens=9), tracked.names)
+    found = flat(gauss_newton_product(Engine(model, tracked, 9), items, vector), tracked.names)
     assert toys.error(found, dense @ flat(vector, tracked.names)) < 1e-10
 
 
 def test_more_vectors_than_a_pass_carries_are_multiplied_by_the_dense_matrix(system):
     model, items, tracked, dense = system
     vectors = [toys.direction(tracked.parameters, seed) for seed in range(TANGENTS_PER_PASS + 2)]
-    found = gauss_newton_products(model, items, vectors, tracked)
+    found = gauss_newton_products(Engine(model, tracked), items, vectors)
     for product, vector in zip(found, vectors, strict=True):
         assert toys.error(flat(product, tracked.names), dense @ flat(vector, tracked.names)) < 1e-10
 
@@ -75,7 +77,12 @@ def test_several_targets_converge_to_their_dense_solves(system):
     grads.append(grads[0] * 0.0)
     reported = []
     together = cg_directions(
-        model, items, grads, tracked, curvature, steps=40, tolerance=1e-8, on_step=lambda *s: reported.append(s)
+        Engine(model, tracked),
+        items,
+        grads,
+        curvature,
+        CGSettings(steps=40, tolerance=1e-8),
+        on_step=lambda *s: reported.append(s),
     )
     damped = dense + together[0].damping * torch.eye(len(dense), dtype=torch.float64)
     for solved, grad in zip(together[:3], grads[:3], strict=True):
@@ -94,7 +101,7 @@ def test_conjugate_gradients_converge_to_the_dense_solve(system):
     expected = torch.linalg.solve(dense + lam * torch.eye(len(dense), dtype=torch.float64), flat(grad, tracked.names))
     for preconditioner in (None, curvature):
         solved = cg_direction(
-            model, items, grad, tracked, preconditioner, damping=Damping(lam, "absolute"), steps=90, tolerance=1e-8
+            Engine(model, tracked), items, grad, preconditioner, CGSettings(Damping(lam, "absolute"), 90, 1e-8)
         )
         assert toys.error(flat(solved.direction, tracked.names), expected) < 1e-6
         assert solved.residuals[-1] < 1e-8
@@ -104,4 +111,4 @@ def test_relative_damping_needs_a_curvature(system):
     model, items, tracked, _ = system
     grad = toys.direction(tracked.parameters, 0)
     with pytest.raises(InputError, match="needs a curvature"):
-        cg_direction(model, items, grad, tracked)
+        cg_direction(Engine(model, tracked), items, grad)

@@ -12,6 +12,7 @@ import torch
 
 from infra.influence import (
     Damping,
+    Engine,
     FitSettings,
     combine,
     example_influence,
@@ -41,7 +42,7 @@ def reference(case: Case, kind: str = "ekfac", **settings: object) -> tuple[np.n
     tracked = tracked_weights(model, case.tracked)
     fit = {"ekfac": fit_ekfac, "kfac": fit_kfac, "diagonal": fit_diagonal}[kind]
     curvature = fit(model, train, tracked, **settings)
-    v = [curvature.inverse(Damping(0.1)) @ g for g in gradients(model, queries, GROUPS, 2, tracked)]
+    v = [curvature.inverse(Damping(0.1)) @ g for g in gradients(Engine(model, tracked), queries, GROUPS, ["a", "b"])]
     tokens: dict[int, np.ndarray] = {}
     for chunk in token_influence(model, train, [combine(v, w, n) for n, w in TARGETS.items()]):
         tokens |= dict(zip(chunk.indices, chunk.scores))

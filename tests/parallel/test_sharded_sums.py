@@ -212,8 +212,8 @@ def test_a_batch_without_loss_shows_every_block_and_adds_nothing() -> None:
     for batch in (empty_batch(7), build_batch([silent], [0])):
         seen: dict[str, float] = {}
 
-        def note(block: Any, uses: Any, seen: dict[str, float] = seen) -> None:
-            seen[block.key] = max(float(u.gradients.abs().sum()) for u in uses)
+        def note(block: Any, calls: Any, seen: dict[str, float] = seen) -> None:
+            seen[block.key] = max(float(u.gradients.abs().sum()) for u in calls)
 
         with engine_mode(model):
             Capture(Backbone(model), tracked).backward_pass(batch, note)

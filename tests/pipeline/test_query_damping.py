@@ -25,9 +25,9 @@ def test_an_absolute_damping_of_the_recipe_is_taken_as_it_is(tmp_path, monkeypat
     def scored(scale: str, folder: str) -> np.ndarray:
         c = base.curvature.model_copy(update={"damping": 3.0, "damping_scale": scale})
         (tmp_path / folder).mkdir()
-        context = SimpleNamespace(out=tmp_path / folder, label="queries")
         recipe = base.model_copy(update={"curvature": c})
-        return queries.first_visit(context, recipe, model, tracked, curvature, train, asked)[0]
+        context = SimpleNamespace(out=tmp_path / folder, label="queries", recipe=recipe)
+        return queries.first_visit(context, model, tracked, curvature, train, asked)[0]
 
     for scale in ("relative", "absolute"):
         inverse = curvature.inverse(Damping(3.0, scale))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.data import Message
-from infra.influence import Curvature, Damping, combine, example_influence, gradients, load_directions
+from infra.influence import Curvature, Damping, Engine, combine, example_influence, gradients, load_directions
 from infra.models import load_model, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.effects import judge_agreement
@@ -97,7 +97,7 @@ def test_every_query_keeps_its_strongest_examples_with_their_tokens(finished, en
     tracked = tracked_weights(model)
     curvature = Curvature.load(finished / "curvature")
     examples = encode(queries, path, mini())
-    raw = gradients(model, examples[:2], np.arange(2), 2, tracked)
+    raw = gradients(Engine(model, tracked), examples[:2], np.arange(2), ["a", "b"])
     exact = example_influence(model, train, [curvature.inverse(Damping(0.1)) @ g for g in raw])
     place = {e.id: i for i, e in enumerate(train)}
     for q, query in enumerate(examples[:2]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,14 @@ def test_every_step_has_a_name_of_its_own_and_a_function_that_workers_can_import
     assert len({s.name for s in STEPS}) == len(STEPS)
     for stage in stages_for(job_of_run(mini(validation={"minutes": 1}, strategies={"names": ["prune"]}))):
         assert pickle.loads(pickle.dumps(stage)).run is stage.run
+
+
+def test_every_declared_setting_is_one_of_the_recipe() -> None:
+    recipe = mini(model={"pretrain": {}}, validation={"minutes": 1}, strategies={"names": ["prune"]})
+    for stage in stages_for(job_of_run(recipe)):
+        for name in stage.settings:
+            if name != "*":
+                attrgetter(name)(recipe)  # an unknown name raises AttributeError
 
 
 def test_a_member_of_a_family_knows_which_it_is(tmp_path: Path) -> None:

@@ -16,19 +16,13 @@ from typer.testing import CliRunner
 from infra.cli import app
 from infra.errors import ArtifactError, InputError
 from infra.models.shape import Shape
-from infra.pipeline.plan import (
-    Amounts,
-    Costs,
-    amounts_of,
-    as_it_stands,
-    check,
-    device_of,
-    plan,
-    shape_of,
-    shape_of_recipe,
-)
+from infra.pipeline import graph
+from infra.pipeline import plan as planning
+from infra.pipeline.plan import Amounts, Costs, Device, Plan, amounts_of, check, device_of, shape_of, shape_of_recipe
 from infra.pipeline.recipe import Recipe, parse_recipe
+from infra.pipeline.score import score_recipe
 from infra.train.estimate import training_flops
+from infra.world import BASE_MODEL
 
 ROOT = Path(__file__).parents[2]
 SMALL = Shape("small", 2, 32, 96, 4, 2, 64, True)
@@ -42,6 +36,14 @@ def recipe(**changes: object) -> Recipe:
 
 def amounts(examples: int = 1000, length: float = 2000.0) -> Amounts:
     return Amounts(examples, examples, 0, length, 0.8, 200.0, 1500.0, (), given_queries=100, folds=2)
+
+
+def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int | None = None) -> Plan:
+    return planning.plan(Costs(recipe, shape, amounts), device, devices)
+
+
+def as_it_stands(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
+    return planning.as_it_stands(Costs(recipe, shape, amounts), device, devices)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +187,7 @@ def test_a_length_that_was_asked_for_is_planned_whatever_the_recipe_would_cut() 
     found = plan(short, shape_of("Qwen2.5-0.5B"), asked, device_of("h200"), 1)
     assert "data.max_length: 5000" in found.changes and found.recipe.data.max_length == 5000
     training = next(s.flops for s in found.stages if s.stage == "sft/original-s0")
-    cut = as_it_stands(short, found.shape, replace(asked, length=512.0), device_of("h200"))
+    cut = as_it_stands(short, found.costs.shape, replace(asked, length=512.0), device_of("h200"))
     assert training / next(s.flops for s in cut.stages if s.stage == "sft/original-s0") > 9
 
 
@@ -198,6 +200,24 @@ def test_the_command_obeys_length_and_devices_as_typed(length: int, devices: int
     assert done.exit_code == 0, done.output
     assert f"examples of {length} tokens" in said and f"{devices} x h100" in said
     assert ("set data.max_length: 5000" in said) == (length == 5000)
+
+
+def test_a_score_is_planned_without_training() -> None:
+    arguments = ["--model", "Qwen2.5-0.5B", "--device", "h100", "--examples", "1000", "--length", "400", "--score"]
+    done = CliRunner().invoke(app, ["plan", *arguments])
+    assert done.exit_code == 0 and "curvature" in done.stdout and "sft/" not in done.stdout, done.output
+    done = CliRunner().invoke(app, ["plan", "--score", "--model", "Qwen2.5-0.5B", "--device", "h100"])
+    assert "give --examples and --length" in str(done.exception)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_every_stage_of_the_job_is_planned_under_its_own_name(trains: bool) -> None:
+    settings = recipe(strategies={"names": ["select"]}) if trains else score_recipe("train.jsonl", None)
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"base": str(BASE_MODEL)})})
+    job = graph.job_of_run(settings) if trains else graph.job_of_score(settings, None)
+    planned = [c.stage for c in Costs(settings, SMALL, amounts(), trains).stages()]
+    assert sorted(planned) == sorted(s.name for s in graph.stages_for(job))
+    assert any(name.startswith("sft/") for name in planned) == trains
 
 
 def memory_of(stage: str, settings: Recipe, devices: int) -> float:

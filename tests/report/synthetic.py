@@ -372,12 +372,14 @@ def report(n_examples: int = 20, seed: int = 0, quick: bool = False, hostile: bo
 
 
 def small_report() -> ReportData:
-    """One of every table, cut to one target and one form: a page that is drawn in a moment."""
+    """One of every table, cut to one target, one task and one form: a page that is drawn in a moment."""
     data = report(n_examples=1)
     kept = {}
     for name, frame in data.tables.items():
         if "form" in frame.columns:
             frame = frame[(frame["form"] == "raw") & (frame["target"] == "math")]
+        if "task" in frame.columns:
+            frame = frame[frame["task"] == "math"]
         kept[name] = frame
     return ReportData(data.title, data.quick, data.notes, data.results, kept, {}, data.examples, data.scores)
 

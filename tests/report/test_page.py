@@ -160,3 +160,15 @@ def test_ids_are_unique_on_the_page(tmp_path):
     render_report(synthetic.small_report(), tmp_path / "r.html")
     ids = re.findall(r'\sid="([^"]+)"', (tmp_path / "r.html").read_text(encoding="utf-8").split("<script>")[0])
     assert len(ids) == len(set(ids)) > 20
+
+
+def test_the_excerpt_is_of_a_target_that_has_token_scores(tmp_path):
+    """Token scores may be kept for few targets (scores.token_targets): the excerpt is then of one of those, or none."""
+    data = synthetic.small_report()
+    view = synthetic.example(0, np.random.default_rng(0), targets=("code",))
+    only = ReportData("t", tables={"top": data.tables["top"]}, examples=[view])
+    render_report(only, tmp_path / "r.html")
+    assert "The example that helps <b>code</b> most" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    bare = replace(view, targets=(), scores={"loss": np.zeros((0, len(view.token_offsets)), np.float32)})
+    render_report(ReportData("t", examples=[bare]), tmp_path / "r.html")
+    assert 'class="excerpt"' not in (tmp_path / "r.html").read_text(encoding="utf-8")

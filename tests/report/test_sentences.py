@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from infra.report import TABLE_COLUMNS, ReportData
 from infra.report.runinfo import next_steps
@@ -73,6 +74,18 @@ def test_sign_agreement_counts_pairs_by_hand():
     )
     (only,) = answer(ReportData("t", tables={"arms": frame}))
     assert "in 2 of 3 pairs of a training set and a target" in only.text
+
+
+@pytest.mark.parametrize("count", [9, 12])
+def test_a_rank_correlation_is_given_from_ten_training_sets_on(count):
+    rows = [[f"set-{i}", "math", i, i + 3 * (i % 2), 0, 0, 0, 0, 0] for i in range(count)]
+    data = ReportData("t", tables={"arms": pd.DataFrame(rows, columns=TABLE_COLUMNS["arms"])})
+    given = [s.text for s in answer(data) if "rank correlation" in s.text]
+    refused = [c for c in caveats(data) if "no correlation is given" in c]
+    assert (len(given), len(refused)) == ((0, 1) if count < 10 else (1, 0))
+    if given:
+        rho = stats.spearmanr([r[2] for r in rows], [r[3] for r in rows]).statistic
+        assert f"Over {count} training sets" in given[0] and f"correlation of {number(rho)} [" in given[0]
 
 
 def test_honesty_box_names_each_weakness():

@@ -7,17 +7,20 @@ artifact; 4 a model that cannot be used as asked; 5 out of memory, disk or time;
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from infra import __version__
-from infra.cli import data, eval, fetch, grade, plan, run, score, validate, view
+from infra.cli import data, doctor, eval, fetch, grade, plan, run, score, validate, view
 from infra.errors import InfraError
+
+MORE = "More commands"
 
 app = typer.Typer(
     name="infra",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Which training data makes a language model reason better at math and code, down to the step and the token.",
@@ -25,20 +28,31 @@ app = typer.Typer(
 
 app.command("run")(run.run)
 app.command("score")(score.score)
-app.command("work")(run.work)
-app.command("eval")(eval.evaluate)
-app.command("grade")(grade.grade)
-app.command("data")(data.data)
 app.command("validate")(validate.validate)
-app.command("plan")(plan.plan)
 app.command("view")(view.view)
-app.command("fetch")(fetch.fetch)
+app.command("eval")(eval.evaluate)
+app.command("data")(data.data)
+app.command("plan")(plan.plan)
+app.command("doctor")(doctor.doctor)
+app.command("grade", rich_help_panel=MORE)(grade.grade)
+app.command("fetch", rich_help_panel=MORE)(fetch.fetch)
+app.command("work", rich_help_panel=MORE)(run.work)
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    print(__version__)
+def print_version(asked: bool) -> None:
+    """Print the version and end, where it was asked for."""
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 def main() -> None:

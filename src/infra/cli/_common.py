@@ -9,6 +9,9 @@ from pathlib import Path
 
 import typer
 
+ADVANCED = "Advanced options"
+"""The panel of help with the options that most calls leave alone."""
+
 DEFAULT_RECIPE = Path(__file__).parents[1] / "world" / "default.yaml"
 QUICK_RECIPE = Path(__file__).parents[1] / "world" / "quick.yaml"
 

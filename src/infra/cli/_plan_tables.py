@@ -17,12 +17,12 @@ COUNTS_FROM = 1.0
 def planned(plan: Plan) -> None:
     """Every stage, the sums, and what to change."""
     console = Console(width=120)
-    device, n = plan.device, plan.devices
+    device, n, shape, amounts = plan.device, plan.devices, plan.costs.shape, plan.costs.amounts
+    speed = ", calibrated now" if device.measured else f", {device.efficiency:.0%} of its stated rate assumed"
     console.print(
-        f"{plan.recipe.name}: {plan.shape.name}, {plan.shape.parameters / 1e9:.3g}e9 parameters; "
-        f"{plan.amounts.train:,} training and {plan.amounts.pool:,} pool examples of {plan.amounts.length:.0f} tokens, "
-        f"{plan.amounts.queries:,} queries; {n} x {device.name}"
-        + (", calibrated now" if device.measured else f", {device.efficiency:.0%} of its stated rate assumed")
+        f"{plan.recipe.name}: {shape.name}, {shape.parameters / 1e9:.3g}e9 parameters; {amounts.train:,} training and "
+        f"{amounts.pool:,} pool examples of {amounts.length:.0f} tokens, {amounts.queries:,} queries; {n} x "
+        f"{device.name}{speed}"
     )
     table = Table("stage", *("operations", "time", "memory a device", "disk"))
     for stage in plan.stages:

@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
+from infra.cli._common import ADVANCED
 from infra.errors import InputError
 
 
 def data(
     file: Annotated[str, typer.Argument(help="File, folder or hub id.")],
-    schema: Annotated[str, typer.Option(help="An adapter's name; auto detects it.")] = "auto",
+    schema: Annotated[str, typer.Option(rich_help_panel=ADVANCED, help="An adapter's name; auto detects it.")] = "auto",
     benchmarks: Annotated[str, typer.Option(help="Look for leaks into these: gsm8k=FILE,math500=FILE.")] = "",
     figure: Annotated[Path | None, typer.Option(help="Write a figure: .svg, .pdf or .png.", show_default=False)] = None,
-    on_error: Annotated[str, typer.Option(help="raise, or skip: pass over bad rows and list them.")] = "raise",
-    limit: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
-    ngram: Annotated[int, typer.Option(min=3, help="Words in a row that make a leak.")] = 13,
+    on_error: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="raise, or skip: pass over bad rows and list them.")
+    ] = "raise",
+    limit: Annotated[int | None, typer.Option(min=1, help="First N records.", show_default=False)] = None,
+    ngram: Annotated[int, typer.Option(min=3, rich_help_panel=ADVANCED, help="Words in a row that make a leak.")] = 13,
     drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Leave leaking records out of --out.")] = False,
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Leave whole copies out of --out (same question and response).")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import interruptible
+from infra.cli._common import ADVANCED, interruptible
 from infra.errors import InputError
 
 
@@ -19,23 +19,40 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for rows.parquet, accuracy.json and the resumable cache.")],
     limit: Annotated[int | None, typer.Option(min=1, help="First N problems of each task.", show_default=False)] = None,
     n: Annotated[int, typer.Option(min=1, help="Samples per problem.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 2048,
-    seed: Annotated[int, typer.Option()] = 0,
-    system: Annotated[str | None, typer.Option(help="System prompt.", show_default=False)] = None,
-    thinking_prefix: Annotated[str, typer.Option(help="Text every response is made to begin with.")] = "",
-    mode: Annotated[str, typer.Option(help="Code grader: strict, or compatible with LiveCodeBench's.")] = "strict",
+    temperature: Annotated[float, typer.Option(min=0.0, rich_help_panel=ADVANCED, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1.0, rich_help_panel=ADVANCED, help="Sample from the likeliest tokens of this share."
+        ),
+    ] = 1.0,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, rich_help_panel=ADVANCED, help="Tokens at which an answer is cut.")
+    ] = 2048,
+    seed: Annotated[int, typer.Option(rich_help_panel=ADVANCED, help="Seed of sampling.")] = 0,
+    system: Annotated[
+        str | None, typer.Option(rich_help_panel=ADVANCED, help="System prompt.", show_default=False)
+    ] = None,
+    thinking_prefix: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="Text every response is made to begin with.")
+    ] = "",
+    mode: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="Code grader: strict, or compatible with LiveCodeBench's.")
+    ] = "strict",
     option: Annotated[
         list[str] | None,
-        typer.Option(help="Of a task's loader: release=v4_v6, start=2024-08-01, part=test.", show_default=False),
+        typer.Option(
+            rich_help_panel=ADVANCED,
+            help="Of a task's loader: release=v4_v6, start=2024-08-01, part=test.",
+            show_default=False,
+        ),
     ] = None,
     server: Annotated[
         str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     unsafe_execution: Annotated[
-        bool, typer.Option("--unsafe-execution", help="Run code with no sandbox at all.")
+        bool, typer.Option("--unsafe-execution", rich_help_panel=ADVANCED, help="Run code with no sandbox at all.")
     ] = False,
 ) -> None:
     """Accuracy of a model on benchmarks: pass@k, avg@k and intervals; killed, it goes on from its cache."""

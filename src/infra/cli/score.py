@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import interruptible
+from infra.cli._common import ADVANCED, interruptible
 from infra.errors import InputError
 from infra.parallel.world import world
 
@@ -21,23 +21,43 @@ def score(
         typer.Option(help="Correct responses the targets are made of; one target a domain.", show_default=False),
     ] = None,
     directions: Annotated[
-        Path | None, typer.Option(help="Use the directions of this earlier run instead of queries.", show_default=False)
+        Path | None,
+        typer.Option(
+            rich_help_panel=ADVANCED,
+            help="Use the directions of this earlier run instead of queries.",
+            show_default=False,
+        ),
     ] = None,
     tracked: Annotated[
-        str, typer.Option(help="Weights that count: mlp, attention, all, or a pattern over names.")
+        str,
+        typer.Option(
+            rich_help_panel=ADVANCED, help="Weights that count: mlp, attention, all, or a pattern over names."
+        ),
     ] = "mlp",
-    damping: Annotated[float, typer.Option(min=1e-12, help="Damping, times the mean corrected eigenvalue.")] = 0.1,
-    max_length: Annotated[int, typer.Option(min=8, help="Longest example in tokens.")] = 4096,
-    on_error: Annotated[str, typer.Option(help="raise, or skip: pass over bad rows and list them.")] = "raise",
+    method: Annotated[
+        str,
+        typer.Option(help="ekfac, gradient, trak, less, trackstar, bm25, ... or path/to/file.py:NAME for your own."),
+    ] = "ekfac",
+    damping: Annotated[
+        float, typer.Option(min=1e-12, rich_help_panel=ADVANCED, help="Damping, times the mean corrected eigenvalue.")
+    ] = 0.1,
+    max_length: Annotated[int, typer.Option(min=8, rich_help_panel=ADVANCED, help="Longest example in tokens.")] = 4096,
+    on_error: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="raise, or skip: pass over bad rows and list them.")
+    ] = "raise",
     limit: Annotated[
         int | None, typer.Option(min=1, help="First N training records per domain.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64.")] = "float32",
-    seed: Annotated[int, typer.Option(help="Seed of sampled labels and bootstraps.")] = 0,
+    dtype: Annotated[str, typer.Option(rich_help_panel=ADVANCED, help="float32, bfloat16 or float64.")] = "float32",
+    seed: Annotated[int, typer.Option(rich_help_panel=ADVANCED, help="Seed of sampled labels and bootstraps.")] = 0,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change any setting of a recipe: scale.fsdp=true, threads=1. Repeatable."),
+        typer.Option(
+            "--set",
+            rich_help_panel=ADVANCED,
+            help="Change any setting of a recipe: scale.fsdp=true, threads=1. Repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Attribute an existing model: the influence of every training example, step and token. Trains nothing."""
@@ -50,6 +70,7 @@ def score(
         None if queries is None else str(queries),
         changes or (),
         seed=seed,
+        method=method,
         data={"max_length": max_length, "on_error": on_error, **({"limit": limit} if limit else {})},
         model={"base": model, "device": device, "dtype": dtype},
         curvature={"tracked": tracked, "damping": damping},

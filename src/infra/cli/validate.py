@@ -7,25 +7,37 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import interruptible
+from infra.cli._common import ADVANCED, interruptible
 
 
 def validate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     minutes: Annotated[float, typer.Option(min=0.1, help="Time budget; the plan is sized to fit it.")] = 30.0,
-    subsets: Annotated[int, typer.Option(min=2, help="Random subsets per protocol.")] = 100,
-    seeds: Annotated[int, typer.Option(min=1, help="Fresh orders and seeds per subset for seed_mean.")] = 3,
+    subsets: Annotated[int, typer.Option(min=2, rich_help_panel=ADVANCED, help="Random subsets per protocol.")] = 100,
+    seeds: Annotated[
+        int, typer.Option(min=1, rich_help_panel=ADVANCED, help="Fresh orders and seeds per subset for seed_mean.")
+    ] = 3,
     kinds: Annotated[
-        str, typer.Option(help="What is removed: half,drop1,token,step_mask,step_delete. Default: what fits.")
+        str,
+        typer.Option(
+            rich_help_panel=ADVANCED,
+            help="What is removed: half,drop1,token,step_mask,step_delete. Default: what fits.",
+        ),
     ] = "",
     methods: Annotated[
         str, typer.Option(help="Compared with the run's own scores; docs/validation.md lists them.")
     ] = "random,length,loss,gradient",
     accuracy: Annotated[
-        int, typer.Option(min=0, help="Held-out problems a task answered after each half-subset retrain.")
+        int,
+        typer.Option(
+            min=0, rich_help_panel=ADVANCED, help="Held-out problems a task answered after each half-subset retrain."
+        ),
     ] = 0,
     compile: Annotated[
-        bool, typer.Option("--compile", help="Fuse the training passes: for hundreds of retrains; needs g++.")
+        bool,
+        typer.Option(
+            "--compile", rich_help_panel=ADVANCED, help="Fuse the training passes: for hundreds of retrains; needs g++."
+        ),
     ] = False,
 ) -> None:
     """Check a run's scores by retraining on random subsets (LDS). Writes RUN/validation and the report again."""

@@ -79,6 +79,8 @@ def is_hub_data(path_or_id: str) -> bool:
 
 def _folder_rows(folder: Path, split: str) -> Iterator[Row]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
+    others = [p for p in files if not p.name.removesuffix(".gz").endswith(TABLES)]
+    files = others or files  # a table beside other files describes them
     named = [p for p in files if re.split(r"[-_.]", p.name)[0] == split]
     if not files:
         raise InputError(f"{folder}: the folder holds no file ending in {', '.join(SUFFIXES)}")

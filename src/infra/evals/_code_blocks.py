@@ -8,19 +8,16 @@ answer.
 from __future__ import annotations
 
 import ast
-import builtins
-import importlib
 import itertools
 import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from infra.evals._python_code import defined, does_something, lacks_names
 from infra.evals.sandbox.inside.names import supplied
-from infra.evals.sandbox.inside.prelude import STARRED
 
 MAX_CHARACTERS = 1 << 20  # of one block; a longer one is no program
 MAX_BLOCKS = 400  # that are tried
@@ -118,12 +115,12 @@ def _rank(block: _Block, wanted: list[str], methods: bool) -> int:
         return 0
     if block.tree is None:
         return 2 if _PYTHON.match(block.language) else 1
-    if not _does_something(block.tree):
+    if not does_something(block.tree):
         return 1
     if not wanted:
         foreign = block.language != "" and not _PYTHON.match(block.language)
-        return 3 if foreign or _lacks_names(block.tree) else BEST
-    found = _defined(block.tree, methods)
+        return 3 if foreign or lacks_names(block.tree) else BEST
+    found = defined(block.tree, methods)
     return BEST if found.issuperset(wanted) else 4 if not found.isdisjoint(wanted) else 3
 
 
@@ -244,56 +241,6 @@ def _shifted(inner: list[str], width: int, quoted: bool) -> list[str]:
     if quoted:
         return [_QUOTED.sub("", line, count=1) for line in inner]
     return [line[min(width, len(line) - len(line.lstrip(" \t"))) :] for line in inner]
-
-
-def _defined(tree: ast.Module, methods: bool) -> set[str]:
-    """Names bound at the top of the program; with ``methods``, in its classes, too."""
-    found: set[str] = set()
-    waiting: list[ast.AST] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-            if not isinstance(node, ast.ClassDef) or not methods:
-                continue
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.alias):
-            found.add((node.asname or node.name).split(".")[0])
-        if not isinstance(node, ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
-    return found
-
-
-def _does_something(tree: ast.Module) -> bool:
-    """Whether it could be a program: sample output such as ``3`` or ``YES`` parses as Python, too."""
-    defining = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return any(isinstance(n, ast.Call | defining | ast.Assign | ast.alias) for n in ast.walk(tree))
-
-
-def _lacks_names(tree: ast.Module) -> bool:
-    """Whether it reads a name that it binds nowhere: a call of what an earlier block defines."""
-    read: set[str] = set()
-    bound: set[str] = {"__name__", "__file__"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.alias):
-            if node.name == "*":
-                return False
-            bound.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        else:
-            bound.add(str(getattr(node, "name", "")))
-    return bool(read - bound - _given())
-
-
-@lru_cache(maxsize=1)
-def _given() -> frozenset[str]:
-    """Names that a program finds without binding them: builtins, and LiveCodeBench's imports."""
-    modules = [importlib.import_module(name) for name in STARRED]
-    return frozenset(dir(builtins)).union(STARRED, *(dir(module) for module in modules))
 
 
 def _spoken(response: str) -> str | None:

@@ -28,6 +28,7 @@ from infra.influence.engine.gradient import each_gradient, gradient, gradients
 from infra.influence.engine.lowrank import LowRank
 from infra.influence.engine.recompute import recomputed_activations
 from infra.influence.engine.solve import (
+    CGSettings,
     Solve,
     cg_direction,
     cg_directions,
@@ -46,6 +47,7 @@ from infra.influence.fit import (
     subsample,
 )
 from infra.influence.pairwise import (
+    LowRankSettings,
     Pairwise,
     pairwise_influence,
     pairwise_tokens,
@@ -64,6 +66,7 @@ from infra.influence.targets import (
 
 __all__ = [
     "Agreement",
+    "CGSettings",
     "Contrast",
     "Curvature",
     "Damping",
@@ -76,6 +79,7 @@ __all__ = [
     "FunctionTarget",
     "InverseCurvature",
     "LowRank",
+    "LowRankSettings",
     "MeanLogLikelihood",
     "Pairwise",
     "Probes",

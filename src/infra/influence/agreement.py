@@ -19,6 +19,7 @@ from infra.influence.curvature import Curvature
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.functional import record_stream
 from infra.influence.engine.gradient import gradients
 from infra.influence.scores import example_influence
@@ -57,7 +58,9 @@ def training_probes(
     size = max(1, min(QUERIES_A_PROBE, len(order) // (2 * PROBES)))
     queries, scored = order[: PROBES * size], order[PROBES * size : PROBES * size + SCORED]
     groups = np.repeat(np.arange(PROBES), size)
-    return Probes(gradients(model, queries, groups, PROBES, tracked, max_tokens=max_tokens), scored)
+    return Probes(
+        gradients(Engine(model, tracked, max_tokens), queries, groups, [f"probe {k}" for k in range(PROBES)]), scored
+    )
 
 
 def rank_agreement(

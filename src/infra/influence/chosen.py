@@ -11,22 +11,21 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress
+from infra.influence.engine.batches import Batch, Progress
 from infra.influence.engine.contract import rows_of_examples
-from infra.influence.engine.forward_backward import device_of, forward_backward
+from infra.influence.engine.engine import Engine
+from infra.influence.engine.forward_backward import forward_backward
 from infra.influence.engine.functional import accumulator
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.lowrank import LowRank
-from infra.models.tracked import Block, TrackedWeights
+from infra.models.tracked import Block
 
 
 def chosen_tokens(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
     directions: LowRank,
     chosen: NDArray[np.bool_],
-    tracked: TrackedWeights,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[Any]]]:
     """``position`` token scores of the pairs in ``chosen`` bool ``[N, Q]``, one visit to the data.
@@ -41,28 +40,30 @@ def chosen_tokens(
     if chosen.shape != (len(examples), len(directions)):
         raise InputError(f"chosen has shape {chosen.shape} for {len(examples)} examples x {len(directions)} queries")
     wanted = np.flatnonzero(chosen.any(axis=1))
-    device, dtype = device_of(model), next(model.parameters()).dtype
+    model, device = engine.model, engine.device
+    dtype = next(model.parameters()).dtype
     wide = accumulator(dtype)
     left = {key: t.to(device, dtype) for key, t in directions.left.items()}
     right = {key: t.to(device, dtype) for key, t in directions.right.items()}
     queries = {int(i): torch.from_numpy(np.flatnonzero(chosen[i])).to(device) for i in wanted}
     running: dict[int, torch.Tensor] = {}
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        for use in uses:
-            inputs = use.widened(block)
-            for (place, row, start, length), rows in zip(batch.segments, rows_of_examples(batch, use.where)):
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        for call in calls:
+            inputs = call.widened(block)
+            for (place, row, start, length), rows in zip(batch.segments, rows_of_examples(batch, call.where)):
                 index = int(wanted[place])
                 mine = queries[index]
                 if index not in running:
                     running[index] = torch.zeros(len(mine), length, dtype=wide, device=device)
                 a = torch.einsum("ti,qir->tqr", inputs[rows], right[block.key][mine])
-                g = torch.einsum("to,qor->tqr", use.gradients[rows], left[block.key][mine])
-                position = (rows if use.where is None else use.where[rows]) - (row * batch.input_ids.shape[1] + start)
+                g = torch.einsum("to,qor->tqr", call.gradients[rows], left[block.key][mine])
+                position = (rows if call.where is None else call.where[rows]) - (row * batch.input_ids.shape[1] + start)
                 running[index].index_add_(1, position, (a * g).sum(2, dtype=wide).T)
 
     some = [examples[int(i)] for i in wanted]
-    for batch, _ in forward_backward(model, some, tracked, consume, max_tokens=max_tokens, progress=progress):
+    visit = forward_backward(model, some, engine.tracked, consume, max_tokens=engine.max_tokens, progress=progress)
+    for batch, _ in visit:
         for place in batch.indices:
             index = int(wanted[place])
             yield index, np.flatnonzero(chosen[index]), running.pop(index).cpu().numpy()

@@ -16,20 +16,19 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
-from infra.influence.curvature import Curvature
-from infra.influence.damping import Damping
-from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, Progress, per_example
+from infra.influence.curvature import InverseCurvature
+from infra.influence.engine.batches import Batch, Progress, per_example
 from infra.influence.engine.contract import example_gradients
-from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
-from infra.influence.engine.functional import accumulator
+from infra.influence.engine.engine import Engine
+from infra.influence.engine.forward_backward import forward_backward
 from infra.influence.engine.gradient import gradients
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.lowrank import LowRank, position_scores, stack_padded, truncate
 from infra.influence.engine.rotation import rotate, rotate_back
 from infra.influence.engine.squares import Rotated, rotated_gradients
 from infra.influence.scores import TokenScores, example_influence
 from infra.influence.targets import Form, weights_of
-from infra.models.tracked import Block, TrackedWeights
+from infra.models.tracked import Block
 
 QUERIES_AT_ONCE = 16
 """Queries whose full-rank directions are in memory together."""
@@ -44,43 +43,54 @@ class Pairwise:
     kept: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class LowRankSettings:
+    """Each block keeps the lowest rank, at most ``max_rank``, that holds ``energy`` of the squared norm on average.
+
+    ``rescore``: how many of each query's highest-scoring examples are scored again at full rank.
+    Raises :class:`InputError` for an energy outside (0, 1].
+    """
+
+    energy: float = 0.95
+    max_rank: int = 64
+    rescore: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.energy <= 1.0:
+            raise InputError(f"energy is {self.energy}; it must lie above 0 and not above 1")
+
+
 def query_directions(
-    model: Any,
+    engine: Engine,
     queries: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    curvature: Curvature,
-    damping: Damping | None = None,
-    energy: float = 0.95,
-    max_rank: int = 64,
+    inverse: InverseCurvature,
     form: Form = "per_token",
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    settings: LowRankSettings | None = None,
 ) -> LowRank:
     """One low-rank direction per query, ``(H + lambda)^-1 grad log p(query)``, one block and few queries at a time.
 
     All in the eigenbasis: a query's gradient is formed from rotated rows, divided by the damped eigenvalues and
     truncated there, where its singular values are the same; only the thin factors are rotated back. Full directions
     never exist. Sums in float32 (float64 for a float64 model).
-    Raises :class:`InputError` for an energy outside (0, 1].
     """
-    if not 0.0 < energy <= 1.0:
-        raise InputError(f"energy is {energy}; it must lie above 0 and not above 1")
+    settings = settings or LowRankSettings()
+    curvature, dampings, tracked = inverse.curvature, inverse.lambdas, engine.tracked
     weights = torch.from_numpy(weights_of(queries, form))
-    dampings = curvature.dampings(damping or Damping())
-    dtype, device = accumulator(next(model.parameters()).dtype), device_of(model)
+    dtype, device = engine.accumulator, engine.device
     left, right = ({b.key: [torch.zeros(0)] * len(queries) for b in tracked.blocks} for _ in range(2))
     energies = torch.zeros(2, len(queries), dtype=torch.float64)
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
         factor = curvature.factors[block.key]
         basis = None
         if factor.outputs is not None and factor.inputs is not None:
             inputs = factor.inputs.to(device, dtype)
             basis = Rotated(
-                factor.outputs.to(device, dtype), inputs, lambda use: rotate(use.widened(block).to(dtype), inputs)
+                factor.outputs.to(device, dtype), inputs, lambda call: rotate(call.widened(block).to(dtype), inputs)
             )
         damped = factor.eigenvalues.to(device, dtype) + dampings[block.key]
         inverse = torch.where(damped > 0, damped.reciprocal(), 0.0)
-        swapped, groups = rotated_gradients(block, uses, batch, basis, dtype)
+        swapped, groups = rotated_gradients(block, calls, batch, basis, dtype)
         done = 0
         for group in groups:
             indices = batch.indices[done : done + len(group)]
@@ -88,14 +98,14 @@ def query_directions(
             solved = (group.mT if swapped else group).mul_(inverse)  # a gradient of its own: nobody else reads it
             if any(w != 1.0 for w in weights[indices].tolist()):
                 solved.mul_(weights[indices].to(device, dtype)[:, None, None])
-            u, v, kept, whole = truncate(solved, energy, max_rank)
+            u, v, kept, whole = truncate(solved, settings.energy, settings.max_rank)
             if basis is not None:
                 u, v = rotate_back(u.mT, basis.outputs).mT, rotate_back(v.mT, basis.inputs).mT
             for i, index in enumerate(indices):
                 left[block.key][index], right[block.key][index] = u[i], v[i]
             energies[:, indices] += torch.stack([kept, whole]).cpu()
 
-    run_through(forward_backward(model, queries, tracked, consume, max_tokens=max_tokens))
+    engine.forward_backward(queries, consume)
     for block in tracked.blocks:  # an expert that no token of some query chose
         for side, width in ((left, block.shape[0]), (right, block.columns)):
             missing = torch.zeros(width, 1, dtype=dtype, device=device)
@@ -108,61 +118,53 @@ def query_directions(
 
 
 def pairwise_tokens(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    directions: LowRank,
-    tracked: TrackedWeights,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-    progress: Progress | None = None,
+    engine: Engine, examples: Sequence[TokenizedExample], directions: LowRank, progress: Progress | None = None
 ) -> Iterator[TokenScores]:
     """``position`` token scores of every example for every query, ``[Q, T_i]``, one visit to the data."""
-    own = accumulator(next(model.parameters()).dtype)
-    moved = _to(directions, next(model.parameters()).dtype, device_of(model))
+    own, model = engine.accumulator, engine.model
+    moved = _to(directions, next(model.parameters()).dtype, engine.device)
     running: dict[int, NDArray[Any]] = {}  # by example: a batch may run again in halves
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        scores = position_scores(block, uses, moved, batch).to(own)
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        scores = position_scores(block, calls, moved, batch).to(own)
         for index, piece in zip(batch.indices, per_example(scores, batch)):
             running[index] = running[index] + piece if index in running else piece.copy()
 
-    for batch, _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
+    visit = forward_backward(model, examples, engine.tracked, consume, max_tokens=engine.max_tokens, progress=progress)
+    for batch, _ in visit:
         pieces = [running.pop(index) for index in batch.indices]
         yield TokenScores([e.id for e in batch.examples], batch.indices, pieces, "position")
 
 
 def pairwise_influence(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
     queries: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    curvature: Curvature,
-    damping: Damping | None = None,
-    energy: float = 0.95,
-    max_rank: int = 64,
-    rescore: int = 0,
+    inverse: InverseCurvature,
     form: Form = "per_token",
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    settings: LowRankSettings | None = None,
     progress: Progress | None = None,
 ) -> Pairwise:
     """Influence of each of N examples on each of Q queries' log-likelihoods, ``[N, Q]``.
 
-    Low-rank directions keep ``energy`` of each query's squared norm; the ``rescore`` highest-scoring examples of
-    each query are scored again at full rank, exactly.
+    Scores are those of low-rank directions, except for each query's best, which are scored again at full rank,
+    exactly, where ``settings`` ask for it.
     """
-    low = query_directions(model, queries, tracked, curvature, damping, energy, max_rank, form, max_tokens)
-    dtype = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
-    scores = np.zeros((len(examples), len(queries)), dtype)
-    for chunk in pairwise_tokens(model, examples, low, tracked, max_tokens, progress):
+    settings = settings or LowRankSettings()
+    low = query_directions(engine, queries, inverse, form, settings)
+    scores = np.zeros((len(examples), len(queries)), np.float64 if engine.accumulator == torch.float64 else np.float32)
+    for chunk in pairwise_tokens(engine, examples, low, progress):
         for index, tokens in zip(chunk.indices, chunk.scores):
             scores[index] = tokens.sum(1)
     exact = np.zeros(scores.shape, bool)
-    top = np.argsort(-scores, axis=0, kind="stable")[: min(rescore, len(examples))]
-    for first in range(0, len(queries) if rescore else 0, QUERIES_AT_ONCE):
+    top = np.argsort(-scores, axis=0, kind="stable")[: min(settings.rescore, len(examples))]
+    for first in range(0, len(queries) if settings.rescore else 0, QUERIES_AT_ONCE):
         columns = np.arange(first, min(first + QUERIES_AT_ONCE, len(queries)))
         chosen = [queries[int(q)] for q in columns]
-        full = _full_directions(model, chosen, tracked, curvature, damping, form, max_tokens)
+        raw = gradients(engine, chosen, np.arange(len(chosen)), [q.id for q in chosen], form)
         rows = np.unique(top[:, columns])
-        again = example_influence(model, [examples[r] for r in rows], full, max_tokens)
+        full = [inverse @ g for g in raw]
+        again = example_influence(engine.model, [examples[r] for r in rows], full, engine.max_tokens)
         for column, values in zip(columns, again.T):
             wanted = np.isin(rows, top[:, column])
             scores[rows[wanted], column] = values[wanted]
@@ -171,45 +173,26 @@ def pairwise_influence(
 
 
 def self_influence(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    curvature: Curvature,
-    damping: Damping | None = None,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    inverse: InverseCurvature,
     progress: Progress | None = None,
 ) -> NDArray[Any]:
     """``grad L(z)^T (H + lambda)^-1 grad L(z)`` of each example, ``[N]``: how much z is its own support.
 
     High values mark outliers and mislabelled examples. One visit to the data.
     """
-    dampings = curvature.dampings(damping or Damping())
-    dtype = accumulator(next(model.parameters()).dtype)
-    total = torch.zeros(len(examples), dtype=dtype, device=device_of(model))
+    dtype = engine.accumulator
+    total = torch.zeros(len(examples), dtype=dtype, device=engine.device)
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        factor = curvature.factors[block.key]
-        rotated = factor.rotate(example_gradients(block, uses, batch).to(dtype))
-        damped = factor.eigenvalues.to(rotated) + dampings[block.key]
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        factor = inverse.curvature.factors[block.key]
+        rotated = factor.rotate(example_gradients(block, calls, batch).to(dtype))
+        damped = factor.eigenvalues.to(rotated) + inverse.lambdas[block.key]
         total[batch.indices] += (rotated.square() / damped).flatten(1).sum(1)
 
-    for _ in forward_backward(model, examples, tracked, consume, max_tokens=max_tokens, progress=progress):
-        pass
+    engine.forward_backward(examples, consume, progress=progress)
     return total.cpu().numpy()
-
-
-def _full_directions(
-    model: Any,
-    queries: Sequence[TokenizedExample],
-    tracked: TrackedWeights,
-    curvature: Curvature,
-    damping: Damping | None,
-    form: Form,
-    max_tokens: int,
-) -> list[Any]:
-    each = np.arange(len(queries))
-    raw = gradients(model, queries, each, len(queries), tracked, form, [q.id for q in queries], max_tokens)
-    return [curvature.inverse(damping) @ g for g in raw]
 
 
 def _to(directions: LowRank, dtype: torch.dtype, device: torch.device) -> LowRank:

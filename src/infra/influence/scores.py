@@ -37,7 +37,7 @@ from infra.influence.engine.derivative import (
 )
 from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
 from infra.influence.engine.functional import Backbone, accumulator, engine_mode
-from infra.influence.engine.layer_inputs import Capture, Use
+from infra.influence.engine.layer_inputs import Capture, LayerCall
 from infra.influence.engine.support import check_forward_mode
 from infra.influence.engine.totals import Totals, totals_of
 from infra.influence.estimate import directions_at_once
@@ -185,9 +185,13 @@ def example_influence(
         columns = total[:, group]
 
         def consume(
-            batch: Batch, block: Block, uses: list[Use], into: Tensor = columns, by: Mapping[str, Tensor] = matrices
+            batch: Batch,
+            block: Block,
+            calls: list[LayerCall],
+            into: Tensor = columns,
+            by: Mapping[str, Tensor] = matrices,
         ) -> None:
-            into[batch.indices] += example_scores(block, uses, by[block.key], batch).to(into.dtype)
+            into[batch.indices] += example_scores(block, calls, by[block.key], batch).to(into.dtype)
 
         told = _part_of(progress, number, len(groups))
         run_through(

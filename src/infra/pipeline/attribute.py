@@ -11,20 +11,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.data import Record, TokenizedExample, TokenizedFile, is_whole
-from infra.influence import Direction, FitSettings, fit_curvature, identity, open_directions, save_directions
+from infra.influence import FitSettings, fit_curvature, identity
 from infra.influence.fit import subsample_draw
-from infra.influence.steps import OnDisk, each_shard
+from infra.influence.methods import AlongDirections, write_fitted
+from infra.influence.steps import ModelSettings, OnDisk, each_shard
 from infra.layout import EXPLAINED
 from infra.models import load_model, tracked_weights
 from infra.parallel.shards import open_shards
 from infra.parallel.world import world
 from infra.pipeline.fitting import announce, damping_of, decide
+from infra.pipeline.method import GRADIENT, fit_method, has_curvature, models_of_method
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.spread import PASSES, TRACKED, crew_of, model_of, recomputing, shards_of, work_folder
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Job, Step, Uses
 from infra.pipeline.targets import fold_names, folds_table, query_folds, target_weights
 from infra.pipeline.tokenized import sets_of, stored_records
+from infra.plugins import file_of
 from infra.progress import progress
 from infra.store import link, read_json, write_json
 
@@ -34,7 +37,7 @@ def run_curvature(context: Context) -> None:
     """Fit the curvature on the training data of the model that is explained. Every process takes its share."""
     recipe = context.recipe
     c = recipe.curvature
-    if c.method == "identity":
+    if recipe.method == GRADIENT:
         if world().first:
             model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype)
             identity(tracked_weights(model, c.tracked)).save(context.out)
@@ -44,14 +47,14 @@ def run_curvature(context: Context) -> None:
     with work_folder(context) as work:
         decided = decide(recipe, train.stream(), model, work, crew.runtime)
         settings = FitSettings(
-            c.method, c.fisher, recipe.seed, decided.eigenvalues, c.include_prompt, block_size=c.block_size
+            recipe.method, c.fisher, recipe.seed, decided.eigenvalues, c.include_prompt, block_size=c.block_size
         )
         data = train
         if decided.below < 1.0:
             chosen = subsampled(train.stream(), decided.below, recipe.seed)
             data = shards_of(chosen, work / "train.parquet", recipe)
         announce(context.label, "fit", model, data, work, crew.runtime, block_size=c.block_size)
-        visits = 1 if c.method == "diagonal" else 2
+        visits = 1 if recipe.method == "diagonal" else 2
         with progress(visits * sum(data.tokens), context.label, "token") as bar:
             found = fit_curvature(OnDisk(work, data, model, crew, bar.advance, c.sum_shards), settings)
         if world().first:
@@ -69,7 +72,7 @@ def subsampled(examples: Iterable[TokenizedExample], fraction: float, seed: int)
 
 @recomputing
 def run_directions(context: Context) -> None:
-    """One preconditioned gradient per fold. Writes folds.parquet, targets.json and the directions."""
+    """Fit the method on the folds of the targets. Writes folds.parquet, targets.json and the fitted method."""
     recipe = context.recipe
     queries = open_shards(context.tokenized_queries)
     frame = query_folds(context, [e.id for e in queries.stream()])
@@ -77,6 +80,11 @@ def run_directions(context: Context) -> None:
     number = {name: i for i, name in enumerate(folds.fold)}
     groups = np.array([number[name] for name in fold_names(frame)], dtype=np.int64)
     model = model_of(context)
+    if not has_curvature(recipe):
+        if world().first:
+            fit_method(context, model, queries, groups, list(folds.fold))
+            write_targets(context, folds, model)
+        return
     with work_folder(context) as work:
         announce(context.label, "gradients", model, queries, work, crew_of(recipe).runtime, len(folds))
         with progress(sum(queries.tokens), context.label, "token") as bar:
@@ -89,9 +97,14 @@ def run_directions(context: Context) -> None:
                 recipe.targets.form,
             )
         if found is not None:  # maybe still in the work folder
-            save_directions(found, context.out, model_hash=model.model_hash)
-    if found is None:
-        return
+            write_fitted(recipe.method, AlongDirections(place.engine, found), context.out, model.model_hash)
+    if found is not None:
+        write_targets(context, folds, model)
+
+
+def write_targets(context: Context, folds: pd.DataFrame, model: ModelSettings) -> None:
+    """What the method's scores are on: folds, targets as weights over them; and the share of tracked weights."""
+    recipe = context.recipe
     folds.to_parquet(context.folds, index=False)
     weights = target_weights(folds, recipe.targets.minimum)
     write_json(context.target_weights, {k: v.tolist() for k, v in weights.items()})
@@ -107,9 +120,9 @@ def load_weights(context: Context) -> dict[str, NDArray[np.float64]]:
     return {k: np.array(v) for k, v in read_json(context.target_weights).items()}
 
 
-def load_folds(context: Context) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], Sequence[Direction]]:
-    """Folds, targets as weights over folds, and the folds' directions, read when they are needed."""
-    return pd.read_parquet(context.folds), load_weights(context), open_directions(context.directions)
+def load_folds(context: Context) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]]]:
+    """Folds, and targets as weights over folds."""
+    return pd.read_parquet(context.folds), load_weights(context)
 
 
 def preview(record: Record, width: int = 160) -> str:
@@ -161,7 +174,7 @@ def run_scores(context: Context) -> None:
         for which in sets_of(context):
             data = open_shards(context.tokenized(which))
             label, runtime = f"{context.label} {which}", crew.runtime
-            announce(label, "examples", model, data, work / which, runtime, len(open_directions(here)))
+            announce(label, "examples", model, data, work / which, runtime, len(pd.read_parquet(context.folds)))
             announce(label, "forward", model, data, work / which, runtime, len(targets))
             with progress(2 * sum(data.tokens), label, "token") as bar:
                 place = OnDisk(work / which, data, model, crew, bar.advance)
@@ -212,9 +225,9 @@ def put_in_place(
 
 def _fit_settings(job: Job) -> tuple[str, ...]:
     c = job.recipe.curvature
-    own = ("method", "fisher", "eigenvalues", "include_prompt", "block_size", "fraction", "sum_shards")
+    own = ("fisher", "eigenvalues", "include_prompt", "block_size", "fraction", "sum_shards")
     probed = ("curvature.damping", "curvature.damping_scale") if c.fraction == "auto" else ()
-    return (*(f"curvature.{name}" for name in own), TRACKED, *PASSES, "scores.shard_tokens", "seed", *probed)
+    return ("method", *(f"curvature.{name}" for name in own), TRACKED, *PASSES, "scores.shard_tokens", "seed", *probed)
 
 
 CURVATURE = Step(
@@ -224,18 +237,19 @@ CURVATURE = Step(
     uses=(Uses(EXPLAINED),),
     settings=_fit_settings,
     unhashed=("scale",),
-    when=lambda job: job.makes("directions"),
+    when=lambda job: job.makes("directions") and has_curvature(job.recipe),
     parallel=True,
 )
 DIRECTIONS = Step(
     "directions",
     run_directions,
-    reads=("targets", "curvature"),
-    uses=(Uses(EXPLAINED),),
+    reads=lambda job, _: ("targets", "curvature") if has_curvature(job.recipe) else ("targets", "tokenized"),
+    uses=models_of_method,
     settings=(
-        *("targets.form", "targets.minimum", "curvature.damping", "curvature.damping_scale", "curvature.sum_shards"),
-        *(TRACKED, *PASSES),
+        *("method", "targets.form", "targets.minimum", "curvature.damping", "curvature.damping_scale"),
+        *("curvature.sum_shards", TRACKED, *PASSES, "seed"),
     ),
+    files=lambda job: [file] if (file := file_of(job.recipe.method)) is not None else [],
     unhashed=("scale",),
     parallel=True,
 )
@@ -244,7 +258,7 @@ SCORES = Step(
     run_scores,
     reads=("records", "tokenized", "directions"),
     uses=(Uses(EXPLAINED),),
-    settings=("scores.token_targets", "scores.position", TRACKED, *PASSES),
+    settings=("method", "scores.token_targets", "scores.position", TRACKED, *PASSES),
     unhashed=("scale",),
     parallel=True,
 )

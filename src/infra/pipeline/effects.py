@@ -40,7 +40,7 @@ def run_effects(context: Context) -> None:
     recipe = context.recipe
     table = pd.read_parquet(context.example_scores)
     fold_scores = np.load(context.fold_scores)
-    folds, weights, _ = load_folds(context)
+    folds, weights = load_folds(context)
     targets = by_name(folds, weights)
     whole = {t: w for t, w in targets.items() if is_whole(t)}
     examples = with_bands(table, recipe.arms.easy, recipe.arms.hard)
@@ -127,7 +127,7 @@ def top_examples(context: Context) -> pd.DataFrame:
     targets = whole_targets(table.columns)
     top = top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)
     fold_scores = np.load(context.fold_scores, mmap_mode="r")
-    folds, weights, _ = load_folds(context)
+    folds, weights = load_folds(context)
     return with_intervals(top, dict(zip(table.id.astype(str), mine)), fold_scores, folds, by_name(folds, weights))
 
 

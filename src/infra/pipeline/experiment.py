@@ -223,7 +223,7 @@ def write_results(context: Context, tables: Mapping[str, pd.DataFrame], more: Ma
     counts = read_json(context.counts)
     agreement = counts.pop("judge", {})  # of the votes on difficulty, where a judge rated it
     coverage = read_json(context.coverage)
-    made_for = read_json(context.directions_index).get("model_hash")
+    made_for = read_json(context.method_index).get("model_hash")
     for name, table in tables.items():
         context.table(name).parent.mkdir(exist_ok=True)
         table.to_parquet(context.table(name), index=False)

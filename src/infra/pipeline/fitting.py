@@ -47,7 +47,9 @@ class Decision:
 
 
 def damping_of(recipe: Recipe) -> Damping:
-    """The recipe's damping as one value."""
+    """The recipe's damping as one value; none for the plain gradient, whose curvature is 1."""
+    if recipe.method == "gradient":
+        return Damping(0.0, "absolute")
     return Damping(recipe.curvature.damping, recipe.curvature.damping_scale)
 
 
@@ -63,7 +65,7 @@ def decide(
     c = recipe.curvature
     below = 1.0 if c.fraction == "auto" else c.fraction
     plain = Decision(below, "per_sequence" if c.eigenvalues == "auto" else c.eigenvalues)
-    if c.method != "ekfac" or runtime.fsdp or "auto" not in (c.fraction, c.eigenvalues):
+    if recipe.method != "ekfac" or runtime.fsdp or "auto" not in (c.fraction, c.eigenvalues):
         return plain
     found: Decision | None = None
     if world().first:

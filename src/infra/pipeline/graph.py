@@ -22,6 +22,7 @@ from infra.pipeline import (
     train,
     validity,
 )
+from infra.pipeline.method import check_method
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.stage import Stage
 from infra.pipeline.step import Job, Step, in_order
@@ -55,6 +56,11 @@ def stages_for(job: Job) -> list[Stage]:
     return in_order([stage for step in STEPS for stage in step.stages(job)])
 
 
+def names_for(job: Job) -> list[str]:
+    """The names of the stages of a job, in the order of :data:`STEPS`; looks at no model and at no file."""
+    return [name for step in STEPS for name in step.names(job)]
+
+
 def given_models(recipe: Recipe) -> dict[str, str]:
     """The base model of `infra run`, where it exists before the run: folder or hub id."""
     if recipe.model.pretrain is not None:
@@ -64,11 +70,15 @@ def given_models(recipe: Recipe) -> dict[str, str]:
 
 def job_of_run(recipe: Recipe, fetch: bool = True) -> Job:
     """`infra run`: the base model is given, or made here; everything else is made."""
-    return Job(recipe, given_models(recipe), fetch=fetch)
+    job = Job(recipe, given_models(recipe), fetch=fetch)
+    check_method(job)
+    return job
 
 
 def job_of_score(recipe: Recipe, directions: Path | None) -> Job:
     """`infra score`: the explained model is given, and with ``directions`` an earlier run's directions and targets."""
     model = model_place(recipe.model.base)
     steps: Mapping[str, Path] = {} if directions is None else {"directions": directions, "targets": directions}
-    return Job(recipe, {BASE: model, EXPLAINED: model}, steps)
+    job = Job(recipe, {BASE: model, EXPLAINED: model}, steps)
+    check_method(job)
+    return job

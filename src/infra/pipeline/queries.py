@@ -21,6 +21,8 @@ from infra.data import TokenizedExample
 from infra.influence import (
     Curvature,
     Direction,
+    Engine,
+    LowRankSettings,
     chosen_tokens,
     example_influence,
     gradients,
@@ -32,6 +34,7 @@ from infra.layout import EXPLAINED
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.fitting import damping_of
+from infra.pipeline.method import has_curvature
 from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step, Uses
@@ -68,9 +71,8 @@ def run_queries(context: Context) -> None:
     rows, chosen = strongest_pairs(scores, recipe.scores.query_top)
     tokens: dict[tuple[int, int], NDArray[np.float32]] = {}
     with progress(int(chosen.any(axis=1).sum()), f"{context.label} tokens", "example") as bar:
-        for index, which, values in chosen_tokens(
-            model, train, low, chosen, tracked, recipe.scores.max_tokens, progress=bar.reach
-        ):
+        engine = Engine(model, tracked, recipe.scores.max_tokens)
+        for index, which, values in chosen_tokens(engine, train, low, chosen, bar.reach):
             tokens |= {(index, int(q)): row.astype(np.float32) for q, row in zip(which, values)}
     records = {r.id: r for r in load_records(context.queries)}
     texts = [displayable(f"{records[q.id].question}\n\n{records[q.id].response}") for q in queries]
@@ -123,22 +125,20 @@ def first_visit(
     """
     recipe = context.recipe
     damping, form, most = damping_of(recipe), recipe.targets.form, recipe.scores.max_tokens
+    engine, inverse = Engine(model, tracked, most), curvature.inverse(damping)
     group = DIRECTION_BYTES // (4 * tracked.size)
     if group < min(8, len(queries)):
-        low = query_directions(model, queries, tracked, curvature, damping, ENERGY, RANK, form, most)
+        low = query_directions(engine, queries, inverse, form, LowRankSettings(ENERGY, RANK))
         scores = np.zeros((len(train), len(queries)), np.float32)
         with progress(len(train), context.label, "example") as bar:
-            for chunk in pairwise_tokens(model, train, low, tracked, most, progress=bar.reach):
+            for chunk in pairwise_tokens(engine, train, low, bar.reach):
                 scores[chunk.indices] = [tokens.sum(axis=1) for tokens in chunk.scores]
         return scores, low, False
     columns, parts = [], []
     with progress(len(queries), context.label, "query") as bar:
         for first in range(0, len(queries), group):
             some = queries[first : first + group]
-            raw = gradients(
-                model, some, np.arange(len(some)), len(some), tracked, form, [q.id for q in some], max_tokens=most
-            )
-            full = [curvature.inverse(damping) @ g for g in raw]
+            full = [inverse @ g for g in gradients(engine, some, np.arange(len(some)), [q.id for q in some], form)]
             cache = context.out / f"part-{first:06d}.npy"
             if not sealed(context.out, cache):
                 with replacing(cache) as part, open(part, "wb") as handle:
@@ -222,9 +222,16 @@ QUERIES = Step(
     reads=("tokenized", "targets", "curvature"),
     uses=(Uses(EXPLAINED),),
     settings=(
-        *("scores.query_top", "scores.queries", "curvature.damping", "curvature.damping_scale", "targets.form"),
+        *(
+            "method",
+            "scores.query_top",
+            "scores.queries",
+            "curvature.damping",
+            "curvature.damping_scale",
+            "targets.form",
+        ),
         *("seed", TRACKED, *PASSES),
     ),
     unhashed=("scale.recompute",),
-    when=lambda job: job.recipe.scores.query_top > 0 and job.makes("directions"),
+    when=lambda job: job.recipe.scores.query_top > 0 and job.makes("directions") and has_curvature(job.recipe),
 )

@@ -43,6 +43,11 @@ class Recipe(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     question: str = "Which training data made the model better at math and code, and does reweighting it help?"
     quick: bool = Field(False, description="marks the report as too small to conclude from")
+    method: str = Field(
+        "ekfac",
+        description="attribution method: gradient, ekfac, trak, less, ... (infra.influence.methods.method_names()); an "
+        "ensemble with '+seeds' or '+checkpoints' behind it; or path/to/file.py:NAME for your own",
+    )
     seeds: int = Field(3, ge=1)
     seed: int = 0
     jobs: int = Field(1, ge=1, description="stages run at a time, each in a process of its own")
@@ -159,7 +164,9 @@ def parse_recipe(raw: dict[str, Any], *, where: str, folder: Path) -> Recipe:
     model = recipe.model
     if not is_named_model(model.base):
         model = model.model_copy(update={"base": resolve(model.base)})
-    return recipe.model_copy(update={"data": data, "tasks": tasks, "model": model})
+    return recipe.model_copy(
+        update={"method": resolve_name(recipe.method), "data": data, "tasks": tasks, "model": model}
+    )
 
 
 def validation_settings(**values: Any) -> ValidationSettings:

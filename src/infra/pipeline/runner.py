@@ -22,7 +22,7 @@ from infra.errors import ArtifactError, ResourceError
 from infra.parallel.world import barrier, share
 from infra.pipeline.stage import Context, Stage
 from infra.pipeline.step import in_order
-from infra.progress import hide_bars, log_to, progress, say
+from infra.progress import Bar, hide_bars, log_to, progress, say
 from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
 
 METRICS = "metrics.jsonl"
@@ -104,63 +104,86 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
     """
     if [s.name for s in in_order(stages)] != [s.name for s in stages]:
         raise ValueError("a stage comes before one that it needs")
-    number = {s.name: i for i, s in enumerate(stages, 1)}
-    digests: dict[str, str] = {}
-    waiting = list(stages)
-    ran: list[str] = []
-    failure: BaseException | None = None
     with (
         _interrupts() as interrupts,
         _workers(jobs, threads, interrupts) as submit,
         progress(len(stages), "stages", "stage") as bar,
     ):
-        under_way: dict[Future[dict[str, Any]], Stage] = {}
-        while waiting or under_way:
-            for stage in list(waiting):
-                if failure is not None or len(under_way) >= jobs or not all(n in digests for n in stage.needs):
-                    continue
-                waiting.remove(stage)
-                label = f"[{number[stage.name]}/{len(stages)}] {stage.name}"
-                inputs = {**stage.inputs, **{n: digests[n] for n in stage.needs}}
-                found = _finished(stage, run, inputs)
-                if found is not None:
-                    say(f"{label} already done")
-                    digests[stage.name] = found
-                    bar.advance()
-                    continue
-                say(f"{label} ...")
-                under_way[submit(perform, stage, run, inputs, label)] = stage
-            if not under_way:
-                if failure is not None:
+        queue = _Queue(stages, run, submit, bar)
+        while queue.waiting or queue.under_way:
+            queue.start(jobs)
+            if not queue.under_way:
+                if queue.failure is not None:
                     break
                 continue
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                stage = under_way.pop(future)
-                try:
-                    entry = future.result()
-                except BrokenProcessPool as error:
-                    failure = failure or _killed(sorted({stage.name, *(s.name for s in under_way.values())}), error)
-                    continue
-                except (Exception, KeyboardInterrupt) as error:
-                    failure = failure or error
-                    continue
-                run.log_runtime(entry)
-                say(
-                    f"[{number[stage.name]}/{len(stages)}] {stage.name} done in {entry['seconds']:.1f} s, "
-                    f"peak {entry['peak_memory_bytes'] / 2**30:.2f} GiB"
-                )
-                manifest = run.manifest(stage.name)
-                if manifest is None:
-                    raise ArtifactError(f"{run.path(stage.name)} has no manifest after it was made; run again")
-                digests[stage.name] = manifest.digest
-                ran.append(stage.name)
-                bar.advance()
+            for future in wait(queue.under_way, return_when=FIRST_COMPLETED).done:
+                queue.end(future)
                 if interrupts.asked:
-                    failure = failure or KeyboardInterrupt()
-    if failure is not None:
-        raise failure  # under torchrun the launcher ends the others
+                    queue.failure = queue.failure or KeyboardInterrupt()
+    if queue.failure is not None:
+        raise queue.failure  # under torchrun the launcher ends the others
     share(None)
-    return ran
+    return queue.ran
+
+
+class _Queue:
+    """Stages waiting, under way and done, with the digests of those that are done. After a failure none is started."""
+
+    def __init__(
+        self, stages: Sequence[Stage], run: RunFolder, submit: Callable[..., Future[dict[str, Any]]], bar: Bar
+    ) -> None:
+        self._run, self._submit, self._bar = run, submit, bar
+        self._label = {s.name: f"[{i}/{len(stages)}] {s.name}" for i, s in enumerate(stages, 1)}
+        self._digests: dict[str, str] = {}
+        self.waiting, self.ran = list(stages), list[str]()
+        self.under_way: dict[Future[dict[str, Any]], Stage] = {}
+        self.failure: BaseException | None = None
+
+    def start(self, jobs: int) -> None:
+        """Start what may be started, up to ``jobs`` at a time; what is done already is passed over."""
+        for stage in list(self.waiting):
+            ready = all(n in self._digests for n in stage.needs)
+            if self.failure is not None or len(self.under_way) >= jobs or not ready:
+                continue
+            self.waiting.remove(stage)
+            label, inputs = self._label[stage.name], _inputs(stage, self._digests)
+            found = _finished(stage, self._run, inputs)
+            if found is not None:
+                say(f"{label} already done")
+                self._done(stage, found)
+                continue
+            say(f"{label} ...")
+            self.under_way[self._submit(perform, stage, self._run, inputs, label)] = stage
+
+    def end(self, future: Future[dict[str, Any]]) -> None:
+        """Note a stage that has ended, well or not."""
+        stage = self.under_way.pop(future)
+        try:
+            entry = future.result()
+        except BrokenProcessPool as error:
+            names = sorted({stage.name, *(s.name for s in self.under_way.values())})
+            self.failure = self.failure or _killed(names, error)
+            return
+        except (Exception, KeyboardInterrupt) as error:
+            self.failure = self.failure or error
+            return
+        self._run.log_runtime(entry)
+        memory = entry["peak_memory_bytes"] / 2**30
+        say(f"{self._label[stage.name]} done in {entry['seconds']:.1f} s, peak {memory:.2f} GiB")
+        manifest = self._run.manifest(stage.name)
+        if manifest is None:
+            raise ArtifactError(f"{self._run.path(stage.name)} has no manifest after it was made; run again")
+        self.ran.append(stage.name)
+        self._done(stage, manifest.digest)
+
+    def _done(self, stage: Stage, digest: str) -> None:
+        self._digests[stage.name] = digest
+        self._bar.advance()
+
+
+def _inputs(stage: Stage, digests: Mapping[str, str]) -> dict[str, str]:
+    """What a stage's key names as its inputs: what it reads from outside, and the digests of what it needs."""
+    return {**stage.inputs, **{n: digests[n] for n in stage.needs}}
 
 
 def _killed(names: Sequence[str], error: BaseException) -> ResourceError:
@@ -280,7 +303,7 @@ def plan_table(stages: Iterable[Stage], run: RunFolder) -> list[tuple[str, str, 
     for stage in stages:
         state = "to do"
         if all(n in digests for n in stage.needs):
-            inputs = {**stage.inputs, **{n: digests[n] for n in stage.needs}}
+            inputs = _inputs(stage, digests)
             manifest = run.manifest(stage.name)
             if manifest is not None and manifest.key == stage_key(stage.name, stage.config, inputs):
                 state = "done"

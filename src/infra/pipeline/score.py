@@ -43,7 +43,7 @@ def score_stages(recipe: Recipe, directions: Path | None) -> list[Stage]:
 
 def check_same_model(model: str, run: Path) -> None:
     """Refuse directions that were made for other weights. Raises ModelError."""
-    expected = str(read_json(Run(run).directions_index).get("model_hash"))
+    expected = str(read_json(Run(run).method_index).get("model_hash"))
     got = model_hash(model)
     if expected != got:
         raise ModelError(

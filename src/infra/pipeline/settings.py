@@ -191,9 +191,8 @@ class TargetSettings(Settings):
 
 
 class CurvatureSettings(Settings):
-    """EK-FAC."""
+    """The curvature of the methods ekfac, kfac and diagonal, and which weights every method looks at."""
 
-    method: Literal["ekfac", "kfac", "diagonal", "identity"] = "ekfac"
     tracked: str = Field("mlp", description="mlp, attention, all, or a regular expression over parameter names")
     fisher: Literal["true", "empirical"] = "true"
     eigenvalues: Literal["auto", "per_sequence", "per_token"] = Field(

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from infra.data import Record, Span, TargetName, TokenizedExample
 from infra.experiments.selection.truncate import without
-from infra.influence import Direction, combine, example_influence, token_influence
+from infra.influence.methods import Fitted, mixed, spread
 from infra.layout import EXPLAINED
-from infra.models import load_model
 from infra.pipeline.attribute import load_folds, token_targets_of
 from infra.pipeline.marked import Marked, mark
+from infra.pipeline.method import fitted_method
 from infra.pipeline.settings import StepJudgeSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.tokenized import encode
@@ -30,8 +30,8 @@ def score_sample(context: Context, examples: Sequence[TokenizedExample], records
     queries stay affordable token by token.
     """
     recipe = context.recipe
-    folds, weights, directions = load_folds(context)
-    model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype, device=recipe.model.device)
+    folds, weights = load_folds(context)
+    fitted = fitted_method(context)
     rng = np.random.default_rng(recipe.seed)
     n = min(recipe.scores.span_examples, len(examples))
     sample = [examples[i] for i in sorted(rng.choice(len(examples), n, replace=False))]
@@ -41,23 +41,23 @@ def score_sample(context: Context, examples: Sequence[TokenizedExample], records
             counts = np.where((folds.target == target) & (folds.part == part), folds.n_queries, 0).astype(float)
             name = str(TargetName(target, fold=int(part)))
             columns.append({"fold": name, "target": target, "n_queries": int(counts.sum())})
-            coarse.append(combine(directions, list(counts / counts.sum()), name=name))
+            coarse.append(list(counts / counts.sum()))
     in_groups, in_steps = [], []
-    by_id = {e.id: e for e in sample}
     with progress(n, f"{context.label} folds", "example") as bar:
-        for chunk in token_influence(model, sample, coarse, max_tokens=recipe.scores.max_tokens):
-            for id_, scores in zip(chunk.ids, chunk.scores):
-                marked = mark(by_id[id_], records[id_])
-                in_groups += group_rows(marked, scores)
-                in_steps += fold_step_rows(marked, scores)
-                bar.advance()
+        for found in mixed(fitted, coarse).scores(sample):
+            example = sample[found.index]
+            tokens = spread(found, example)
+            marked = mark(example, records[example.id])
+            in_groups += group_rows(marked, tokens)
+            in_steps += fold_step_rows(marked, tokens)
+            bar.advance()
     _save_rows(context, "groups", in_groups, ["id", "attribute", "value"])
     _save_rows(context, "fold_steps", in_steps, ["id", "step"])
     pd.DataFrame(columns).to_parquet(context.span_folds, index=False)
     targets = token_targets_of(recipe, weights)
-    whole = [combine(directions, list(weights[t]), name=t) for t in targets]
+    whole = mixed(fitted, [list(weights[t]) for t in targets])
     chosen = sample[:: max(1, n // max(1, recipe.scores.delete_examples))][: recipe.scores.delete_examples]
-    deleted = deleted_steps(context, model, chosen, records, dict(zip(targets, whole)))
+    deleted = deleted_steps(context, whole, chosen, records, targets)
     deleted.to_parquet(context.deleted_steps, index=False)
     if recipe.scores.judge is not None:
         judged = judged_steps(context, recipe.scores.judge, sample, records)
@@ -119,17 +119,16 @@ def group_rows(marked: Marked, scores: NDArray[np.float32]) -> list[tuple[dict[s
 
 def deleted_steps(
     context: Context,
-    model: object,
+    fitted: Fitted,
     sample: Sequence[TokenizedExample],
     records: Mapping[str, Record],
-    directions: Mapping[str, Direction],
+    targets: Sequence[str],
 ) -> pd.DataFrame:
     """Both definitions for every step of ``sample``: id, domain, step, n_tokens, behaviours, mask_<t>, delete_<t>.
 
     ``delete`` is the example's score minus the score of the example without the step's text. The only step of an
     example is left out: nothing would remain.
     """
-    recipe, targets = context.recipe, list(directions)
     rows: list[dict[str, object]] = []
     cut: list[Record] = []
     ranges: list[tuple[int, int]] = []
@@ -154,15 +153,13 @@ def deleted_steps(
     if not rows:
         return pd.DataFrame(columns=["id", "domain", "step", "n_tokens", "behaviours", *names])
     unique = list({r.id: r for r in cut}.values())  # equal steps of one example leave the same text
-    examples = [*sample, *encode(unique, context.use(EXPLAINED), recipe)]
+    examples = [*sample, *encode(unique, context.use(EXPLAINED), context.recipe)]
+    score: dict[str, NDArray[np.float64]] = {}
     with progress(len(examples), f"{context.label} deleted", "example") as bar:
-        scored = example_influence(
-            model, examples, list(directions.values()), max_tokens=recipe.scores.max_tokens, progress=bar.reach
-        ).astype(np.float64)
-    score = dict(zip((e.id for e in examples), scored))
-    tokens: dict[str, NDArray[np.float32]] = {}
-    for chunk in token_influence(model, sample, list(directions.values()), max_tokens=recipe.scores.max_tokens):
-        tokens |= dict(zip(chunk.ids, chunk.scores))
+        for found in fitted.scores(examples, tokens=False):
+            score[examples[found.index].id] = found.example
+            bar.advance()
+    tokens = {sample[s.index].id: spread(s, sample[s.index]) for s in fitted.scores(sample)}
     for row, record, (t0, t1) in zip(rows, cut, ranges):
         id_ = str(row["id"])
         mask = tokens[id_][:, t0:t1].sum(axis=1, dtype=np.float64)

@@ -21,7 +21,7 @@ from infra.layout import EXPLAINED
 from infra.pipeline.data import load_records
 from infra.pipeline.marked import Marked, mark
 from infra.pipeline.span_sample import score_sample
-from infra.pipeline.spread import PASSES, recomputing
+from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import TOKENIZER, WEIGHTS, Step, Uses
 from infra.pipeline.tokenized import ENCODING, sets_of, tokens_of
@@ -151,7 +151,7 @@ SPANS = Step(
     uses=(Uses(EXPLAINED, (WEIGHTS, TOKENIZER)),),
     settings=(
         *("scores.span_examples", "scores.delete_examples", "scores.judge", "scores.token_targets"),
-        *("seed", *PASSES, *ENCODING),
+        *("method", "seed", TRACKED, *PASSES, *ENCODING),
     ),
     unhashed=("scale.recompute",),
 )

@@ -103,6 +103,12 @@ class Step:
     each: Callable[[Job], Sequence[Any]] | None = None
     parallel: bool = False
 
+    def names(self, job: Job) -> list[str]:
+        """The names of the stages that are run here for a job; looks at no model and at no file."""
+        if not self.when(job) or not job.makes(self.name):
+            return []
+        return [self.name] if self.each is None else [member.step for member in self.each(job)]
+
     def stages(self, job: Job) -> list[Stage]:
         """The stages this step has in a job: none, one, or one a member."""
         if not self.when(job):

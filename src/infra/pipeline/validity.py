@@ -8,7 +8,7 @@ import pandas as pd
 
 from infra.data import is_whole
 from infra.errors import ArtifactError, PlanTooLong
-from infra.experiments.retraining import validate_run
+from infra.experiments.retraining import ValidationOptions, validate_run
 from infra.experiments.retraining.plan import MINIMUM_SEEDS, MINIMUM_SUBSETS
 from infra.experiments.retraining.run_folder import check_recorded
 from infra.layout import BASE, EXPLAINED, Run
@@ -39,17 +39,19 @@ def run_validation(context: Context) -> None:
         validate_run(
             context.root_for("records", "tokenized", EXPLAINED, "targets", "directions", "scores"),
             v.minutes,
-            out=context.out,
-            kinds=v.kinds,
-            protocols=v.protocols,
-            methods=v.methods,
-            n_subsets=v.subsets,
-            n_seeds=v.seeds,
-            accuracy_problems=v.accuracy_problems,
-            below_protocol=below,
-            insist=v.kinds is not None,
-            partial=not v.required,
-            compile=v.compile,
+            ValidationOptions(
+                kinds=v.kinds,
+                protocols=v.protocols,
+                methods=v.methods,
+                n_subsets=v.subsets,
+                n_seeds=v.seeds,
+                accuracy_problems=v.accuracy_problems,
+                below_protocol=below,
+                insist=v.kinds is not None,
+                partial=not v.required,
+                compile=v.compile,
+            ),
+            context.out,
         )
     except PlanTooLong as error:
         if v.required:
@@ -72,7 +74,7 @@ def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFram
         raise ArtifactError(f"{folder} is no run folder: recipe.json is missing; make a run with infra run")
     recipe = parse_recipe(read_json(run.recipe_file), where=str(run.recipe_file), folder=folder)
     recipe = recipe.model_copy(update={"validation": settings})
-    check_recorded(folder)
+    check_recorded(run.model(EXPLAINED))
     stages = stages_of(recipe, folder)
     states = plan_table(stages, RunFolder(folder))
     stale = [name for name, state, _ in states if state != "done" and name not in (STAGE, *AFTER)]

@@ -139,7 +139,8 @@ def _words(data: ReportData, sections: Sequence[Section]) -> dict[str, Any]:
     """What the first screen says, the caveats and the end of the page."""
     said = answer(data, sections)
     first = [*lead(said), *(s for s in said if s.first)]
-    shown = next((s.target for s in first if s.target), data.examples[0].targets[0] if data.examples else "")
+    able = data.examples[0].targets if data.examples else ()
+    shown = next((s.target for s in first if s.target in able), next(iter(able), ""))
     return {
         "title": data.title,
         "quick": data.quick,

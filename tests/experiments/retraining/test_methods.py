@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from infra import plugins
 from infra.data import TokenizedExample
 from infra.errors import InputError
 from infra.experiments.retraining import (
@@ -179,7 +180,7 @@ def test_fresh_seeds_are_averaged_and_kept_one_by_one(
     monkeypatch.setattr(
         unrolled_module,
         "unrolled",
-        lambda f, plan, *rest, **k: made.append(plan.batches) or scored(f, plan, *rest, **k),
+        lambda run, *rest, **k: made.append(run.plan.batches) or scored(run, *rest, **k),
     )
     again = score_methods(problem, TARGETS, {name: ALL[name]}, kept=tmp_path)
     assert made == [plans[1].batches]
@@ -201,6 +202,24 @@ def test_checkpoints_of_one_are_the_last_model(problem: Problem, scores: dict[st
     one = score_methods(problem, TARGETS, {"one": get_method("ekfac_cg+checkpoints", members=1, steps=3)})
     assert np.allclose(one["one"].examples, scores["ekfac_cg"].examples, rtol=1e-6)
     assert not np.allclose(scores["ekfac_cg_checkpoints"].examples, scores["ekfac_cg"].examples, rtol=1e-3)
+
+
+def test_a_method_in_the_users_own_file_is_validated_and_made_again_when_the_file_changes(
+    problem: Problem, scores: dict[str, MethodScores], tmp_path: Path
+) -> None:
+    path, made = tmp_path / "own.py", []
+    for factor in (2.0, 3.0):
+        path.write_text(
+            "from infra.influence.methods import DirectionMethod\n\n\nclass Own(DirectionMethod):\n"
+            "    def __repr__(self):\n        return 'Own()'\n\n    def directions(self, context):\n"
+            f"        return [g * {factor} for g in context.gradients()]\n"
+        )
+        plugins._imported.cache_clear()  # as in a new process
+        for _ in range(2):
+            name = f"{path}:Own"
+            found = score_methods(problem, TARGETS, [name], done=made.append, kept=tmp_path / "kept")[name]
+            assert np.allclose(found.examples, factor * scores["gradient"].examples, rtol=1e-9)
+    assert len(made) == 2
 
 
 def test_folds_add_up_to_the_target() -> None:

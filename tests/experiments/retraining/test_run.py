@@ -13,9 +13,16 @@ import torch
 
 from infra.data import Message, Record, tokenize, write_records, write_tokenized
 from infra.errors import ArtifactError, ModelError, ResourceError
-from infra.experiments.retraining import check_replay, read_run, read_validity, score_methods, validate_run
+from infra.experiments.retraining import (
+    ValidationOptions,
+    check_replay,
+    read_run,
+    read_validity,
+    score_methods,
+    validate_run,
+)
 from infra.experiments.retraining.run import gather_scores
-from infra.influence import Damping, example_influence, fit_ekfac, gradients, save_directions
+from infra.influence import Damping, Engine, example_influence, fit_ekfac, gradients, save_directions
 from infra.models import load_model, tracked_weights
 from infra.models.small import small_model
 from infra.train import SFTConfig, fine_tune
@@ -85,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, _ = load_model(folder / "sft/original-s0/model")
     tracked = tracked_weights(model, "mlp")
     curvature = fit_ekfac(model, examples, tracked)
-    raw = gradients(model, queries, np.array(fold), 2, tracked)
+    raw = gradients(Engine(model, tracked), queries, np.array(fold), ["a", "b"])
     directions = [curvature.inverse(Damping(10.0)) @ g for g in raw]  # not the default of the compared methods
     scores = example_influence(model, examples, directions)
     (folder / "scores").mkdir()
@@ -118,7 +125,7 @@ def test_tokens_of_the_runs_own_scores_follow_its_own_directions(run: Path) -> N
 
 
 def test_validation_writes_its_plan_its_runs_and_its_tables(run: Path) -> None:
-    table = validate_run(run, 30.0, kinds=["half", "step_delete"], protocols=["same_seed"], n_boot=50)
+    table = validate_run(run, 30.0, ValidationOptions(["half", "step_delete"], ["same_seed"], n_boot=50))
     out = run / "validation"
     assert {"plan.json", "runs.jsonl", "lds.parquet", "differences.parquet", "validation.json"} <= {
         p.name for p in out.iterdir()
@@ -131,7 +138,7 @@ def test_validation_writes_its_plan_its_runs_and_its_tables(run: Path) -> None:
     assert set(zip(curve.unit, curve.side)) == {(u, s) for u in ("example", "step") for s in ("top", "bottom")}
     assert (curve.query_loss_change[curve.fraction == 0.4].abs() > 0).all()
     before = (out / "runs.jsonl").read_bytes()
-    again = validate_run(run, 30.0, kinds=["half", "step_delete"], protocols=["same_seed"], n_boot=50)
+    again = validate_run(run, 30.0, ValidationOptions(["half", "step_delete"], ["same_seed"], n_boot=50))
     assert (out / "runs.jsonl").read_bytes() == before and again.equals(table)
 
 
@@ -149,14 +156,16 @@ def test_below_protocol_nothing_is_called_validated(run: Path, tmp_path: Path) -
     table = validate_run(
         run,
         30.0,
-        out=tmp_path,
-        kinds=["half"],
-        methods=["random"],
-        n_subsets=4,
-        below_protocol=True,
-        n_boot=20,
-        removals=False,
-        accuracy_problems=2,
+        ValidationOptions(
+            kinds=["half"],
+            methods=["random"],
+            n_subsets=4,
+            below_protocol=True,
+            n_boot=20,
+            removals=False,
+            accuracy_problems=2,
+        ),
+        tmp_path,
     )
     assert set(table.protocol) == {"same_seed", "seed_mean"} and (table.n_subsets == 4).all()
     told = json.loads((tmp_path / "validation.json").read_text())
@@ -170,15 +179,17 @@ def test_compiled_retrains_measure_the_same(run: Path, tmp_path: Path) -> None:
         validate_run(
             run,
             60.0,
-            out=tmp_path / name,
-            kinds=["half"],
-            protocols=["same_seed"],
-            methods=["random"],
-            n_subsets=3,
-            below_protocol=True,
-            n_boot=20,
-            removals=False,
-            compile=compile,
+            ValidationOptions(
+                kinds=["half"],
+                protocols=["same_seed"],
+                methods=["random"],
+                n_subsets=3,
+                below_protocol=True,
+                n_boot=20,
+                removals=False,
+                compile=compile,
+            ),
+            tmp_path / name,
         )
         lines = [json.loads(line) for line in (tmp_path / name / "runs.jsonl").read_text().splitlines()]
         measured.append({entry["run"]: entry["f"] for entry in lines if entry["event"] == "finished"})

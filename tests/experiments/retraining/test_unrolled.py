@@ -18,6 +18,7 @@ from infra.experiments.retraining import (
     train_stack,
     unrolled,
 )
+from infra.train.recorded import RecordedRun
 from tests.experiments.retraining.tiny import tiny_examples, tiny_plan
 
 EXAMPLES = tiny_examples(60, seed=1)
@@ -27,7 +28,7 @@ GROUPS = np.repeat(np.eye(2), 3, axis=1) / 3
 
 @pytest.fixture(scope="module")
 def whole(flat: FlatModel) -> UnrolledScores:
-    return unrolled(flat, tiny_plan(60), EXAMPLES, QUERIES, GROUPS)
+    return unrolled(RecordedRun(flat, tiny_plan(60), EXAMPLES), QUERIES, GROUPS)
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 0.5, "weight_decay": 0.1, "epochs": 1.5}])
@@ -35,7 +36,7 @@ def test_example_scores_are_the_derivative_of_retraining(
     flat: FlatModel, whole: UnrolledScores, settings: dict[str, float]
 ) -> None:
     plan = tiny_plan(60, **settings)
-    scores = unrolled(flat, plan, EXAMPLES, QUERIES, GROUPS) if settings else whole
+    scores = unrolled(RecordedRun(flat, plan, EXAMPLES), QUERIES, GROUPS) if settings else whole
     assert scores.clip_margin > 0.01, "this run lies at a clipping boundary, where there is no derivative"
     assert scores.clipped > 0.5 if settings else scores.clipped == 0
 
@@ -52,7 +53,7 @@ def test_example_scores_are_the_derivative_of_retraining(
 def test_token_scores_are_derivatives_with_respect_to_token_weights(flat: FlatModel) -> None:
     plan, h = tiny_plan(60), 1e-5
     weighted = [replace(e, weight=1.5) for e in EXAMPLES]
-    scores = unrolled(flat, plan, weighted, QUERIES, GROUPS)
+    scores = unrolled(RecordedRun(flat, plan, weighted), QUERIES, GROUPS)
 
     def value(example: int, token: int, amount: float) -> float:
         weights = [np.ones(len(e)) for e in weighted]
@@ -72,7 +73,7 @@ def test_a_variant_scores_as_if_it_were_trained_on(flat: FlatModel) -> None:
     """A copy of an example scores like the example; another sequence like putting it beside with a little weight."""
     plan, h = tiny_plan(60), 1e-5
     other = tiny_examples(1, seed=9, prefix="v")[0]
-    scores = unrolled(flat, plan, EXAMPLES, QUERIES, GROUPS, variants=[(7, EXAMPLES[7]), (7, other)])
+    scores = unrolled(RecordedRun(flat, plan, EXAMPLES), QUERIES, GROUPS, variants=[(7, EXAMPLES[7]), (7, other)])
     assert np.allclose(scores.variants[0], scores.tokens[7], rtol=1e-9, atol=1e-14)
     beside = replace(plan, batches=tuple((*b, 60) if 7 in b else b for b in plan.batches))
     both = [*EXAMPLES, other]
@@ -86,7 +87,7 @@ def test_a_variant_scores_as_if_it_were_trained_on(flat: FlatModel) -> None:
 
 
 def test_accumulation_does_not_change_the_scores(flat: FlatModel, whole: UnrolledScores) -> None:
-    split = unrolled(flat, replace(tiny_plan(60), max_tokens=40), EXAMPLES, QUERIES, GROUPS)
+    split = unrolled(RecordedRun(flat, replace(tiny_plan(60), max_tokens=40), EXAMPLES), QUERIES, GROUPS)
     assert np.linalg.norm(whole.examples - split.examples) < 1e-9 * np.linalg.norm(whole.examples)
 
 
@@ -97,7 +98,10 @@ def test_parameters_without_gradient_carry_no_derivative(flat: FlatModel) -> Non
     only[0] = 1.0
     for eps_root in (0.0, 1e-12):
         scores = unrolled(
-            flat, replace(plan, eps_root=eps_root), EXAMPLES, QUERIES, GROUPS, weights=loss_weights(EXAMPLES, only)
+            RecordedRun(flat, replace(plan, eps_root=eps_root), EXAMPLES),
+            QUERIES,
+            GROUPS,
+            weights=loss_weights(EXAMPLES, only),
         )
         assert np.isfinite(scores.examples).all() and scores.examples[0].any()
         assert not scores.examples[1:].any()

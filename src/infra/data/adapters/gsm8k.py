@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.adapters.pairs import has_response
 from infra.data.fields import Draft, Raw, RowProblem, dialogue, known, text
 
 _MARK = re.compile(r"<<[^<>]*>>")
@@ -37,7 +36,7 @@ def convert(row: Raw) -> Draft:
 
 
 def _is_worked(row: Raw) -> bool:
-    return isinstance(row["answer"], str) and "####" in row["answer"] and not has_response(row)
+    return isinstance(row["answer"], str) and "####" in row["answer"]
 
 
 ADAPTERS = (

@@ -8,7 +8,6 @@ Example row (GAIR/LIMO)::
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.adapters.pairs import has_response
 from infra.data.fields import Draft, Raw, dialogue, optional_text, text
 
 
@@ -22,7 +21,6 @@ ADAPTERS = (
         "limo",
         frozenset({"question", "solution", "answer"}),
         convert,
-        accepts=lambda row: not has_response(row),
         aliases=("limo-v2",),
         source="limo",
         columns={"question": "question", "solution": "response", "answer": "answer"},

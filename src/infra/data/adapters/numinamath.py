@@ -9,7 +9,6 @@ Example row (AI-MO/NuminaMath-CoT)::
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.adapters.pairs import has_response
 from infra.data.fields import Draft, Raw, boxed, dialogue, known, optional_text, text
 
 
@@ -29,10 +28,6 @@ def convert(row: Raw) -> Draft:
             synthetic=row["synthetic"] if isinstance(row.get("synthetic"), bool) else None,
         ),
     )
-
-
-def _is_one_point_five(row: Raw) -> bool:
-    return not has_response(row)
 
 
 COLUMNS = {
@@ -57,7 +52,6 @@ ADAPTERS = (
         "numinamath-1.5",
         frozenset({"source", "problem", "solution", "problem_type", "question_type"}),
         convert,
-        accepts=_is_one_point_five,
         source="numinamath-1.5",
         columns={
             **COLUMNS,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from infra.data.adapters import ADAPTERS
 from infra.data.adapters.pairs import INPUTS, QUESTIONS, RESPONSES
-from infra.data.columns import ID_COLUMNS, TRACE_COLUMNS
+from infra.data.columns import ID_COLUMNS, RESPONSE_COLUMNS, TRACE_COLUMNS
 from infra.data.turns import FLAGS, THINKING
 
 _HEAD = """# Schemas, and what happens to every column
@@ -22,6 +22,8 @@ changes every column of every published row to see that it does what is said her
 The schema of a file is the first below that fits its first row. In every schema:
 
 - `weight` multiplies the record's loss.
+- A response in a column of its own, of which the schema says nothing, takes the place of the reference solution, or
+  follows a question that has none: {responses}.
 - A trace in a column of its own, of which the schema says nothing, goes before the response as `<think>`:
   {traces}. A row with a question, a trace and an answer, and no response, is answered by the trace and the answer.
 - The row's own id becomes the attribute `native_id`: {ids}. A row without one
@@ -43,7 +45,11 @@ In a turn of a conversation:
 def schemas_page() -> str:
     """The page's text."""
     head = _HEAD.format(
-        traces=_names(TRACE_COLUMNS), ids=_names(ID_COLUMNS), flags=_names(FLAGS), thinking=_names(THINKING)
+        responses=_names(RESPONSE_COLUMNS),
+        traces=_names(TRACE_COLUMNS),
+        ids=_names(ID_COLUMNS),
+        flags=_names(FLAGS),
+        thinking=_names(THINKING),
     )
     return "\n".join([head.rstrip(), *_sections(), ""])
 

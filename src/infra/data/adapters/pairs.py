@@ -22,24 +22,15 @@ from dataclasses import replace
 
 from infra.data.adapters._adapter import Adapter
 from infra.data.adapters.chat import GENERAL, general_draft
-from infra.data.columns import trace_of
-from infra.data.fields import Draft, Raw, RowProblem, dialogue, finished, listing, optional_text, text
+from infra.data.columns import RESPONSE_COLUMNS, response_of
+from infra.data.fields import Draft, Raw, dialogue, optional_text, text
 from infra.data.turns import history, turns
 
 QUESTIONS = ("prompt", "instruction", "question", "problem", "query", "input")
-RESPONSES = (
-    *("response", "completion", "output", "generated_solution", "llm_response", "model_response", "model_output"),
-    *("generation", "generated_text", "generations", "responses", "completions", "chosen", "solution"),
-)
+RESPONSES = (*RESPONSE_COLUMNS, "chosen", "solution")
 """Names of the response's column; where a row has several, the first of these is the response."""
 
 INPUTS = ("input", "context")
-
-
-def has_response(row: Raw) -> bool:
-    """True where the row has a response or a trace in a column of its own, beside a reference solution or answer."""
-    named = (row.get(name) for name in RESPONSES if name != "solution")
-    return trace_of(row) is not None or any(isinstance(value, str | list) and bool(value) for value in named)
 
 
 def pair(question: str, response: str | None) -> Callable[[Raw], Draft]:
@@ -52,7 +43,7 @@ def pair(question: str, response: str | None) -> Callable[[Raw], Draft]:
                 answer = dict(row) | {"both": [*row[question], *row[response]]}
                 messages = turns(answer, "both", "role", "content")
             elif response:
-                messages = (*messages, *dialogue("", _response(row, response))[-1:])
+                messages = (*messages, *dialogue("", response_of(row, response))[-1:])
             return general_draft(row, messages)
         if response == "chosen" and _are_turns(row[response]):  # a whole conversation, beside a rejected one
             return general_draft(row, turns(row, response, "role", "content"))
@@ -60,7 +51,7 @@ def pair(question: str, response: str | None) -> Callable[[Raw], Draft]:
         if question == "instruction":
             extra = next((found for name in INPUTS if (found := optional_text(row, name))), None)
             prompt = f"{prompt}\n\n{extra}" if extra else prompt
-        draft = general_draft(row, dialogue(prompt, _response(row, response) if response else None))
+        draft = general_draft(row, dialogue(prompt, response_of(row, response) if response else None))
         if "history" in row:
             at = next(i for i, m in enumerate(draft.messages) if m.role == "user")
             draft = replace(draft, messages=(*draft.messages[:at], *history(row), *draft.messages[at:]))
@@ -73,16 +64,6 @@ def pair(question: str, response: str | None) -> Callable[[Raw], Draft]:
 
 def _are_turns(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _response(row: Raw, name: str) -> str:
-    """The text, or of several texts the first that is finished, else the first."""
-    if not isinstance(row.get(name), list):
-        return text(row, name)
-    choices = listing(row, name)
-    if not choices or not all(isinstance(choice, str) and choice.strip() for choice in choices):
-        raise RowProblem(name, "a text or a list of texts is expected")
-    return next((choice for choice in choices if finished(choice)), str(choices[0]))
 
 
 def _columns(question: str, response: str | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 DIGITS = 40
 MOST_NAMES = 12
 MOST_DEGREE = 12
+MOST_OPERATIONS = 40
 Point = dict[Any, Any]
 
 
@@ -100,6 +101,9 @@ def _points(names: list[Any], *expressions: Any) -> Iterator[Point]:
         for name in whole & set(names):
             point[name] = sympy.Integer(rng.randint(2, 9) + (11 if str(name) in ("n", "N", "m") else 0))
         yield point
+    if len(signs) > 3 and not whole:  # where floors and signs jump
+        for shift in (0, 1, -3):
+            yield {name: sympy.Integer(shift * (i + 1)) for i, name in enumerate(names)}
 
 
 def _whole_numbers(expression: Any) -> set[Any]:
@@ -157,20 +161,25 @@ def proportional(gold: Any, answer: Any) -> bool:
         return False
     if gold.free_symbols != answer.free_symbols or not gold.free_symbols:
         return False
-    point = {name: sympy.Rational(3 + 2 * i, 7) for i, name in enumerate(sorted(gold.free_symbols, key=str))}
-    below, above = _number(answer.subs(point)), _number(gold.subs(point))
-    if below is None or above is None or below == 0 or above == 0:
-        return False
-    ratio = sympy.nsimplify(gold.subs(point) / answer.subs(point))
-    return bool(same_value(gold, ratio * answer))
+    names = sorted(gold.free_symbols, key=str)
+    for first in (3, 101, 211, 307):  # a point may lie on both curves
+        point = {name: sympy.Rational(first + 2 * i, 7 + i) for i, name in enumerate(names)}
+        below, above = _number(answer.subs(point)), _number(gold.subs(point))
+        if below is None or above is None or (below == 0) != (above == 0):
+            return False
+        if below != 0:
+            ratio = sympy.nsimplify(gold.subs(point) / answer.subs(point))
+            return bool(same_value(gold, ratio * answer))
+    return False
 
 
 def same_curve(gold: Any, answer: Any, gold_is: Any = None, answer_is: Any = None) -> bool:
     """Whether ``gold = 0`` and ``answer = 0`` in two or more unknowns have the same solutions.
 
     ``x y - 6`` and ``y - 6/x`` do: they differ by a factor that is not constant. Polynomials are compared by their
-    irreducible factors, which is exact where denominators vanish nowhere on the curve. Others are compared only where
-    one side is solved for an unknown, ``gold_is`` or ``answer_is`` being ``(unknown, its value)``.
+    irreducible factors, which is exact where denominators vanish nowhere on the curve. Where one side is solved for an
+    unknown (``gold_is`` or ``answer_is`` is ``(unknown, its value)``), the other is solved for it too, and so are both
+    where they hold nothing but roots.
     """
     import sympy
 
@@ -190,7 +199,11 @@ def same_curve(gold: Any, answer: Any, gold_is: Any = None, answer_is: Any = Non
             return False
         branches = sympy.solve(other, unknown)
         return len(branches) == 1 and same_value(value, branches[0], value) is True
-    return False
+    if not all(e.is_algebraic_expr(*names) and e.count_ops() < MOST_OPERATIONS for e in (gold, answer)):
+        return False
+    last = max(names, key=str)
+    a, b = sympy.solve(gold, last), sympy.solve(answer, last)
+    return 0 < len(a) == len(b) and all(any(same_value(x, y) for y in b) for x in a)
 
 
 def factors(equations: list[Any]) -> list[Any] | None:

@@ -15,7 +15,7 @@ _CHOOSE = (
     re.compile(r"(?<![a-zA-Z])C\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)"),
     re.compile(r"\\binom\s*\{([^{}]+)\}\s*(\w)"),
     re.compile(r"\\binom\s*(\w)\s*\{([^{}]+)\}"),
-    re.compile(r"\\binom\s*(\d)\s*(\d)"),
+    re.compile(r"\\binom(?:\s+(?=[a-zA-Z])|\s*(?=\d))(\w)\s*(\w)"),
 )
 _LOWER_UPPER = re.compile(r"(?<![a-zA-Z])C\s*_\s*\{?(\w+)\}?\s*\^\s*\{?(\w+)\}?")
 _PERMUTE = re.compile(r"(?:\{\})?[_^]\s*\{?(\w+)\}?\s*P\s*_\s*\{?(\w+)\}?|(?<![a-zA-Z])P\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")

@@ -13,8 +13,9 @@ from ._number import exact_value
 Same = Callable[[str, str], bool]
 
 ASSIGNED = re.compile(
-    r"^(?:(?:\\angle|\\triangle|m\\angle)?\s*(?:[a-zA-Z](?:_\s*\{?\s*\w+\s*\}?)?|[A-Z]{2,4}|\\overline\s*\{[A-Z]+\}|\\[a-z]+"
-    r"|[a-zA-Z](?:'|\^\s*\{?-1\}?)?\s*\([a-z]\)|y'|\\frac\s*\{d[a-z]\}\s*\{d[a-z]\}|[A-Za-z][A-Za-z ]*))\s*=\s*(?![=])"
+    r"^(?:(?:\\angle|\\triangle|m\\angle)?\s*(?:[a-zA-Z](?:_\s*\{?\s*\w+\s*\}?)?|[A-Z]{2,4}|\|[A-Z]{2}\|"
+    r"|\\overline\s*\{[A-Z]+\}|\\[a-z]+|[a-zA-Z](?:'|\^\s*\{?-1\}?)?\s*\([a-z]\)|y'"
+    r"|\\frac\s*\{d[a-z]\}\s*\{d[a-z]\}|[A-Za-z][A-Za-z ]*))\s*=\s*(?![=])"
 )
 
 

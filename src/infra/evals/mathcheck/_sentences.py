@@ -15,8 +15,12 @@ _NOUN = (
     r"(?:answers?|(?:correct|right|best)\s+(?:option|choice|answer choice)|final (?:result|value)"
     r"|(?:option|choice)(?=\s+is\s+\(?[A-Z]\b))"
 )
+_ABOUT_NOUN = (
+    r"(?:\s+(?:to|of|for|in|that|which)\s+[^.:=\n]{1,80}?|\s*\([^().\n]{1,40}\)"
+    r"|,\s*(?:then|therefore|thus|finally|of course),)?"
+)
 _SAID = re.compile(
-    rf"\b{_NOUN}(?:\s+(?:to|of|for|in)\s+[^.:=\n]{{1,80}}?)?\s*(?:\*\*|__)?\s*(?:(?<=\W){_VERB}(?![a-z])|:)"
+    rf"\b{_NOUN}{_ABOUT_NOUN}\s*(?:\*\*|__)?\s*(?:(?<=\W){_VERB}(?![a-z])|:)"
     r"|答案(?:是|为|：|:)|####(?!#)(?!\s*(?:the\s+)?(?:final\s+)?(?:answer|solution|step)\b)",
     re.IGNORECASE,
 )
@@ -57,7 +61,7 @@ _WORD_VALUES = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(
-    r"(?:\W*)(?:so|therefore|thus|hence|altogether|in total|in all|consequently|finally|overall|∴|as a result)\b",
+    r"^\W*(?:so|altogether|in total|in all|consequently|finally|overall|as a result)\b|∴|\b(?:therefore|thus|hence)\b",
     re.IGNORECASE,
 )
 _ATOM = re.compile(
@@ -97,7 +101,7 @@ def concluded(text: str) -> str | None:
     if re.fullmatch(r"[A-Za-z]\s*=\s*[^=]+", alone) and is_value(alone):
         return alone
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z$\\])", line)[-1]
-    if not _CONCLUDES.match(sentence) or _NEGATED.search(sentence):
+    if not _CONCLUDES.search(sentence) or _NEGATED.search(sentence):
         return None
     values = _ATOM.findall(sentence)
     if len(values) == 1:

@@ -9,6 +9,8 @@ from typing import Any
 from . import _regions, _shape
 from ._reading import ASSIGNED, Same, both_signs, quiet
 
+_IDENTITY = re.compile(r"([^I]*?)\s*(?:\\cdot\s*)?I(?:_\s*\{?\d\}?)?")
+
 
 def vectors(gold: str, answer: str, same: Same) -> bool | None:
     """A vector in any notation against a vector or a point. Columns and rows of matrices are compared as matrices."""
@@ -29,8 +31,11 @@ def vectors(gold: str, answer: str, same: Same) -> bool | None:
 
 def matrices(gold: str, answer: str, same: Same) -> bool | None:
     theirs, mine = _shape.matrix(gold), _shape.matrix(answer)
-    if theirs is not None and mine is None and re.fullmatch(r"I(?:_\s*\{?\d\}?)?", answer):
-        return theirs == [["1" if i == j else "0" for j in range(len(theirs))] for i in range(len(theirs))]
+    if theirs is not None and mine is None and (match := _IDENTITY.fullmatch(answer)):
+        scale = match.group(1).strip("() ") or "1"
+        mine = [
+            ["0" if i != j else {"-": "-1"}.get(scale, scale) for j in range(len(theirs))] for i in range(len(theirs))
+        ]
     if theirs is None or mine is None:
         return None
     if [len(r) for r in theirs] != [len(r) for r in mine]:

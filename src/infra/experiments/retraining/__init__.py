@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         random_subsets,
         runs_of,
     )
-    from infra.experiments.retraining.run import read_validity, validate_run
-    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run
+    from infra.experiments.retraining.run import ValidationOptions, read_validity, validate_run
+    from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
     from infra.experiments.retraining.smoothness import metasmoothness
     from infra.experiments.retraining.table import accuracy_table, lds_table
@@ -124,6 +124,7 @@ _PLACES = {
         "train_stack",
     ),
     "run": (
+        "ValidationOptions",
         "read_validity",
         "validate_run",
     ),
@@ -132,6 +133,8 @@ _PLACES = {
         "check_replay",
         "greedy_accuracy",
         "read_run",
+        "recorded_run",
+        "recorded_run",
     ),
     "scores": (
         "MethodScores",
@@ -184,6 +187,7 @@ __all__ = [
     "TrainingPlan",
     "Units",
     "UnrolledScores",
+    "ValidationOptions",
     "accuracy_table",
     "adamw",
     "carry_out",
@@ -214,6 +218,7 @@ __all__ = [
     "ratio",
     "read_run",
     "read_validity",
+    "recorded_run",
     "removal",
     "runs_of",
     "score_methods",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,125 +54,173 @@ CURVE = (0.01, 0.05, 0.1, 0.2, 0.4)
 """Shares of the ranking whose top and bottom are removed; the first is the published test."""
 
 
+@dataclass(frozen=True)
+class ValidationOptions:
+    """What a validation measures.
+
+    - ``kinds``, ``protocols``: restrict the blocks of :data:`BLOCKS` that are tried; with ``insist`` all must fit.
+    - ``methods``: compared with the run's own; names for :func:`infra.influence.methods.get_method`.
+    - ``n_subsets``, ``n_seeds``: subsets of a block, and fresh seeds of each for ``seed_mean``.
+    - ``levels``: whether targets by difficulty are measured as well.
+    - ``accuracy_problems``: held-out problems a task answered after each half-subset retrain (0: none).
+    - ``removals``: whether the extremes of the run's own ranking are removed where there is time left for it.
+    - ``below_protocol``: allows fewer subsets, seeds or examples than the protocol asks; nothing is then called
+      validated.
+    - ``partial``: when the time is over before the plan is, report the finished blocks instead of raising.
+    - ``base_model``: where the run's base model lies, if elsewhere than the recipe says.
+    - ``compile``: fuse the retrains' training passes.
+    - ``n_boot``: resamples of an interval.
+    """
+
+    kinds: Sequence[str] | None = None
+    protocols: Sequence[str] = ("same_seed", "seed_mean")
+    methods: Sequence[str] = COMPARED
+    n_subsets: int = 100
+    n_seeds: int = 3
+    levels: bool = True
+    accuracy_problems: int = 0
+    removals: bool = True
+    below_protocol: bool = False
+    insist: bool = False
+    partial: bool = False
+    base_model: str | None = None
+    compile: bool = False
+    n_boot: int = 1000
+
+
 def validate_run(
     run_dir: str | Path,
     budget_minutes: float,
-    *,
+    options: ValidationOptions | None = None,
     out: str | Path | None = None,
-    kinds: Sequence[str] | None = None,
-    protocols: Sequence[str] = ("same_seed", "seed_mean"),
-    methods: Sequence[str] = COMPARED,
-    n_subsets: int = 100,
-    n_seeds: int = 3,
-    levels: bool = True,
-    accuracy_problems: int = 0,
-    removals: bool = True,
-    below_protocol: bool = False,
-    insist: bool = False,
-    partial: bool = False,
-    base_model: str | None = None,
-    compile: bool = False,
-    n_boot: int = 1000,
 ) -> pd.DataFrame:
     """Measure LDS of a run's scores by retraining, and write RUN/validation.
 
     The plan is sized from retrains timed here: kinds and protocols are taken in the order of :data:`BLOCKS` while they
-    fit in ``budget_minutes`` (``kinds`` and ``protocols`` restrict them; with ``insist`` all of them must fit). The
-    run's own method and the cheap ``methods`` go through the same runs. Called again, it goes on where it was. Time
-    over before the plan is, PlanTooLong is raised, or with ``partial`` and at least one block finished, the finished
-    ones are reported and the others named as left out.
+    fit in ``budget_minutes``. The run's own method and the compared ones go through the same runs. Called again, it
+    goes on where it was. Time over before the plan is, PlanTooLong is raised, or, where partial results are allowed and
+    at least one block is finished, the finished ones are reported and the others named as left out.
 
     Writes plan.json (before the first retrain), runs.jsonl (every run started), lds.parquet (target, method, protocol,
-    kind, value, low, high, ceiling, n_subsets, n_seeds), differences.parquet, validation.json, and where accuracy was
-    measured accuracy.parquet and tracking.parquet. With ``removals``, and time left for it, removal.parquet holds f
-    without the extremes of the run's own ranking. ``below_protocol`` allows fewer subsets, seeds or examples than the
-    protocol asks; nothing is then called validated. ``compile`` fuses the retrains' training passes. Returns the LDS
-    table. Raises ResourceError when nothing fits in the time, with the estimate; ArtifactError for a run that lacks
-    what is needed, or another plan in the way; ModelError when compiling finds no C++ compiler.
+    kind, value, low, high, ceiling, n_subsets, n_seeds), differences.parquet, validation.json, and where they were
+    measured accuracy.parquet, tracking.parquet and removal.parquet. Returns the LDS table. Raises ResourceError when
+    nothing fits in the time, with the estimate; ArtifactError for a run that lacks what is needed, or another plan in
+    the way; ModelError when compiling finds no C++ compiler.
     """
-    run = Path(run_dir)
+    run, options = Path(run_dir), options or ValidationOptions()
     folder = Path(out) if out is not None else Run(run).validation
-    check_methods(methods)
-    data = read_run(run, base_model=base_model, levels=levels, with_accuracy=accuracy_problems)
-    problem = data.problem
+    check_methods(options.methods)
+    data = read_run(run, base_model=options.base_model, levels=options.levels, with_accuracy=options.accuracy_problems)
     distance = check_replay(data, run)
-    if compile:
-        data = replace(data, problem=replace(problem, flat=problem.flat.compiled()))
-        problem = data.problem
-    wanted = wanted_blocks(kinds, protocols, len(problem.examples))
-    speed = measure_speed(problem)
-    planned = folder / "plan.json"
-    if planned.exists():
-        plan = load_plan(planned)
-        _same_run(plan.settings, data, planned)
-        left_out: list[list[str]] = list(plan.settings["left_out"])
-    else:
-        sizing = fit_budget(
-            problem,
-            wanted,
-            budget_minutes,
-            n_subsets=n_subsets,
-            n_seeds=n_seeds,
-            speed=speed,
-            insist=insist,
-            margin=MARGIN,
-        )
-        left_out = [list(b) for b in sizing.left_out]
-        plan = make_subset_plan(
-            problem.training,
-            problem.examples,
-            problem.queries,
-            {k: len(u) for k, u in problem.units.items()},
-            model_hash=data.base_hash,
-            blocks=sizing.blocks,
-            n_subsets=n_subsets,
-            seeds=tuple(range(101, 101 + n_seeds)),
-            form=problem.form,
-            extra={
-                "left_out": left_out,
-                "methods": [data.method, *methods],
-                **({"below_protocol": True} if below_protocol else {}),
-            },
-        )
-    say(f"validation: {len(plan.runs)} retrains, about {60 / run_seconds(problem, 'half', speed):.1f} a minute")
-    committed = plan.hash
-    try:
-        with progress(len(plan.runs), "validation", "retrain") as bar:
-            journal = carry_out(problem, plan, folder, seconds=60 * budget_minutes, progress=bar.advance)
-    except ResourceError as error:
-        journal = Journal.open(folder / "runs.jsonl", plan.hash)
-        plan, unfinished = finished_part(plan, journal)
-        if not partial or not plan.settings["blocks"]:
-            raise PlanTooLong(str(error)) from error
-        left_out = [*left_out, *unfinished]
-    scores = gather_scores(data, methods, kinds_of(plan.settings["blocks"]), folder / "scores")
-    table, differences = lds_table(problem, plan, journal, scores, data.targets, n_boot=n_boot)
-    _save(table, folder / "lds.parquet")
-    _save(differences, folder / "differences.parquet")
-    spent = planned_seconds(problem, plan, speed)
+    if options.compile:
+        data = replace(data, problem=replace(data.problem, flat=data.problem.flat.compiled()))
+    speed = measure_speed(data.problem)
+    plan, left_out = _planned(data, options, folder / "plan.json", budget_minutes, speed)
+    measured = _retrained(data, options, plan, folder, budget_minutes, speed)
+    kinds = kinds_of(measured.plan.settings["blocks"])
+    scores = gather_scores(data, options.methods, kinds, folder / "scores")
+    table = _tabulated(data, measured, scores, folder, options.n_boot)
     removed = "not asked for"
-    if removals:
-        kept = kinds_of(plan.settings["blocks"])
-        removed = _removals(data, scores[data.method], kept, folder, 60 * budget_minutes - spent, speed)
-    accuracy, follows = accuracy_table(problem, plan, journal, scores, data.targets, n_boot=n_boot)
-    if len(accuracy):
-        _save(accuracy, folder / "accuracy.parquet")
-        _save(follows, folder / "tracking.parquet")
+    if options.removals:
+        left = 60 * budget_minutes - planned_seconds(data.problem, measured.plan, speed)
+        removed = _removals(data, scores[data.method], kinds, folder, left, speed)
+    below = measured.plan.settings.get("below_protocol")
     write_json(
         folder / "validation.json",
         {
-            "plan": committed,
-            "retrains": len(journal.values),
-            "started": journal.started,
-            "left_out": left_out,
-            "blocks": plan.settings["blocks"],
+            "plan": plan.hash,
+            "retrains": len(measured.journal.values),
+            "started": measured.journal.started,
+            "left_out": [*left_out, *measured.unfinished],
+            "blocks": measured.plan.settings["blocks"],
             "replay_distance": distance,
             "method": data.method,
-            **({"metasmoothness": smooth} if (smooth := _smoothness(data, methods)) else {}),
+            **({"metasmoothness": smooth} if (smooth := _smoothness(data, options.methods)) else {}),
             "removal": removed,
-            "validity": {} if plan.settings.get("below_protocol") else validity(table, data.method),
+            "validity": {} if below else validity(table, data.method),
         },
     )
+    return table
+
+
+def _planned(
+    data: RunData, options: ValidationOptions, path: Path, minutes: float, speed: Speed
+) -> tuple[SubsetPlan, list[list[str]]]:
+    """The plan that lies at ``path``, or a new one that fits in the time; and the blocks that it leaves out."""
+    if path.exists():
+        plan = load_plan(path)
+        _same_run(plan.settings, data, path)
+        return plan, list(plan.settings["left_out"])
+    problem = data.problem
+    sizing = fit_budget(
+        problem,
+        wanted_blocks(options.kinds, options.protocols, len(problem.examples)),
+        minutes,
+        n_subsets=options.n_subsets,
+        n_seeds=options.n_seeds,
+        speed=speed,
+        insist=options.insist,
+        margin=MARGIN,
+    )
+    left_out = [list(b) for b in sizing.left_out]
+    plan = make_subset_plan(
+        problem.training,
+        problem.examples,
+        problem.queries,
+        {k: len(u) for k, u in problem.units.items()},
+        model_hash=data.base_hash,
+        blocks=sizing.blocks,
+        n_subsets=options.n_subsets,
+        seeds=tuple(range(101, 101 + options.n_seeds)),
+        form=problem.form,
+        extra={
+            "left_out": left_out,
+            "methods": [data.method, *options.methods],
+            **({"below_protocol": True} if options.below_protocol else {}),
+        },
+    )
+    return plan, left_out
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The part of a plan that is finished, its runs, and the blocks that are not."""
+
+    plan: SubsetPlan
+    journal: Journal
+    unfinished: list[list[str]]
+
+
+def _retrained(
+    data: RunData, options: ValidationOptions, plan: SubsetPlan, folder: Path, minutes: float, speed: Speed
+) -> _Measured:
+    """Make the plan's runs. Raises PlanTooLong when the time is over before they are and a part is not enough."""
+    rate = 60 / run_seconds(data.problem, "half", speed)
+    say(f"validation: {len(plan.runs)} retrains, about {rate:.1f} a minute")
+    try:
+        with progress(len(plan.runs), "validation", "retrain") as bar:
+            journal = carry_out(data.problem, plan, folder, seconds=60 * minutes, progress=bar.advance)
+    except ResourceError as error:
+        journal = Journal.open(folder / "runs.jsonl", plan.hash)
+        finished, unfinished = finished_part(plan, journal)
+        if not options.partial or not finished.settings["blocks"]:
+            raise PlanTooLong(str(error)) from error
+        return _Measured(finished, journal, unfinished)
+    return _Measured(plan, journal, [])
+
+
+def _tabulated(
+    data: RunData, measured: _Measured, scores: Mapping[str, MethodScores], folder: Path, n_boot: int
+) -> pd.DataFrame:
+    """Write the tables of what was measured; the LDS table is the result."""
+    known = (data.problem, measured.plan, measured.journal, scores, data.targets)
+    table, differences = lds_table(*known, n_boot=n_boot)
+    _save(table, folder / "lds.parquet")
+    _save(differences, folder / "differences.parquet")
+    accuracy, follows = accuracy_table(*known, n_boot=n_boot)
+    if len(accuracy):
+        _save(accuracy, folder / "accuracy.parquet")
+        _save(follows, folder / "tracking.parquet")
     return table
 
 

@@ -17,16 +17,15 @@ from infra.experiments.retraining.measure import Accuracy, Problem
 from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
-from infra.influence import open_directions
-from infra.influence.methods import AlongDirections, Engine, methods_that_replay
+from infra.influence.methods import Engine, methods_that_replay, open_fitted
 from infra.layout import BASE, EXPLAINED, Run
-from infra.models import load_model, model_hash, model_place
-from infra.models.tracked import tracked_by_names
+from infra.models import load_model, model_hash, model_place, tracked_weights
 from infra.plugins import label_of
 from infra.store import read_json
 from infra.train import SFTConfig
 from infra.train.flat_model import flat_model, loss_weights
-from infra.train.replay import plan_of_sft, train
+from infra.train.recorded import RecordedRun
+from infra.train.replay import TrainingPlan, plan_of_sft, train
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class RunData:
     method: str
     base_hash: str
     base_path: str
+    tracked: str
     folder: Path
 
 
@@ -50,7 +50,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     """
     paths = Run(run)
     recipe = read_json(_needed(paths.recipe_file))
-    summary, order_file = check_recorded(run)
+    check_recorded(paths.model(EXPLAINED))
     base = base_model or base_of(recipe, run)
     model, tokenizer = load_model(base, dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
     flat = flat_model(model)
@@ -63,14 +63,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     examples = _tokens(paths.tokenized("train"))
     by_id = {r.id: r for r in records}
     records = [by_id[e.id] for e in examples]
-    config = sft_config_of(summary["config"])
-    plan = plan_of_sft(config, len(examples), int(summary["seed"]), float(summary["normaliser"]))
-    order, replayed = np.load(order_file).reshape(-1), [i for batch in plan.batches for i in batch]
-    if not np.array_equal(order[: len(replayed)], replayed):
-        raise ArtifactError(
-            f"{order_file} is not the order that seed {summary['seed']} gives for the {len(examples)} training records "
-            "of this run, so it cannot be replayed; delete sft/original-s0 and run `infra run` again"
-        )
+    plan = recorded_plan(paths.model(EXPLAINED), len(examples))
     queries, targets = read_targets(paths, levels=levels)
     problem = Problem(
         flat,
@@ -84,15 +77,41 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         accuracy=held_out_accuracy(run, recipe, tokenizer, with_accuracy) if with_accuracy else None,
     )
     scores = read_scores(paths, examples)
-    return RunData(problem, targets, scores, recipe["curvature"]["method"], model_hash(model), base, run)
+    return RunData(
+        problem, targets, scores, recipe["method"], model_hash(model), base, recipe["curvature"]["tracked"], run
+    )
 
 
-def check_recorded(run: Path) -> tuple[dict[str, Any], Path]:
-    """The SFT run's recorded settings and the file of its data order.
+def recorded_run(
+    base: str, trained: str | Path, examples: Sequence[TokenizedExample], dtype: str, device: str
+) -> RecordedRun:
+    """The fine-tuning that made the model in the folder ``trained`` from ``base``, ready to be replayed."""
+    model, _ = load_model(base, dtype=dtype, device=device)
+    return RecordedRun(flat_model(model), recorded_plan(Path(trained), len(examples)), examples)
+
+
+def recorded_plan(trained: Path, n: int) -> TrainingPlan:
+    """Batches, rates and optimiser of the fine-tuning on ``n`` examples that wrote the model in ``trained``.
+
+    Raises ArtifactError when they were not recorded, or are not those of this data.
+    """
+    summary, order_file = check_recorded(trained)
+    config = sft_config_of(summary["config"])
+    plan = plan_of_sft(config, n, int(summary["seed"]), float(summary["normaliser"]))
+    order, replayed = np.load(order_file).reshape(-1), [i for batch in plan.batches for i in batch]
+    if not np.array_equal(order[: len(replayed)], replayed):
+        raise ArtifactError(
+            f"{order_file} is not the order that seed {summary['seed']} gives for the {n} training records "
+            "of this run, so it cannot be replayed; delete sft/original-s0 and run `infra run` again"
+        )
+    return plan
+
+
+def check_recorded(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The recorded settings of the SFT run whose model lies in ``folder``, and the file of its data order.
 
     Raises ArtifactError that names what cannot be measured without them and how to record them.
     """
-    folder = Run(run).model(EXPLAINED)
     for name, what in (("sft.json", "the SFT run's settings"), ("order.npy", "its data order")):
         if not (folder / name).exists():
             raise ArtifactError(
@@ -159,16 +178,16 @@ def read_scores(run: Run, examples: Sequence[TokenizedExample]) -> MethodScores:
 
 
 def own_scores(data: RunData, *, deletes: bool) -> MethodScores:
-    """The run's scores once more, along the directions that it saved: of every token and, if asked, every cut step.
+    """The run's scores once more, by the method that it fitted: of every token and, if asked, every cut step.
 
-    A run keeps token scores of whole targets only. Raises ArtifactError when the directions are gone or damaged.
+    A run keeps token scores of whole targets only. Raises ArtifactError when the fitted method is gone or damaged.
     """
     problem = data.problem
-    directions = open_directions(Run(data.folder).directions)
     start = problem.flat.start
     model, _ = load_model(Run(data.folder).model(EXPLAINED), dtype=start.dtype, device=str(start.device))
-    engine = Engine(model, tracked_by_names(model, directions.parameters), ScoreSettings().max_tokens)
-    return scores_of(AlongDirections(engine, directions), problem.examples, step_variants(problem) if deletes else ())
+    engine = Engine(model, tracked_weights(model, data.tracked), ScoreSettings().max_tokens)
+    fitted = open_fitted(Run(data.folder).directions, engine)
+    return scores_of(fitted, problem.examples, step_variants(problem) if deletes else ())
 
 
 def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:

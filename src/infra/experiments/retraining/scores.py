@@ -15,6 +15,7 @@ from infra.errors import InputError
 from infra.experiments.retraining.correlation import predict
 from infra.experiments.retraining.plan import UNIT_OF
 from infra.experiments.retraining.units import Units, sum_tokens
+from infra.plugins import label_of
 from infra.store import replacing
 
 Array = NDArray[np.float64]
@@ -145,7 +146,7 @@ class Shelf:
 
     def folder_of(self, name: str) -> Path | None:
         """Where the parts of a long fit are kept, the members of an ensemble say."""
-        return None if self.folder is None else self.folder / f"{name}-{self.key}"
+        return None if self.folder is None else self.folder / f"{label_of(name)}-{self.key}"
 
     def _path(self, name: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{name}-{self.key}.safetensors"
+        return None if self.folder is None else self.folder / f"{label_of(name)}-{self.key}.safetensors"

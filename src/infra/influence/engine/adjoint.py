@@ -25,6 +25,7 @@ from torch import Tensor
 from infra.data import TokenizedExample
 from infra.errors import ModelError
 from infra.train.flat_model import FlatModel, Form, loss_weights, microbatches, query_weights
+from infra.train.recorded import RecordedRun
 from infra.train.replay import AdamState, TrainingPlan, adamw, clip_factor, step_gradient
 
 
@@ -58,9 +59,7 @@ class UnrolledScores:
 
 
 def unrolled(
-    flat: FlatModel,
-    plan: TrainingPlan,
-    examples: Sequence[TokenizedExample],
+    run: RecordedRun,
     queries: Sequence[TokenizedExample],
     groups: NDArray[np.floating],
     *,
@@ -76,18 +75,19 @@ def unrolled(
     example: its text with a step cut out, say. Cost: about 2 + 3 K training runs. Raises ModelError for non-finite
     values.
     """
+    flat, plan, examples = run.flat, run.plan, run.examples
     points = list(loss_weights(examples) if weights is None else weights)
     checkpoints, last = _record(flat, plan, examples, points)
     values, adjoint = _final(flat, last, queries, groups, form, plan.max_tokens)
     n, k = len(examples), len(groups)
-    everything = [*examples, *(v for _, v in variants)]
+    extra = [v for _, v in variants]
     # a variant's derivative is taken at weight zero: its own tokens enter the graph multiplied by 0
-    unit = [*loss_weights(examples), *loss_weights([v for _, v in variants])]
-    used = [*points, *(np.zeros(len(v)) for _, v in variants)]
+    sequences = _Sequences([*examples, *extra], [*points, *(np.zeros(len(v)) for v in extra)], n)
+    unit = [*loss_weights(examples), *loss_weights(extra)]
     of_example: dict[int, list[int]] = {}
     for j, (i, _) in enumerate(variants):
         of_example.setdefault(i, []).append(n + j)
-    scores = [np.zeros((k, len(e))) for e in everything]
+    scores = [np.zeros((k, len(e))) for e in sequences.examples]
     norms: list[float] = []
     for segment in range(len(checkpoints) - 1, -1, -1):
         begin = checkpoints[segment]
@@ -97,7 +97,7 @@ def unrolled(
             adjoint, gamma = _through_adamw(adjoint, state, gradient, plan, flat.decayed)
             rows = list(plan.batches[state.step])
             rows += [j for i in dict.fromkeys(rows) for j in of_example.get(i, ())]
-            pulled = _through_gradient(flat, state.theta, everything, used, rows, len(examples), gamma, plan, scores)
+            pulled = _through_gradient(run, state.theta, sequences, rows, gamma, scores)
             adjoint = _Adjoint(adjoint.theta + pulled, adjoint.first, adjoint.second)
             if progress is not None:
                 progress(1)
@@ -215,23 +215,33 @@ def _through_adamw(
     return _Adjoint(theta, new_first * b1, new_second * b2), gamma
 
 
+@dataclass(frozen=True)
+class _Sequences:
+    """What is scored: the first ``n_trained`` were trained on. ``weights``: the point at which the derivative is."""
+
+    examples: Sequence[TokenizedExample]
+    weights: Sequence[NDArray[np.float64]]
+    n_trained: int
+
+
 def _through_gradient(
-    flat: FlatModel,
+    run: RecordedRun,
     theta: Tensor,
-    examples: Sequence[TokenizedExample],
-    weights: Sequence[NDArray[np.float64]],
+    sequences: _Sequences,
     rows: Sequence[int],
-    n_trained: int,
     gamma: Tensor,
-    plan: TrainingPlan,
     scores: list[NDArray[np.float64]],
 ) -> Tensor:
     """Hessian-vector products ``[K, P]`` along ``gamma``; scores grow by each token's <dg/dw, gamma>."""
+    flat, plan, examples = run.flat, run.plan, sequences.examples
     pulled = torch.zeros_like(gamma)
-    trained = [r for r in rows if r < n_trained]
-    extra = [r for r in rows if r >= n_trained]
-    batches = [(b, True) for b in microbatches(examples, weights, trained, plan.max_tokens, theta, keep_silent=True)]
-    batches += [(b, False) for b in microbatches(examples, weights, extra, plan.max_tokens, theta, keep_silent=True)]
+    trained = [r for r in rows if r < sequences.n_trained]
+    extra = [r for r in rows if r >= sequences.n_trained]
+    batches = [
+        (batch, moves)
+        for some, moves in ((trained, True), (extra, False))
+        for batch in microbatches(examples, sequences.weights, some, plan.max_tokens, theta, keep_silent=True)
+    ]
     for batch, moves in batches:
         leaf = theta.detach().requires_grad_()
         w = batch.weights.detach().requires_grad_()

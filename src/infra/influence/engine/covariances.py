@@ -21,7 +21,7 @@ from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.batches import Batch, Progress
 from infra.influence.engine.engine import Engine, FitSettings, Labels
 from infra.influence.engine.functional import sampled_labels
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.rotation import add_gram_, empty_gram
 from infra.influence.engine.totals import Totals
 from infra.models.tracked import Block
@@ -42,10 +42,10 @@ class Covariances:
     positions: dict[str, int]
 
 
-def counted(settings: FitSettings, batch: Batch, use: Use) -> Tensor:
-    """bool ``[R]``: the rows of a use that the factors count."""
+def counted(settings: FitSettings, batch: Batch, call: LayerCall) -> Tensor:
+    """bool ``[R]``: the rows of a layer call that the factors count."""
     mask = (batch.flows if settings.include_prompt else batch.loss).reshape(-1)
-    return mask if use.where is None else mask[use.where]
+    return mask if call.where is None else mask[call.where]
 
 
 def labels_of(settings: FitSettings) -> Labels | None:
@@ -63,9 +63,9 @@ class _Shared:
     leader: dict[str, str] = field(default_factory=dict)
     last: tuple[str, bool, Any] = ("", False, None)
 
-    def of(self, block: Block, uses: Sequence[Use]) -> str:
+    def of(self, block: Block, calls: Sequence[LayerCall]) -> str:
         """The block whose inputs stand for this one's: itself, or the one before with the same input tensor."""
-        source = uses[0].source if len(uses) == 1 and block.expert is None else None
+        source = calls[0].source if len(calls) == 1 and block.expert is None else None
         known, biased, before = self.last
         if block.key not in self.leader:
             same = source is not None and source is before and biased == (block.bias is not None)
@@ -92,13 +92,13 @@ def covariances(
             for rows in parts:
                 add_gram_(total, rows.to(dtype))
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        chosen = [counted(settings, batch, use) for use in uses]
-        if shared.of(block, uses) == block.key:
-            add_to(inputs, block.key, block.columns, (use.widened(block)[c] for use, c in zip(uses, chosen)))
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        chosen = [counted(settings, batch, call) for call in calls]
+        if shared.of(block, calls) == block.key:
+            add_to(inputs, block.key, block.columns, (call.widened(block)[c] for call, c in zip(calls, chosen)))
             positions[block.key] = positions.get(block.key, 0) + sum(int(c.sum()) for c in chosen)
         # where no loss flows the gradient is zero, so it need not be cut out
-        kept = (u.gradients if settings.include_prompt else u.gradients[c] for u, c in zip(uses, chosen))
+        kept = (u.gradients if settings.include_prompt else u.gradients[c] for u, c in zip(calls, chosen))
         add_to(outputs, block.key, block.shape[0], kept)
 
     engine.forward_backward(examples, consume, labels_of(settings), progress)

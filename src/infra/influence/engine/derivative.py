@@ -21,7 +21,7 @@ from infra.errors import ModelError
 from infra.influence.engine.batches import Batch
 from infra.influence.engine.contract import position_scores
 from infra.influence.engine.functional import Backbone, accumulator, head_pass, scatter
-from infra.influence.engine.layer_inputs import Capture, Use
+from infra.influence.engine.layer_inputs import Capture, LayerCall
 from infra.models.tracked import Block
 
 Stacked = dict[str, Tensor]
@@ -113,8 +113,8 @@ def hook_scores(capture: Capture, batch: Batch, directions: dict[str, Tensor]) -
     dtype = accumulator(next(iter(directions.values())).dtype)
     scores = torch.zeros(k, *batch.input_ids.shape, dtype=dtype, device=batch.input_ids.device)
 
-    def on_block(block: Block, uses: list[Use]) -> None:
-        scores.add_(position_scores(block, uses, directions[block.key], batch))
+    def on_block(block: Block, calls: list[LayerCall]) -> None:
+        scores.add_(position_scores(block, calls, directions[block.key], batch))
 
     capture.backward_pass(batch, on_block)
     return scores

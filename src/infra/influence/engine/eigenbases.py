@@ -22,7 +22,7 @@ from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.batches import Batch, Progress, is_memory
 from infra.influence.engine.covariances import Covariances, counted, labels_of
 from infra.influence.engine.engine import Engine, FitSettings
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.rotation import eigenbasis, rotate, standard_basis
 from infra.influence.engine.squares import Rotated, sequence_squares, token_squares
 from infra.models.tracked import Block, TrackedWeights
@@ -80,21 +80,21 @@ def corrected_eigenvalues(
     def empty(block: Block) -> Tensor:
         return torch.zeros(block.shape[0], block.columns, dtype=dtype, device=device)
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
         basis = bases.get(block.key)
-        uses = uses if settings.include_prompt else [_masked(use, counted(settings, batch, use)) for use in uses]
+        calls = calls if settings.include_prompt else [_masked(call, counted(settings, batch, call)) for call in calls]
 
-        def rotated_inputs(use: Use) -> Tensor:
+        def rotated_inputs(call: LayerCall) -> Tensor:
             assert basis is not None
-            if shared[0] is not use.source or shared[1] is not basis.inputs or use.where is not None:
-                shared[:] = [use.source, basis.inputs, rotate(use.widened(block).to(dtype), basis.inputs)]
+            if shared[0] is not call.source or shared[1] is not basis.inputs or call.where is not None:
+                shared[:] = [call.source, basis.inputs, rotate(call.widened(block).to(dtype), basis.inputs)]
             return shared[2]
 
         turned = None if basis is None else Rotated(basis.outputs, basis.inputs, rotated_inputs)
         if settings.eigenvalues == "per_token":
-            squares = token_squares(block, uses, turned, dtype)
+            squares = token_squares(block, calls, turned, dtype)
         else:
-            squares = sequence_squares(block, uses, batch, turned, dtype)
+            squares = sequence_squares(block, calls, batch, turned, dtype)
         with total.into(block.key, partial(empty, block)) as sum_:
             sum_ += squares
 
@@ -106,8 +106,8 @@ def corrected_eigenvalues(
     return total.tensors
 
 
-def _masked(use: Use, counted: Tensor) -> Use:
-    return replace(use, gradients=use.gradients * counted[:, None].to(use.gradients.dtype))
+def _masked(call: LayerCall, counted: Tensor) -> LayerCall:
+    return replace(call, gradients=call.gradients * counted[:, None].to(call.gradients.dtype))
 
 
 def _eigh(total: Tensor, width: int, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:

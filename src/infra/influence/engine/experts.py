@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 NAME = "infra_loop"
 
-ExpertUse = Callable[[nn.Module, str, int, Tensor, Tensor, Tensor], None]
+ExpertCall = Callable[[nn.Module, str, int, Tensor, Tensor, Tensor], None]
 """Told (module, attribute, expert, inputs [R, in], outputs [R, out], flat positions [R])."""
 
-watcher: ContextVar[ExpertUse | None] = ContextVar("watcher", default=None)
+watcher: ContextVar[ExpertCall | None] = ContextVar("watcher", default=None)
 """Who is told of every expert's matrix product, when somebody is."""
 
 

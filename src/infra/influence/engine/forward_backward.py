@@ -24,11 +24,11 @@ from infra.influence.engine.batches import (
     plan_batches,
 )
 from infra.influence.engine.functional import Backbone, engine_mode, scatter
-from infra.influence.engine.layer_inputs import Capture, Use
+from infra.influence.engine.layer_inputs import Capture, LayerCall
 from infra.influence.engine.totals import totals_of
 from infra.models.tracked import Block, TrackedWeights
 
-Consume = Callable[[Batch, Block, list[Use]], None]
+Consume = Callable[[Batch, Block, list[LayerCall]], None]
 """Adds one block's share of one batch to whatever is being summed. Called once per block and batch."""
 
 
@@ -61,10 +61,10 @@ def forward_backward(
     for number, planned in enumerate(chain(batches(examples, max_tokens, device, packed), fillers)):
 
         def work(batch: Batch, finished: set[str]) -> Tensor:
-            def on_block(block: Block, uses: list[Use]) -> None:
+            def on_block(block: Block, calls: list[LayerCall]) -> None:
                 if block.key not in finished:
-                    _check_uses(block, uses, batch)
-                    consume(batch, block, uses)
+                    _check_calls(block, calls, batch)
+                    consume(batch, block, calls)
                     finished.add(block.key)
 
             head = capture.backward_pass(
@@ -97,14 +97,14 @@ def device_of(model: Any) -> torch.device:
     return next(model.parameters()).device
 
 
-def _check_uses(block: Block, uses: Sequence[Use], batch: Batch) -> None:
-    for use in uses:
-        if bool(torch.isfinite(use.gradients.sum())):
+def _check_calls(block: Block, calls: Sequence[LayerCall], batch: Batch) -> None:
+    for call in calls:
+        if bool(torch.isfinite(call.gradients.sum())):
             continue
-        bad = (~torch.isfinite(use.gradients)).any(dim=1).nonzero()[:, 0]
+        bad = (~torch.isfinite(call.gradients)).any(dim=1).nonzero()[:, 0]
         if len(bad) == 0:
             continue
-        position = int(bad[0]) if use.where is None else int(use.where[bad[0]])
+        position = int(bad[0]) if call.where is None else int(call.where[bad[0]])
         owner = int(batch.owner().reshape(-1)[position])
         raise ModelError(
             f"record {batch.examples[owner].id}: its gradient at {block.key} is NaN or infinite; "

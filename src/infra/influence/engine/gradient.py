@@ -19,7 +19,7 @@ from infra.influence.engine.contract import example_gradients, summed_gradient
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
 from infra.influence.engine.functional import accumulator, engine_mode
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.totals import Totals
 from infra.influence.estimate import directions_at_once
 from infra.influence.targets import Contrast, Form, FunctionTarget, Target, weights_of
@@ -42,62 +42,56 @@ def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: in
     def weights(batch: Batch) -> Tensor:
         return spread(factors[batch.indices], batch)
 
-    def consume(_: Batch, block: Block, uses: list[Use]) -> None:
-        total[block.key] += summed_gradient(block, uses)
+    def consume(_: Batch, block: Block, calls: list[LayerCall]) -> None:
+        total[block.key] += summed_gradient(block, calls)
 
     run_through(forward_backward(model, target.examples, tracked, consume, weights, max_tokens=max_tokens))
     return from_blocks(total, tracked, target.name)
 
 
 def gradients(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
     groups: NDArray[np.integer[Any]],
-    n_groups: int,
-    tracked: TrackedWeights,
+    names: Sequence[str],
     form: Form = "per_token",
-    names: Sequence[str] | None = None,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
 ) -> list[Direction]:
-    """The gradients of ``n_groups`` targets, each the mean log-likelihood of one group, in one pass over the
-    data.
+    """The gradients of several targets, each the mean log-likelihood of one group, in one pass over the data.
 
-    ``groups`` int ``[n]`` or ``[n, m]``: the group, or the m groups, of each example; -1 means none. Used for
-    the folds of an interval and for bins of difficulty. Memory: n_groups times the tracked weights.
+    ``groups`` int ``[n]`` or ``[n, m]``: the group, or the m groups, of each example; -1 means none. ``names``: one a
+    group. Used for the folds of an interval and for bins of difficulty. Memory: the tracked weights for each group.
     Raises :class:`InputError` naming a group without examples.
     """
-    return list(each_gradient(model, examples, groups, n_groups, tracked, form, names, max_tokens, progress, n_groups))
+    return list(each_gradient(engine, examples, groups, names, form, progress, len(names)))
 
 
 def each_gradient(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
     groups: NDArray[np.integer[Any]],
-    n_groups: int,
-    tracked: TrackedWeights,
+    names: Sequence[str],
     form: Form = "per_token",
-    names: Sequence[str] | None = None,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
     progress: Progress | None = None,
     at_once: int | None = None,
 ) -> Iterator[Direction]:
     """:func:`gradients` one after the other, ``at_once`` of them in memory together (default: as many as the free
     memory holds, planned before the first batch). Each further lot is a visit to the examples of its own groups.
     """
-    factors = torch.from_numpy(_memberships(groups, n_groups, len(examples)) * weights_of(examples, form))
-    size = at_once or directions_at_once("gradients", model, examples, tracked, n_groups, max_tokens)
-    lots = [slice(first, min(first + size, n_groups)) for first in range(0, n_groups, size)]
+    n = len(names)
+    factors = torch.from_numpy(_memberships(groups, n, len(examples)) * weights_of(examples, form))
+    planned = ("gradients", engine.model, examples, engine.tracked, n, engine.max_tokens)
+    size = at_once or directions_at_once(*planned)
+    lots = [slice(first, min(first + size, n)) for first in range(0, n, size)]
     members = [torch.nonzero(factors[lot].any(0))[:, 0] for lot in lots]
-    engine = Engine(model, tracked, max_tokens)
     done, work = 0, sum(len(m) for m in members)
     for lot, member in zip(lots, members):
         told = None if progress is None else partial(_told, progress, done, work)
         own = [examples[int(i)] for i in member]
         total = add_gradients(engine, own, factors[lot][:, member], Totals(), told)
         done += len(own)
-        for k, group in enumerate(range(lot.start, lot.stop)):
-            yield from_blocks({key: t[k] for key, t in total.items()}, tracked, names[group] if names else str(group))
+        for k, name in enumerate(names[lot]):
+            yield from_blocks({key: t[k] for key, t in total.items()}, engine.tracked, name)
 
 
 def add_gradients(
@@ -116,8 +110,8 @@ def add_gradients(
     def empty(block: Block) -> Tensor:
         return zero_block(engine.model, block, len(share))
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        formed = example_gradients(block, uses, batch).flatten(1)
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        formed = example_gradients(block, calls, batch).flatten(1)
         with totals.into(block.key, partial(empty, block)) as total:
             into = total.flatten(1)
             into.addmm_(share[:, batch.indices].to(into), formed.to(into))

@@ -26,8 +26,8 @@ from infra.models.tracked import Block, TrackedWeights
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
-    """One matrix product of a block in a batch: ``inputs [R, in]``, ``gradients [R, out]``.
+class LayerCall:
+    """One call of a block's layer in a batch: ``inputs [R, in]``, output ``gradients [R, out]``.
 
     ``where`` int64 ``[R]``: the batch's flat position of each row; None when the rows are all positions in
     order. ``source`` is the module's input tensor itself: gate and up, or q, k and v, have the same one.
@@ -45,8 +45,8 @@ class Use:
         return torch.cat([self.inputs, self.inputs.new_ones(len(self.inputs), 1)], dim=1)
 
 
-OnBlock = Callable[[Block, list[Use]], None]
-"""Told a block and all of its uses in a batch, once, as soon as the backward pass has seen the last of them.
+OnBlock = Callable[[Block, list[LayerCall]], None]
+"""Told a block and all of its calls in a batch, once, as soon as the backward pass has seen the last of them.
 """
 
 
@@ -59,7 +59,7 @@ class _Watch:
     blocks: dict[str, Block]
     positions: int
     expected: dict[str, int] = field(default_factory=dict)
-    seen: dict[str, list[Use]] = field(default_factory=dict)
+    seen: dict[str, list[LayerCall]] = field(default_factory=dict)
     rows: Tensor | None = None
     again: bool = False
 
@@ -79,17 +79,17 @@ class _Watch:
         outputs.register_hook(partial(self._gradient, block, source, self.rows))
 
     def _gradient(self, block: Block, source: Tensor, where: Tensor | None, gradient: Tensor) -> None:
-        uses = self.seen.setdefault(block.key, [])
+        calls = self.seen.setdefault(block.key, [])
         inputs = source.detach()
-        uses.append(
-            Use(
+        calls.append(
+            LayerCall(
                 inputs.reshape(-1, inputs.shape[-1]),
                 gradient.detach().reshape(-1, gradient.shape[-1]),
                 where,
                 source,
             )
         )
-        if len(uses) == self.expected[block.key] and block.key not in self.deferred:
+        if len(calls) == self.expected[block.key] and block.key not in self.deferred:
             self.on_block(block, self.seen.pop(block.key))
 
     @contextmanager
@@ -102,7 +102,7 @@ class _Watch:
             self.again = False
 
     def flush(self) -> None:
-        """Hand over what was not complete: blocks of the output head, and uses that no loss flows through."""
+        """Hand over what was not complete: blocks of the output head, and calls that no loss flows through."""
         for key in list(self.seen):
             self.on_block(self.blocks[key], self.seen.pop(key))
 
@@ -164,12 +164,12 @@ class Capture:
         for parameter in frozen:
             parameter.requires_grad_(False)
         handles = [
-            self._modules[name].register_forward_hook(partial(_linear_use, watch, weight.blocks[0]))
+            self._modules[name].register_forward_hook(partial(_linear_call, watch, weight.blocks[0]))
             for weight in self.tracked.weights
             if weight.kind != "experts"
             for name in weight.modules
         ]
-        token = watcher.set(partial(self._expert_use, watch))
+        token = watcher.set(partial(self._expert_call, watch))
         try:
             yield watch
         finally:
@@ -187,7 +187,7 @@ class Capture:
         tracked = {layer for layer in layers if not watched.isdisjoint(layer.modules())}
         return layers_run_again(layers, tracked, watch.second_run)
 
-    def _expert_use(
+    def _expert_call(
         self,
         watch: _Watch,
         module: nn.Module,
@@ -203,7 +203,7 @@ class Capture:
                 watch.attach(blocks[expert], inputs, outputs)
 
 
-def _linear_use(watch: _Watch, block: Block, _: nn.Module, args: tuple, output: Any) -> None:
+def _linear_call(watch: _Watch, block: Block, _: nn.Module, args: tuple, output: Any) -> None:
     watch.attach(block, args[0], output)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from infra.errors import InputError
 from infra.influence.engine.batches import Batch
 from infra.influence.engine.functional import accumulator
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.models.tracked import Block
 
 ROW_ELEMENTS = 1 << 23
@@ -103,7 +103,7 @@ def concatenate(parts: Sequence[LowRank]) -> LowRank:
     return LowRank(left, right, torch.cat([p.kept for p in parts]))
 
 
-def position_scores(block: Block, uses: Sequence[Use], directions: LowRank, batch: Batch) -> Tensor:
+def position_scores(block: Block, calls: Sequence[LayerCall], directions: LowRank, batch: Batch) -> Tensor:
     """``(g_t^T left_q) . (right_q^T a_t)`` at every position, ``[Q, B, T]``. Cost 2 R Q r (o + i)."""
     left, right = directions.left[block.key], directions.right[block.key]
     q, out, rank = left.shape
@@ -112,14 +112,14 @@ def position_scores(block: Block, uses: Sequence[Use], directions: LowRank, batc
     wide = accumulator(left.dtype)
     scores = left.new_zeros(q, batch.input_ids.numel(), dtype=wide)
     step = max(1, ROW_ELEMENTS // (q * rank))
-    for use in uses:
-        inputs = use.widened(block)
+    for call in calls:
+        inputs = call.widened(block)
         for start in range(0, len(inputs), step):
             rows = slice(start, start + step)
-            products = (use.gradients[rows] @ flat_left).mul_(inputs[rows] @ flat_right)
+            products = (call.gradients[rows] @ flat_left).mul_(inputs[rows] @ flat_right)
             values = products.reshape(-1, q, rank).sum(2, dtype=wide).T
-            if use.where is None:
+            if call.where is None:
                 scores[:, rows] += values
             else:
-                scores.index_add_(1, use.where[rows], values)
+                scores.index_add_(1, call.where[rows], values)
     return scores.reshape(q, *batch.input_ids.shape)

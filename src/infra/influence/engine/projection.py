@@ -23,7 +23,7 @@ from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch
 from infra.influence.engine.contract import example_gradients, sum_outer
 from infra.influence.engine.forward_backward import forward_backward
 from infra.influence.engine.functional import accumulator, record_stream
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.models.tracked import Block, TrackedWeights
 
 Transform = Callable[[Block, Tensor, Sequence[TokenizedExample]], Tensor]
@@ -84,14 +84,14 @@ def projected_gradients(
     keys = [b.key for b in tracked.blocks] if by_block else [""]
     running: dict[str, dict[int, Tensor]] = {key: {} for key in keys}  # by example: a batch may run again in halves
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
         if transform is None:
-            outputs, inputs = projection.sides(block, uses[0].gradients)
-            rows = [(use.gradients @ outputs, use.widened(block) @ inputs, use.where) for use in uses]
+            outputs, inputs = projection.sides(block, calls[0].gradients)
+            rows = [(call.gradients @ outputs, call.widened(block) @ inputs, call.where) for call in calls]
             found = sum_outer(rows, batch).to(dtype).flatten(1)
         else:
             found = projection.of(
-                block, transform(block, example_gradients(block, uses, batch).to(dtype), batch.examples)
+                block, transform(block, example_gradients(block, calls, batch).to(dtype), batch.examples)
             )
         into = running[block.key if by_block else ""]
         for index, row in zip(batch.indices, found):

@@ -18,8 +18,9 @@ from infra.errors import InputError, ModelError
 from infra.influence.curvature import Curvature
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction, combine, stack
-from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, halving_on_memory
+from infra.influence.engine.batches import Batch, batches, halving_on_memory
 from infra.influence.engine.derivative import TANGENTS_PER_PASS, hidden_tangents
+from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of
 from infra.influence.engine.functional import HEAD_ELEMENTS, Backbone, accumulator, engine_mode
 from infra.influence.engine.support import check_forward_mode
@@ -35,62 +36,67 @@ class Solve:
     damping: float
 
 
+@dataclass(frozen=True)
+class CGSettings:
+    """How a system is solved: at most ``steps`` steps, or until every relative residual is below ``tolerance``.
+
+    ``damping`` is relative to the mean eigenvalue of the preconditioner over all tracked weights, or absolute.
+    """
+
+    damping: Damping = Damping(10.0)
+    steps: int = 20
+    tolerance: float = 1e-10
+
+
 def cg_direction(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
     grad: Direction,
-    tracked: TrackedWeights,
     curvature: Curvature | None = None,
-    **settings: Any,
+    settings: CGSettings | None = None,
 ) -> Solve:
-    """``(H + lambda)^-1 grad`` for one target; ``settings`` and what is raised as in :func:`cg_directions`."""
-    return cg_directions(model, examples, [grad], tracked, curvature, **settings)[0]
+    """``(H + lambda)^-1 grad`` for one target; everything as in :func:`cg_directions`."""
+    return cg_directions(engine, examples, [grad], curvature, settings)[0]
 
 
 def cg_directions(
-    model: Any,
+    engine: Engine,
     examples: Sequence[TokenizedExample],
     grads: Sequence[Direction],
-    tracked: TrackedWeights,
     curvature: Curvature | None = None,
-    damping: Damping | None = None,
-    steps: int = 20,
-    tolerance: float = 1e-10,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    settings: CGSettings | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[Solve]:
     """``(H + lambda)^-1 grad`` of every target, H the exact Gauss-Newton matrix of the summed response loss.
 
     One recursion a target, in step with one another, so that the forward passes over ``examples`` are shared; the
-    results are those of one at a time, and five vectors a target are in memory. ``damping`` (by default
-    ``Damping(10.0)``) is relative to the mean eigenvalue of ``curvature`` over all tracked weights, or absolute (then
-    ``curvature``, the preconditioner, may be None). A fraction of the training data is enough. ``on_step(step, largest
-    relative residual)`` reports progress.
+    results are those of one at a time, and five vectors a target are in memory. ``curvature``, the preconditioner, may
+    be None where the damping is absolute. A fraction of the training data is enough. ``on_step(step, largest relative
+    residual)`` reports progress.
 
     Raises :class:`InputError` for a relative damping without curvature and :class:`ModelError` when the products
     are not finite or not positive.
     """
-    damping = damping or Damping(10.0)
-    if curvature is None and damping.scale == "relative":
+    settings = settings or CGSettings()
+    if curvature is None and settings.damping.scale == "relative":
         raise InputError(
             "a damping relative to the mean eigenvalue needs a curvature; give one, or Damping(amount, 'absolute')"
         )
-    lam = damping.of(0.0 if curvature is None else curvature.mean_eigenvalue())
+    lam = settings.damping.of(0.0 if curvature is None else curvature.mean_eigenvalue())
     if lam <= 0:
         raise InputError(f"the damping comes to {lam}; conjugate gradients need a positive one")
-
     inverse = None if curvature is None else curvature.inverse(Damping(lam, "absolute"))
 
     def precondition(vector: Direction) -> Direction:
         return vector if inverse is None else inverse @ vector
 
     systems = [_System(grad, precondition) for grad in grads]
-    for step in range(steps):
-        going = [s for s in systems if s.history[-1] >= tolerance]
+    for step in range(settings.steps):
+        going = [s for s in systems if s.history[-1] >= settings.tolerance]
         if not going:
             break
         along = [s.along for s in going]
-        products = gauss_newton_products(model, examples, along, tracked, max_tokens)
+        products = gauss_newton_products(engine, examples, along)
         for system, product in zip(going, products):
             system.advance(combine([product, system.along], [1.0, lam]), step)
         if on_step is not None:
@@ -122,23 +128,13 @@ class _System:
         self.along = combine([z, self.along], [1.0, self.rz / before])
 
 
-def gauss_newton_product(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    vector: Direction,
-    tracked: TrackedWeights,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
-) -> Direction:
+def gauss_newton_product(engine: Engine, examples: Sequence[TokenizedExample], vector: Direction) -> Direction:
     """``H u`` of one vector: see :func:`gauss_newton_products`."""
-    return gauss_newton_products(model, examples, [vector], tracked, max_tokens)[0]
+    return gauss_newton_products(engine, examples, [vector])[0]
 
 
 def gauss_newton_products(
-    model: Any,
-    examples: Sequence[TokenizedExample],
-    vectors: Sequence[Direction],
-    tracked: TrackedWeights,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    engine: Engine, examples: Sequence[TokenizedExample], vectors: Sequence[Direction]
 ) -> list[Direction]:
     """``H u = (1/N) sum_n sum_t J_t^T (diag p_t - p_t p_t^T) J_t u`` over response positions, for every vector u.
 
@@ -146,6 +142,7 @@ def gauss_newton_products(
     ``TANGENTS_PER_PASS`` vectors share both forward passes.
     Raises :class:`ModelError` when a tracked weight belongs to the output head.
     """
+    model, tracked = engine.model, engine.tracked
     backbone = Backbone(model)
     device, dtype = device_of(model), next(model.parameters()).dtype
     inside = backbone.head_parameters & set(vectors[0].tensors)
@@ -159,7 +156,7 @@ def gauss_newton_products(
             {name: torch.zeros_like(p, dtype=accumulator(dtype)) for name, p in tracked.parameters.items()}
             for _ in some
         ]
-        carried = max_tokens // len(some)
+        carried = engine.max_tokens // len(some)
 
         def products(batch: Batch, _: set[str], stacked: dict[str, Tensor] = stacked) -> list[Sequence[Tensor]]:
             return _batch_products(model, backbone, batch, stacked, tracked)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from infra.influence.engine.batches import Batch
 from infra.influence.engine.contract import sum_outer
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.rotation import rotate
 from infra.models.tracked import Block
 
@@ -34,19 +34,19 @@ Pair = tuple[Tensor, Tensor, Tensor | None]
 class Rotated:
     """A block's basis and how to get its rotated inputs, which blocks with the same input share.
 
-    ``outputs``: Q_S; ``inputs``: Q_A (:mod:`.rotation` has their forms). ``rotated_inputs(use)``: ``[R, i (+ 1)]``.
+    ``outputs``: Q_S; ``inputs``: Q_A (:mod:`.rotation` has their forms). ``rotated_inputs(call)``: ``[R, i (+ 1)]``.
     """
 
     outputs: Tensor
     inputs: Tensor
-    rotated_inputs: Callable[[Use], Tensor]
+    rotated_inputs: Callable[[LayerCall], Tensor]
 
 
-def token_squares(block: Block, uses: Sequence[Use], basis: Rotated | None, dtype: torch.dtype) -> Tensor:
+def token_squares(block: Block, calls: Sequence[LayerCall], basis: Rotated | None, dtype: torch.dtype) -> Tensor:
     """The per-token sum, ``[o, i (+ 1)]`` in ``dtype``. Cost R (o^2 + i^2 + o i)."""
     total = None
-    for use in uses:
-        left, right, _ = _pair(block, use, basis, dtype, True, True)
+    for call in calls:
+        left, right, _ = _pair(block, call, basis, dtype, True, True)
         part = left.square().T @ right.square()
         total = part if total is None else total.add_(part)
     assert total is not None
@@ -54,12 +54,12 @@ def token_squares(block: Block, uses: Sequence[Use], basis: Rotated | None, dtyp
 
 
 def sequence_squares(
-    block: Block, uses: Sequence[Use], batch: Batch, basis: Rotated | None, dtype: torch.dtype
+    block: Block, calls: Sequence[LayerCall], batch: Batch, basis: Rotated | None, dtype: torch.dtype
 ) -> Tensor:
     """The per-sequence sum, ``[o, i (+ 1)]`` in ``dtype``, without a basis in the standard one."""
-    swapped, formed = rotated_gradients(block, uses, batch, basis, dtype)
+    swapped, formed = rotated_gradients(block, calls, batch, basis, dtype)
     shape = (block.columns, block.shape[0]) if swapped else (block.shape[0], block.columns)
-    total = torch.zeros(shape, dtype=dtype, device=uses[0].gradients.device)
+    total = torch.zeros(shape, dtype=dtype, device=calls[0].gradients.device)
     for group in formed:
         for one in group:
             total.addcmul_(one, one)
@@ -67,16 +67,16 @@ def sequence_squares(
 
 
 def rotated_gradients(
-    block: Block, uses: Sequence[Use], batch: Batch, basis: Rotated | None, dtype: torch.dtype
+    block: Block, calls: Sequence[LayerCall], batch: Batch, basis: Rotated | None, dtype: torch.dtype
 ) -> tuple[bool, Iterator[Tensor]]:
     """``Q_S^T (sum_t g_t a_t^T) Q_A`` of each of the batch's examples, in order, some at a time: ``[m, o, i (+ 1)]``,
     or, where the first result is true, transposed: ``[m, i (+ 1), o]``.
     """
     out, columns = block.shape[0], block.columns
-    rows, n = sum(len(use.inputs) for use in uses), len(batch.examples)
+    rows, n = sum(len(call.inputs) for call in calls), len(batch.examples)
     outputs_first = basis is None or rotate_rows(rows, n * columns)
     inputs_first = basis is None or rotate_rows(rows, n * out)
-    pairs = [_pair(block, use, basis, dtype, outputs_first, inputs_first) for use in uses]
+    pairs = [_pair(block, call, basis, dtype, outputs_first, inputs_first) for call in calls]
     swapped = not outputs_first  # the side that is rotated last lies last, so that it is one product
     if swapped:
         pairs = [(right, left, where) for left, right, where in pairs]
@@ -100,14 +100,14 @@ def rotate_rows(rows: int, formed_rows: int) -> bool:
 
 
 def _pair(
-    block: Block, use: Use, basis: Rotated | None, dtype: torch.dtype, outputs_first: bool, inputs_first: bool
+    block: Block, call: LayerCall, basis: Rotated | None, dtype: torch.dtype, outputs_first: bool, inputs_first: bool
 ) -> Pair:
-    left = use.gradients.to(dtype)
+    left = call.gradients.to(dtype)
     if basis is None:
-        return left, use.widened(block).to(dtype), use.where
+        return left, call.widened(block).to(dtype), call.where
     left = rotate(left, basis.outputs) if outputs_first else left
-    right = basis.rotated_inputs(use) if inputs_first else use.widened(block).to(dtype)
-    return left, right, use.where
+    right = basis.rotated_inputs(call) if inputs_first else call.widened(block).to(dtype)
+    return left, right, call.where
 
 
 def _groups(pairs: Sequence[Pair], batch: Batch, size: int) -> Iterator[Tensor]:

@@ -2,8 +2,17 @@
 
 from infra.influence.engine.engine import Engine
 from infra.influence.methods._directions import AlongDirections, DirectionMethod
+from infra.influence.methods._folder import has_directions, open_fitted, write_fitted
 from infra.influence.methods._method import Context, Fitted, Method, Scores
-from infra.influence.methods._registry import OTHER_NAMES, get_method, method_names, methods_that_replay, register
+from infra.influence.methods._mixed import mixed, spread
+from infra.influence.methods._registry import (
+    OTHER_NAMES,
+    get_method,
+    method_names,
+    methods_that_replay,
+    needs_recorded_run,
+    register,
+)
 from infra.influence.methods.ensemble import Ensemble
 from infra.influence.methods.unrolled import is_unrolled
 
@@ -18,8 +27,14 @@ __all__ = [
     "Method",
     "Scores",
     "get_method",
+    "has_directions",
     "is_unrolled",
     "method_names",
     "methods_that_replay",
+    "mixed",
+    "needs_recorded_run",
+    "open_fitted",
     "register",
+    "spread",
+    "write_fitted",
 ]

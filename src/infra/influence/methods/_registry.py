@@ -59,6 +59,11 @@ def methods_that_replay() -> list[str]:
     return [name for name in method_names() if getattr(METHODS[name], "replays", False)]
 
 
+def needs_recorded_run(name: str) -> bool:
+    """Whether a method cannot do without the recorded training run: an ensemble, or one that says ``replays``."""
+    return "+" in OTHER_NAMES.get(name, name) or bool(getattr(get_method(name), "replays", False))
+
+
 def get_method(name: str, **settings: Any) -> Method:
     """The method called ``name`` with these settings, the others at their defaults.
 

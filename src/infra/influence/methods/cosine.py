@@ -18,7 +18,7 @@ from infra.influence.engine.contract import example_gradients
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of, forward_backward, run_through
 from infra.influence.engine.functional import accumulator
-from infra.influence.engine.layer_inputs import Use
+from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.methods._directions import AlongDirections
 from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._registry import register
@@ -63,8 +63,8 @@ def gradient_norms(
     dtype = accumulator(next(model.parameters()).dtype)
     squares = torch.zeros(len(examples), dtype=dtype, device=device_of(model))
 
-    def consume(batch: Batch, block: Block, uses: list[Use]) -> None:
-        squares[batch.indices] += example_gradients(block, uses, batch).to(dtype).flatten(1).square().sum(1)
+    def consume(batch: Batch, block: Block, calls: list[LayerCall]) -> None:
+        squares[batch.indices] += example_gradients(block, calls, batch).to(dtype).flatten(1).square().sum(1)
 
     run_through(forward_backward(model, examples, tracked, consume, max_tokens=max_tokens))
     return squares.sqrt().cpu().numpy()

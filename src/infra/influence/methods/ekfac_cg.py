@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction
-from infra.influence.engine.solve import cg_directions
+from infra.influence.engine.solve import CGSettings, cg_directions
 from infra.influence.fit import subsample
 from infra.influence.methods._directions import DirectionMethod
 from infra.influence.methods._method import Context
@@ -29,15 +29,7 @@ class EKFACWithCG(DirectionMethod):
 
     def directions(self, context: Context) -> Sequence[Direction]:
         """The solutions, all targets in step."""
-        engine = context.engine
-        solved = cg_directions(
-            engine.model,
-            subsample(context.examples, self.fraction, context.seed),
-            context.gradients(),
-            engine.tracked,
-            EKFAC().curvature(context),
-            damping=self.damping,
-            steps=self.steps,
-            max_tokens=engine.max_tokens,
-        )
+        some = subsample(context.examples, self.fraction, context.seed)
+        settings = CGSettings(self.damping, self.steps)
+        solved = cg_directions(context.engine, some, context.gradients(), EKFAC().curvature(context), settings)
         return [s.direction for s in solved]

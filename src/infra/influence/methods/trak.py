@@ -41,7 +41,7 @@ from infra.influence.targets import token_log_likelihoods
 class TRAK:
     """``rank`` squared is the number of dimensions; ``damping`` is relative to the mean eigenvalue of Phi^T Phi."""
 
-    rank: int = 64
+    rank: int = 32
     damping: Damping = Damping(0.1)
 
     def fit(self, context: Context) -> Fitted:

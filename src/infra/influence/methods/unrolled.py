@@ -51,9 +51,7 @@ class Unrolled:
             groups[k, start : start + len(t.examples)] = 1 / len(t.examples)
             start += len(t.examples)
         found = unrolled(
-            run.flat,
-            run.plan,
-            run.examples,
+            run,
             queries,
             groups,
             weights=loss_weights(run.examples, np.full(len(run.examples), self.share)),

@@ -122,14 +122,14 @@ class OnDisk:
         )
         return saved if self._fsdp else saved.loaded()
 
-    def example_scores(self, directions: Path) -> TaskFolder:
-        """Influence of every example along each direction of a saved set: one ``.npy`` ``[n, K]`` a shard."""
-        return self.over_data("examples", directions=directions, model_hash=self.model.model_hash).folder
+    def example_scores(self, fitted: Path) -> TaskFolder:
+        """Scores of every example by the method in the folder ``fitted``: one ``.npy`` ``[n, K]`` a shard."""
+        return self.over_data("examples", fitted=fitted, model_hash=self.model.model_hash).folder
 
     def token_scores(
-        self, directions: Path, targets: Mapping[str, Sequence[float]], decompositions: Sequence[str] = ("loss",)
+        self, fitted: Path, targets: Mapping[str, Sequence[float]], decompositions: Sequence[str] = ("loss",)
     ) -> TaskFolder:
-        """Influence of every token on each target, a weighted sum of directions: one Parquet file a shard.
+        """Scores of every token on each target, a weighted mean of the method's own: one Parquet file a shard.
 
         Raises :class:`InputError` for ``position`` scores of a sharded model.
         """
@@ -140,7 +140,7 @@ class OnDisk:
         weights = {name: [float(w) for w in row] for name, row in targets.items()}
         return self.over_data(
             "tokens",
-            directions=directions,
+            fitted=fitted,
             model_hash=self.model.model_hash,
             targets=weights,
             decompositions=list(decompositions),

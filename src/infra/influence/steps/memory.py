@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from infra.data.tokenized import TokenizedExample
 from infra.influence.curvature import Factor
@@ -12,6 +12,7 @@ from infra.influence.engine.engine import Engine
 from infra.influence.steps.factors import load_bases
 from infra.influence.steps.registry import STEPS
 from infra.influence.steps.step import Item, Results
+from infra.parallel.tensors import Tensors
 
 
 class InMemory:
@@ -33,12 +34,13 @@ class InMemory:
         run = STEPS[name].prepare(self.engine, **arguments)
         item = Item(self.engine, [(range(self.n), self.examples)], progress=self._told())
         self._made += 1
-        return [run(item)]
+        return [cast(Tensors, run(item))]
 
     def over_keys(self, name: str, groups: Callable[[], Sequence[Sequence[str]]], **arguments: Any) -> Results:
         """One step over the blocks of ``groups()``, in one piece."""
         run = STEPS[name].prepare(self.engine, **arguments)
-        return [run(Item(self.engine, keys=[key for group in groups() for key in group]))]
+        item = Item(self.engine, keys=[key for group in groups() for key in group])
+        return [cast(Tensors, run(item))]
 
     def factors(self, eigenvalues: Results, bases: Results) -> dict[str, Factor]:
         """Every block's factor; blocks that share inputs share the tensor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +12,65 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
-from infra.influence.directions import Direction, combine, open_directions
+from infra.influence.directions import open_directions
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.totals import Totals
+from infra.influence.methods._directions import AlongDirections
+from infra.influence.methods._method import Fitted
 from infra.influence.scores import Decomposition, example_influence, token_influence
 from infra.influence.steps.step import Item
 
 
-def example_step(engine: Engine, directions: Path, model_hash: str) -> Callable[[Item], NDArray[Any]]:
-    """``[n, K]`` scores of a shard's examples, float32 or float64."""
-    along = _folds(engine, directions, model_hash)
+def example_step(engine: Engine, fitted: Path, model_hash: str) -> Callable[[Item], NDArray[Any]]:
+    """``[n, K]`` scores of a shard's examples by the method in the folder ``fitted``, float32 or float64."""
+    method = _opened(engine, fitted, model_hash)
 
     def run(item: Item) -> NDArray[Any]:
-        return np.concatenate(
-            [
-                example_influence(item.engine.model, examples, along, max_tokens=item.engine.max_tokens)
-                for _, examples in item.chunks
-            ]
-        )
+        parts = []
+        for _, examples in item.chunks:
+            if isinstance(method, AlongDirections):
+                most = item.engine.max_tokens
+                parts.append(example_influence(engine.model, examples, method.directions, max_tokens=most))
+            elif examples:
+                rows = {s.index: s.example for s in method.scores(examples, tokens=False)}
+                parts.append(np.stack([rows[i] for i in range(len(examples))]).astype(np.float32))
+        return np.concatenate(parts)
 
     return run
 
 
 def token_step(
     engine: Engine,
-    directions: Path,
+    fitted: Path,
     model_hash: str,
     targets: Mapping[str, Sequence[float]],
     decompositions: Sequence[Decomposition],
 ) -> Callable[[Item], pa.Table]:
-    """A table of a shard: id, text, where its tokens lie, ``loss`` (and ``position``) scores of each target."""
-    folds = _folds(engine, directions, model_hash)
-    along = [combine(folds, weights, name=name) for name, weights in targets.items()]
+    """A table of a shard: id, text, where its tokens lie, ``loss`` (and ``position``) scores of each target.
+
+    Where the method has no token scores, each response token carries an equal share of its example's.
+    """
+    from infra.influence.methods import mixed, spread
+
+    along = mixed(_opened(engine, fitted, model_hash), list(targets.values()))
+
+    def scored(item: Item, examples: Sequence[TokenizedExample], decomposition: Decomposition) -> list[NDArray[Any]]:
+        rows: dict[int, NDArray[Any]] = {}
+        if isinstance(along, AlongDirections):
+            options: Any = {"decomposition": decomposition, "max_tokens": item.engine.max_tokens}
+            for chunk in token_influence(engine.model, examples, along.directions, **options):
+                rows |= dict(zip(chunk.indices, chunk.scores))
+        else:
+            for found in along.scores(examples):
+                rows[found.index] = spread(found, examples[found.index]).astype(np.float32)
+        return [rows[i] for i in range(len(examples))]
 
     def run(item: Item) -> pa.Table:
         tables = []
         for _, examples in item.chunks:
             columns: dict[str, list[Any]] = {}
             for decomposition in decompositions:
-                rows: list[Any] = [None] * len(examples)
-                for chunk in token_influence(
-                    item.engine.model,
-                    examples,
-                    along,
-                    decomposition=decomposition,
-                    max_tokens=item.engine.max_tokens,
-                ):
-                    for index, scores in zip(chunk.indices, chunk.scores):
-                        rows[index] = scores
+                rows = scored(item, examples, decomposition)
                 for k, name in enumerate(targets):
                     columns[f"{decomposition}_{name}"] = [r[k] for r in rows]
             if examples:
@@ -83,11 +95,13 @@ def _table(examples: Sequence[TokenizedExample], columns: dict[str, list[Any]]) 
     )
 
 
-def _folds(engine: Engine, directions: Path, model_hash: str) -> Sequence[Direction]:
-    """The folds' directions, read when they are needed; this process's rows of them on a sharded model."""
-    saved = open_directions(directions, model_hash=model_hash)
-    if engine.totals is Totals:
-        return saved
+def _opened(engine: Engine, folder: Path, model_hash: str) -> Fitted:
+    """The fitted method; of directions on a sharded model this process's rows."""
+    from infra.influence.methods import open_fitted
+
+    found = open_fitted(folder, engine, model_hash)
+    if engine.totals is Totals or not isinstance(found, AlongDirections):
+        return found
     from infra.influence.engine.rows import read_shards
 
-    return read_shards(saved, engine.model)
+    return replace(found, directions=read_shards(open_directions(folder, model_hash), engine.model))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import ArtifactError
-from infra.layout import Run
+from infra.layout import EXPLAINED, Run
 from infra.models import model_place
 from infra.models.shape import Shape, shape_of
 from infra.pipeline.plan.amounts import Amounts, amounts_of
@@ -47,14 +47,15 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
         raise ArtifactError(f"{folder / 'runtime.jsonl'} holds no runtimes; give the folder of a finished run")
     shape, amounts = shape_of_recipe(recipe), amounts_of(recipe)
     amounts = _counted(run, amounts) if run.counts.exists() else amounts
+    costs = Costs(recipe, shape, amounts, trains=EXPLAINED in times)
     threads = int(next((t["environment"]["threads"] for t in times.values() if "environment" in t), 1))
     if device is None:
         import torch
 
         torch.set_num_threads(threads)
-        device = calibrate(Costs(recipe, shape, amounts))
+        device = calibrate(costs)
     rows = []
-    for stage in as_it_stands(recipe, shape, amounts, device).stages:
+    for stage in as_it_stands(costs, device).stages:
         time = times.get(stage.stage)
         if time is not None:
             spent = time["cpu_seconds"] if threads == 1 and "cpu_seconds" in time else time["seconds"]

@@ -14,12 +14,15 @@ from functools import cached_property
 
 from infra.influence.engine.functional import HEAD_ELEMENTS
 from infra.influence.estimate import Passes
+from infra.layout import BASE, EXPLAINED
 from infra.models.generation.estimate import decoding
 from infra.models.shape import Shape
+from infra.pipeline.graph import job_of_run, names_for
 from infra.pipeline.plan.amounts import Amounts, Task
 from infra.pipeline.plan.devices import BYTES
 from infra.pipeline.queries import DIRECTION_BYTES, RANK
 from infra.pipeline.recipe import Recipe
+from infra.pipeline.step import Job
 from infra.train.estimate import training_bytes, training_flops
 
 SUM_BYTES = 4
@@ -70,11 +73,12 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of a recipe's stages on one model shape."""
+    """The costs of a recipe's stages on one model shape. ``trains``: `infra run`; else `infra score`."""
 
     recipe: Recipe
     shape: Shape
     amounts: Amounts
+    trains: bool = True
 
     @cached_property
     def passes(self) -> Passes:
@@ -106,9 +110,16 @@ class Costs:
         """Targets whose scores are kept token by token."""
         return max(1, min(len(self.recipe.scores.token_targets), self.amounts.n_targets))
 
+    @cached_property
+    def names(self) -> list[str]:
+        """The job's stages, as the steps declare them."""
+        model = self.recipe.model.base
+        return names_for(job_of_run(self.recipe) if self.trains else Job(self.recipe, {BASE: model, EXPLAINED: model}))
+
+    @cached_property
     def models(self) -> int:
         """Fine-tuned models of the run."""
-        return self.recipe.seeds * (1 + len(self.recipe.arms.names))
+        return sum(name.startswith("sft/") for name in self.names)
 
     def in_a_batch(self, length: float) -> float:
         """Examples of ``length`` tokens in a batch."""
@@ -182,11 +193,13 @@ class Costs:
         a, c, passes = self.amounts, self.recipe.curvature, self.passes
         s, fraction = a.length, c.fraction if isinstance(c.fraction, float) else 0.25
         tokens = fraction * a.train * s
-        factored, corrected = c.method in ("ekfac", "kfac"), c.method == "ekfac"
+        factored, corrected = self.recipe.method in ("ekfac", "kfac"), self.recipe.method == "ekfac"
         products = (passes.covariances if factored else 0.0) + (passes.corrected(s) if corrected else 0.0)
         # sums so far and those of the shard under way, which are one under FSDP; later the bases, and eigenvalues so
         first = self.copies * passes.factors if factored else 0.0
-        second = (passes.factors if corrected else 0.0) + (0.0 if c.method == "kfac" else self.copies * passes.tracked)
+        second = (passes.factors if corrected else 0.0) + (
+            0.0 if self.recipe.method == "kfac" else self.copies * passes.tracked
+        )
         # its bases; a gradient formed, rotated, squared, added up, and that as it is sent
         block = 2.0 * passes.largest_factor + 5.0 * passes.largest
         return StageCost(
@@ -262,7 +275,7 @@ class Costs:
             },
             self.visit_memory(2.0 * passes.tracked, self.in_a_batch(s) * passes.largest),
             (a.train + a.pool) * STEPS_PER_EXAMPLE * 60.0,
-            python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"],
+            python=FIXED["stage"] + (a.train + a.pool) * PER_RECORD["spans"] + cut * s * PER_TOKEN,
             at_most=1,
         )
 
@@ -298,12 +311,12 @@ class Costs:
     def measure(self) -> StageCost:
         """f of the base model and of every fine-tuned one."""
         a, s = self.amounts, self.amounts.prompt + self.amounts.answer
-        tokens = a.queries * s * (1 + self.models())
+        tokens = a.queries * s * (1 + self.models)
         return StageCost(
             "measure",
             {"forward": tokens * (self.shape.forward(s) + self.shape.logits)},
             self.forward_memory(),
-            python=FIXED["stage"] + (1 + self.models()) * 0.03,
+            python=FIXED["stage"] + (1 + self.models) * 0.03,
             at_most=1,
         )
 
@@ -318,45 +331,37 @@ class Costs:
         return StageCost("tokenized", {}, {}, tokens * 4.0, python=FIXED["stage"] + tokens * PER_TOKEN, at_most=1)
 
     def stages(self) -> list[StageCost]:
-        """Every stage of `infra run`, in order, under the runner's names."""
+        """Every stage of the job, under the runner's names."""
+        return [self.stage(name) for name in self.names]
+
+    def stage(self, name: str) -> StageCost:
+        """The cost of one stage by its name."""
         r, a = self.recipe, self.amounts
         records = a.train + a.pool + a.pretrain
-        characters = records * a.length * 3.5
-        held = [(t, t.held_out * t.samples) for t in a.tasks]
-        arms = [(t, n) for t, n in held if t.for_arms]
-        drawn = [(t, t.target * r.targets.samples) for t in a.tasks if t.for_targets]
-        # the embedded world is made whole, whatever the limit
-        read = 7000 + 2000 if r.data.world is not None else records
-        out = [self.on_the_host("records", read, "records", characters)]
-        if r.model.pretrain is not None:
-            out.append(self.sft("base", a.pretrain, r.model.pretrain.epochs))
-        out.append(self.tokenized())
-        out.append(self.answers("evals/base", held))
-        for seed in range(r.seeds):
-            out += [
-                self.sft(f"sft/original-s{seed}", a.train, r.sft.epochs),
-                self.answers(f"evals/original-s{seed}", held),
-            ]
-        out += [
-            self.answers("responses", drawn),
-            self.on_the_host("targets", a.queries, "stage"),
-            self.curvature(),
-            self.directions(),
-            self.scores(),
-            self.spans(),
-        ]
-        if r.scores.query_top:
-            out.append(self.queries())
-        out += [self.on_the_host("effects", records, "effects"), self.on_the_host("arms", records, "read")]
-        for arm in r.arms.names:
-            for seed in range(r.seeds):
-                out += [
-                    self.sft(f"sft/{arm}-s{seed}", a.train, r.sft.epochs),
-                    self.answers(f"evals/{arm}-s{seed}", arms),
-                ]
-        out += [
-            self.measure(),
-            self.on_the_host("results", 0, "results"),
-            self.on_the_host("report", records, "report"),
-        ]
-        return out
+        match name.split("/"):
+            case ["records"]:
+                # the embedded world is made whole, whatever the limit
+                read = 7000 + 2000 if r.data.world is not None else records
+                return self.on_the_host(name, read, "records", records * a.length * 3.5)
+            case ["base"]:
+                return self.sft(name, a.pretrain, r.model.pretrain.epochs if r.model.pretrain is not None else 0.0)
+            case ["sft", _]:
+                return self.sft(name, a.train, r.sft.epochs)
+            case ["evals", *model]:
+                judged = model[-1] == BASE or f"sft/{model[-1]}" == EXPLAINED or model[-1].startswith("original-")
+                tasks = [(t, t.held_out * t.samples) for t in a.tasks if judged or t.for_arms]
+                return self.answers(name, tasks)
+            case ["responses"]:
+                return self.answers(name, [(t, t.target * r.targets.samples) for t in a.tasks if t.for_targets])
+        made = {
+            "tokenized": self.tokenized,
+            "curvature": self.curvature,
+            "directions": self.directions,
+            "scores": self.scores,
+            "spans": self.spans,
+            "queries": self.queries,
+            "measure": self.measure,
+        }
+        if name in made:
+            return made[name]()
+        return self.on_the_host(name, records, "read" if name == "arms" else name)

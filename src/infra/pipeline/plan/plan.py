@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from infra.models.shape import Shape
 from infra.pipeline.plan.advice import Remedy, remedies
-from infra.pipeline.plan.amounts import Amounts
 from infra.pipeline.plan.costs import Costs
 from infra.pipeline.plan.devices import Device
 from infra.pipeline.plan.duration import memory, seconds, sums_on_disk
@@ -33,21 +31,24 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every stage under ``recipe``, which has ``changes`` in it that the given one lacked and needs to fit.
+    """Every stage under the recipe of ``costs``, which has ``changes`` that the given one lacked and needs to fit.
 
     ``scratch``: bytes on disk that stand only while the curvature or the directions are made. ``enough``: where the
     number of devices was given and the plan does not fit, a number on which it would, if one is known.
     """
 
-    recipe: Recipe
-    shape: Shape
-    amounts: Amounts
+    costs: Costs
     device: Device
     devices: int
     stages: tuple[PlannedStage, ...]
     scratch: float
     changes: tuple[str, ...]
     enough: int | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with its changes."""
+        return self.costs.recipe
 
     @property
     def seconds(self) -> float:
@@ -80,31 +81,30 @@ class Plan:
         return not self.too_large
 
 
-def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int | None = None) -> Plan:
+def plan(costs: Costs, device: Device, devices: int | None = None) -> Plan:
     """The plan of a recipe, with the changes of settings that make it fit where it does not as it stands.
 
     Of each kind of change the weakest that is enough is taken, or the strongest that helps at all; all kinds are tried
     twice, since one may help only after another. A plan that does not fit with every change made has ``fits`` false.
 
     Args:
-        recipe: what is planned.
-        shape: of its model.
-        amounts: of its data.
+        costs: what is planned.
         device: one device.
         devices: how many, which the plan then keeps to; None: as many as it takes, beginning with one.
     """
     asked = []
-    if amounts.length > recipe.data.max_length:  # a length that was asked for: the recipe would cut examples down
-        longest = math.ceil(amounts.length)
+    if costs.amounts.length > costs.recipe.data.max_length:  # asked for: the recipe would cut examples down
+        longest = math.ceil(costs.amounts.length)
         asked = [f"data.max_length: {longest}"]
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_length": longest})})
-    found, changes = as_it_stands(recipe, shape, amounts, device, devices or 1), dict[Remedy, str]()
+        data = costs.recipe.data.model_copy(update={"max_length": longest})
+        costs = replace(costs, recipe=costs.recipe.model_copy(update={"data": data}))
+    found, changes = as_it_stands(costs, device, devices or 1), dict[Remedy, str]()
     for kind in 2 * remedies(more_devices=devices is None):
         if found.fits:
             break
         best, chosen = found, ""
-        for sentence, changed, n in kind(found.recipe, shape, found.devices):
-            tried = as_it_stands(changed, shape, amounts, device, n)
+        for sentence, changed, n in kind(found.recipe, costs.shape, found.devices):
+            tried = as_it_stands(replace(costs, recipe=changed), device, n)
             if tried.excess < ENOUGH * best.excess:
                 best, chosen = tried, sentence
             if tried.fits:
@@ -114,18 +114,17 @@ def plan(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices
             changes[kind] = chosen
     enough = None
     if devices is not None and not found.fits:
-        free = plan(recipe, shape, amounts, device)
+        free = plan(costs, device)
         enough = free.devices if free.fits else None
     return replace(found, changes=(*asked, *changes.values()), enough=enough)
 
 
-def as_it_stands(recipe: Recipe, shape: Shape, amounts: Amounts, device: Device, devices: int = 1) -> Plan:
+def as_it_stands(costs: Costs, device: Device, devices: int = 1) -> Plan:
     """The plan under the recipe's own settings, whether it fits or not."""
-    costs = Costs(recipe, shape, amounts)
     stages = tuple(
         PlannedStage(
-            w.stage, w.total_flops, seconds(w, costs, device, devices), memory(w, costs, device, devices), w.disk
+            c.stage, c.total_flops, seconds(c, costs, device, devices), memory(c, costs, device, devices), c.disk
         )
-        for w in costs.stages()
+        for c in costs.stages()
     )
-    return Plan(recipe, shape, amounts, device, devices, stages, sums_on_disk(costs), ())
+    return Plan(costs, device, devices, stages, sums_on_disk(costs), ())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from infra.analysis import MIN_SWAPS, swap_correlation
 from infra.report import plot
 from infra.report.data import ReportData, table
 from infra.report.plot import Mark, Panel, Row
@@ -16,7 +17,6 @@ from infra.report.wording import count_of, is_number, listing, number, points, s
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FEW_SWAPS = 10
 _LABEL_GAP = 13.0
 _MARGIN = 132.0
 
@@ -112,13 +112,23 @@ def _answer(data: ReportData) -> Iterable[Sentence]:
         f"{hits} of {len(both)}",
         "plain",
     )
+    for _, row in swap_correlation(both).iterrows():
+        if is_number(row["rho"]):
+            interval = f"[{number(row['low'])}, {number(row['high'])}]"
+            yield Sentence(
+                f"Does influence rank training sets by {row['target']}?",
+                f"Over {row['n']} training sets, the predicted and the measured change in f of {row['target']} have a "
+                f"rank correlation of {number(row['rho'])} {interval}.",
+                f"{number(row['rho'])} {interval}",
+                "plain",
+            )
 
 
 def _caveats(data: ReportData) -> Iterable[str]:
     found = table(data, "arms")
-    if found is not None and found["arm"].nunique() < FEW_SWAPS:
+    if found is not None and found["arm"].nunique() < MIN_SWAPS:
         yield (
-            f"Predicted against measured rests on {found['arm'].nunique()} training sets, under {FEW_SWAPS}: no "
+            f"Predicted against measured rests on {found['arm'].nunique()} training sets, under {MIN_SWAPS}: no "
             "correlation is given."
         )
 

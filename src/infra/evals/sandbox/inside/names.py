@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,29 @@ _HELPERS = {
     "math": ("inf", "isclose", "nan", "pi", "sqrt"),
 }
 _HOME = {name: module for module, names in _HELPERS.items() for name in names}
-_ALIASES = {"np": "numpy", "numpy": "numpy"}
+_MODULES = (
+    "bisect",
+    "cmath",
+    "collections",
+    "copy",
+    "datetime",
+    "decimal",
+    "fractions",
+    "functools",
+    "heapq",
+    "itertools",
+    "json",
+    "math",
+    "numpy",
+    "operator",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "sys",
+    "time",
+)
+_MODULE_OF = {**{name: name for name in _MODULES}, "np": "numpy"}
 
 
 def parts_of(tests: Mapping[str, Any]) -> list[str]:
@@ -46,8 +67,7 @@ def supplied(tests: Mapping[str, Any]) -> list[str]:
         return []
     trees = [ast.parse(part) for part in parts_of(tests)]
     free = _free(trees)
-    modules = {n for n in free if n in sys.stdlib_module_names or n in _ALIASES} - _not_only_dotted(trees)
-    own = free - modules
+    own = free - _modules(free, trees)
     own = {n for n in own if n not in _HOME} or own
     return sorted(own) if own else sorted({n for tree in trees for n in _outermost(tree)})
 
@@ -59,16 +79,29 @@ def root(entry_point: str) -> str:
 
 def borrowed(trees: Sequence[ast.Module], taken: Sequence[str]) -> dict[str, Any]:
     """The libraries' objects under the free names of ``trees`` that the program does not supply."""
-    found: dict[str, Any] = {}
-    for name in sorted(_free(trees) - set(taken)):
-        try:
-            if name in _HOME:
-                found[name] = getattr(importlib.import_module(_HOME[name]), name)
-            elif name in _ALIASES or name in sys.stdlib_module_names:
-                found[name] = importlib.import_module(_ALIASES.get(name, name))
-        except ImportError:
-            continue
-    return found
+    free = _free(trees) - set(taken)
+    modules = {name: _module(_MODULE_OF[name]) for name in _modules(free, trees)}
+    return {**modules, **{n: getattr(_module(_HOME[n]), n) for n in free if n in _HOME}}
+
+
+def _modules(free: set[str], trees: Sequence[ast.Module]) -> set[str]:
+    """Free names that stand for a library's module: they are used as ``name.attribute`` only, with its attributes."""
+    nodes = [n for tree in trees for n in ast.walk(tree)]
+    dotted = [n for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+    used: dict[str, set[str]] = {}
+    for node in dotted:
+        used.setdefault(node.value.id, set()).add(node.attr)  # type: ignore[attr-defined]
+    bases = {id(n.value) for n in dotted}
+    alone = {n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in bases}
+    named = {n for n in free & set(used) - alone if n in _MODULE_OF}
+    return {n for n in named if all(hasattr(_module(_MODULE_OF[n]), a) for a in used[n])}
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:  # numpy is not everywhere
+        return None
 
 
 def _free(trees: Sequence[ast.Module]) -> set[str]:
@@ -87,13 +120,6 @@ def _free(trees: Sequence[ast.Module]) -> set[str]:
         elif isinstance(node, ast.ExceptHandler) and node.name:
             bound.add(node.name)
     return {n for n in read - bound if not hasattr(builtins, n) and n[:2] != "__"}
-
-
-def _not_only_dotted(trees: Sequence[ast.Module]) -> set[str]:
-    """Names that are used otherwise than as ``name.attribute``."""
-    nodes = [n for tree in trees for n in ast.walk(tree)]
-    dotted = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
-    return {n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in dotted}
 
 
 def _outermost(tree: ast.Module) -> list[str]:
