@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -52,6 +53,23 @@ def label_of(name: str) -> str:
 def installed(group: str) -> dict[str, EntryPoint]:
     """The entry points of installed packages in a group such as ``infra.benchmarks``, by name."""
     return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def users_own(name: str, what: str, group: str, known: Iterable[str]) -> Any:
+    """The object that a name outside Infra stands for: ``path/to/file.py:NAME``, or an entry point of ``group``.
+
+    ``what`` it is stands in the messages, and so do the names that are ``known`` here. Raises :class:`InputError` for a
+    name that is neither, and as :func:`from_file`.
+    """
+    if is_in_file(name):
+        return from_file(name, what)
+    added = installed(group)
+    if name not in added:
+        raise InputError(
+            f"{what} {name!r} is not known; use one of {', '.join([*known, *added])}, or name one in a file of yours "
+            "as path/to/file.py:NAME"
+        )
+    return added[name].load()
 
 
 @lru_cache(maxsize=64)

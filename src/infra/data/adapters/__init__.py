@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.data.adapters._adapter import Adapter
 from infra.errors import InputError
-from infra.plugins import from_file, installed, is_in_file
+from infra.plugins import users_own
 
 from infra.data.adapters import (  # isort: skip
     acereason,
@@ -80,16 +80,7 @@ def get_adapter(name: str) -> Adapter:
     for adapter in ADAPTERS:
         if name == adapter.name or name in adapter.aliases:
             return adapter
-    if is_in_file(name):
-        found = from_file(name, "schema")
-    else:
-        added = installed(GROUP)
-        if name not in added:
-            raise InputError(
-                f"schema {name!r} is not known; use auto or one of {', '.join([*(a.name for a in ADAPTERS), *added])}, "
-                "or name an adapter in a file of yours as path/to/file.py:NAME"
-            )
-        found = added[name].load()
+    found = users_own(name, "schema", GROUP, ("auto", *(a.name for a in ADAPTERS)))
     if not isinstance(found, Adapter):
         raise InputError(f"schema {name!r} is a {type(found).__name__} and no infra.data.adapters.Adapter")
     return found

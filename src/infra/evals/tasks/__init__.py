@@ -16,7 +16,7 @@ from infra.evals.tasks.livecodebench import LIVECODEBENCH
 from infra.evals.tasks.math500 import MATH500
 from infra.evals.tasks.mbpp import MBPP
 from infra.evals.tasks.world import WORLD
-from infra.plugins import from_file, installed, is_in_file
+from infra.plugins import users_own
 
 GROUP = "infra.benchmarks"
 """The entry point group in which an installed package names its benchmarks."""
@@ -45,24 +45,10 @@ def get_task(name: str, path: str | Path | None = None) -> Task:
     """
     task = _TASKS.get(name)
     if task is None:
-        task = _users_own(name)
+        task = users_own(name, "task", GROUP, _TASKS)
+        if not isinstance(task, Task):
+            raise InputError(f"task {name!r} is a {type(task).__name__} and no infra.evals.Task")
     return replace(task, path=path) if path is not None else task
-
-
-def _users_own(name: str) -> Task:
-    if is_in_file(name):
-        found = from_file(name, "benchmark")
-    else:
-        added = installed(GROUP)
-        if name not in added:
-            raise InputError(
-                f"task {name!r} is not known; use one of {', '.join([*_TASKS, *added])}, or name one in a file of "
-                "yours as path/to/file.py:NAME"
-            )
-        found = added[name].load()
-    if not isinstance(found, Task):
-        raise InputError(f"benchmark {name!r} is a {type(found).__name__} and no infra.evals.Task")
-    return found
 
 
 __all__ = ["Task", "from_list", "from_records", "get_task", "register", "task_names"]
