@@ -63,7 +63,12 @@ def expected(run: Run, method: str) -> np.ndarray:
     return np.stack([rows[i] for i in range(len(train))])
 
 
-@pytest.mark.parametrize("method", ["bm25", "cosine", "trak", "gradient"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "method", ["bm25", "cosine", pytest.param("trak", marks=SLOW), pytest.param("gradient", marks=SLOW)]
+)
 def test_infra_score_gives_what_the_method_gives_alone(files: tuple[str, str], tmp_path: Path, method: str) -> None:
     run = scored(files, tmp_path / "run", method)
     found = np.load(run.fold_scores)
