@@ -56,7 +56,7 @@ def model_folder(path_or_id: str | Path, *, fetch: bool = True) -> Path | None:
 
 def is_hub_model(where: str) -> bool:
     """True for ``org/name`` (or a bare ``name``) that cannot be a path."""
-    return bool(where) and not where.startswith((".", "/", "~")) and where.count("/") <= 1
+    return bool(where) and not where.startswith((".", "/", "~")) and not where.endswith("/") and where.count("/") <= 1
 
 
 def known_folder(model: KnownModel, *, fetch: bool = True, wheels: Path | None = None) -> Path | None:
