@@ -16,6 +16,7 @@ from infra.layout import Run
 from infra.models import load_model, tracked_weights
 from infra.pipeline.score import run_score, score_recipe, score_stages
 from infra.pipeline.tokenized import tokens_of
+from infra.store import read_json
 from infra.world import BASE_MODEL, build_world
 from tests.pipeline.test_score import settings, write
 
@@ -75,6 +76,8 @@ def test_infra_score_gives_what_the_method_gives_alone(files: tuple[str, str], t
     assert found == pytest.approx(expected(run, method), rel=1e-3, abs=1e-4 * float(np.abs(found).max()))
     table = pq.read_table(run.token_file("train", 0)).to_pylist()
     weights = pd.read_parquet(run.example_scores).set_index("id")["score_math"]
+    said = read_json(run.score_check)["spread_evenly"]
+    assert said == (method == "bm25") and ("an equal share" in run.report.read_text(encoding="utf-8")) == said
     for row in table:  # tokens add up to their example, spread evenly where the method knows none
         size = float(np.abs(row["loss_math"]).sum())
         assert sum(row["loss_math"]) == pytest.approx(weights[row["id"]], rel=0, abs=1e-4 * size)

@@ -112,7 +112,7 @@ def _unreadable(folder: Path, error: Exception) -> ArtifactError:
 class FitInfo:
     """How a curvature was made. ``positions``: token positions counted in the factors. ``available``: training
     examples that could have been used, of which ``n_examples`` were. ``agreement``: after each round of
-    :func:`infra.influence.fit_until_agreement`, (examples, rank agreement of the scores of their two halves).
+    :func:`infra.influence.agreeing_sample`, (examples, rank agreement of the scores of their two halves).
     ``per_token_check``: scale and rank agreement of the per-token eigenvalues, where they were tried.
     """
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infra.data import Record, TokenizedExample, TokenizedFile, is_whole
 from infra.influence import FitSettings, fit_curvature, identity
 from infra.influence.fit import subsample_draw
-from infra.influence.methods import AlongDirections, write_fitted
+from infra.influence.methods import AlongDirections, has_token_scores, write_fitted
 from infra.influence.steps import ModelSettings, OnDisk, each_shard
 from infra.layout import EXPLAINED
 from infra.models import load_model, tracked_weights
@@ -195,7 +195,8 @@ def run_scores(context: Context) -> None:
         if this_rank().first:
             pd.concat(frames, ignore_index=True).to_parquet(context.example_scores, index=False)
             np.save(context.fold_scores, np.concatenate(folds))
-            write_json(context.score_check, {"token_sums_against_example_scores": check})
+            said = {"token_sums_against_example_scores": check, "spread_evenly": not has_token_scores(recipe.method)}
+            write_json(context.score_check, said)
 
 
 def described(records: Iterable[Record], data: TokenizedFile, which: str) -> pd.DataFrame:

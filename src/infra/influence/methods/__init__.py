@@ -8,6 +8,7 @@ from infra.influence.methods._mixed import mixed, spread
 from infra.influence.methods._registry import (
     OTHER_NAMES,
     get_method,
+    has_token_scores,
     method_names,
     methods_that_replay,
     needs_recorded_run,
@@ -28,6 +29,7 @@ __all__ = [
     "Scores",
     "get_method",
     "has_directions",
+    "has_token_scores",
     "is_unrolled",
     "method_names",
     "methods_that_replay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +48,12 @@ def is_directions(fitted: Fitted) -> TypeGuard[AlongDirections]:
     return type(fitted) is AlongDirections
 
 
-class DirectionMethod:
+class DirectionMethod(ABC):
     """A method that makes one direction a target; what is left to write is :meth:`directions`."""
 
+    @abstractmethod
     def directions(self, context: Context) -> Sequence[Direction]:
         """One direction for each of the context's targets."""
-        raise NotImplementedError
 
     def fit(self, context: Context) -> Fitted:
         """Make the directions."""

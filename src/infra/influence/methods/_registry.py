@@ -64,6 +64,12 @@ def needs_recorded_run(name: str) -> bool:
     return "+" in OTHER_NAMES.get(name, name) or bool(getattr(get_method(name), "replays", False))
 
 
+def has_token_scores(name: str) -> bool:
+    """Whether a method scores tokens; one that scores examples alone says ``has_tokens = False``."""
+    method = get_method(name)
+    return bool(getattr(getattr(method, "method", method), "has_tokens", True))
+
+
 def get_method(name: str, **settings: Any) -> Method:
     """The method called ``name`` with these settings, the others at their defaults.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,12 @@ from infra.influence.methods._method import Context, Fitted, Scores
 from infra.influence.methods._saving import load_fitted, save_fitted
 
 
-class TokenMethod:
+class TokenMethod(ABC):
     """A method without a fit; what is left to write is :meth:`values`."""
 
+    @abstractmethod
     def values(self, engine: Engine, examples: Sequence[TokenizedExample], k: int, seed: int) -> list[NDArray[Any]]:
         """A score for each of the ``k`` targets and each token: one ``[T]`` or ``[k, T]`` an example."""
-        raise NotImplementedError
 
     def fit(self, context: Context) -> Fitted:
         """Remember how many targets there are."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ class BM25:
 
     The idf, ``log(1 + (N - n + 0.5) / (n + 0.5))``, is never negative.
     """
+
+    has_tokens: ClassVar[bool] = False
 
     k1: float = 1.5
     b: float = 0.75

@@ -40,6 +40,8 @@ from infra.train.replay import AdamState
 class LESS:
     """``checkpoints`` of the recorded run, the last one among them; ``rank`` squared is the number of dimensions."""
 
+    has_tokens: ClassVar[bool] = False
+
     checkpoints: int = 4
     rank: int = 64
     replays: ClassVar[bool] = True

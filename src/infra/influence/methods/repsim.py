@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ class RepSim:
 
     The representation is the mean final hidden state over the response's own tokens.
     """
+
+    has_tokens: ClassVar[bool] = False
 
     def fit(self, context: Context) -> Fitted:
         """The mean unit representation of each target's queries."""

@@ -37,6 +37,11 @@ def _names(values: pd.Series) -> str:
 
 
 def _definitions(data: ReportData) -> Iterable[str]:
+    if data.results.get("token_sums", {}).get("spread_evenly"):
+        yield (
+            "The method scores whole examples only. Every response token carries an equal share of its example's "
+            "score, so the colours of tokens and the effects of steps say how long they are, not what they do."
+        )
     agreement = table(data, "step_definitions")
     if agreement is None:
         return
