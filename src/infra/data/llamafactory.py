@@ -30,7 +30,10 @@ def llamafactory_entry(file: Path) -> dict[str, Any] | None:
         column = "conversations" if adapter.name == "conversations" else "messages"
         return {**entry, "formatting": "sharegpt", "columns": {"messages": column, **system}, "tags": _OPENAI_TAGS}
     if adapter.name == "sharegpt":
-        return {**entry, "formatting": "sharegpt", "columns": {"messages": "conversations", **system}}
+        # its own tags are human and gpt; some data sets say user and assistant in the same form
+        named = {turn.get("from") for turn in row["conversations"]} & {"user", "assistant"}
+        tags = {"tags": {**_OPENAI_TAGS, "role_tag": "from", "content_tag": "value"}} if named else {}
+        return {**entry, "formatting": "sharegpt", "columns": {"messages": "conversations", **system}, **tags}
     question, _, response = adapter.name.partition("/")
     if (
         question in QUESTIONS

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.data import read_records
+from infra.data.llamafactory import llamafactory_entry
 from infra.errors import ArtifactError, InputError
 from infra.experiments.selection import SelectSettings, select_records, write_selection
 
@@ -207,3 +208,24 @@ def test_datasets_loads_what_is_kept_and_llamafactory_is_told_its_columns(form: 
     assert loaded["id"] == ["mine-3", "mine-4", "mine-5"] and set(declared) == {"a", "a_control"}
     assert set(declared["a"]["columns"].values()) <= set(loaded.column_names)
     assert declared["a_control"]["file_name"] == files.control[0].name
+
+
+def test_llamafactory_is_told_of_other_names_of_the_speakers(tmp_path: Path) -> None:
+    turns = [{"from": "user", "value": "Q"}, {"from": "assistant", "value": "A"}]
+    entry = llamafactory_entry(write_lines(tmp_path / "a.jsonl", [{"system": "S", "conversations": turns}]))
+    assert entry is not None and entry["columns"] == {"messages": "conversations", "system": "system"}
+    assert {entry["tags"][f"{name}_tag"] for name in ("role", "content", "user", "assistant")} == {
+        *("from", "value", "user", "assistant")
+    }
+    assert llamafactory_entry(write_lines(tmp_path / "b.jsonl", [{"question": "Q", "answer": "a\n#### 5"}])) is None
+
+
+def test_a_second_selection_takes_away_what_the_first_left(tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "run", [{"path": write_lines(tmp_path / "a.jsonl", rows(6))}], by_number)
+    out = tmp_path / "out"
+    [control] = select(run, out, keep=0.5, control="random").control
+    (out / "mine.txt").write_text("of the user")
+    select(run, out, top=1)
+    assert not control.exists() and sorted(p.name for p in out.iterdir()) == [
+        *("a.jsonl", "dataset_info.json", "manifest.jsonl", "mine.txt", "selection.json")
+    ]

@@ -81,7 +81,9 @@ def write_selection(
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.write(file.path)
     _write_lines(target.manifest, _manifest_rows(paths, origins, selected, sources))
-    write_json(target.account, {**selected.manifest, "files": [f.path.name for f in plan]})
+    written = [f.path.relative_to(target.folder).as_posix() for f in plan]
+    _remove_earlier(target, written)
+    write_json(target.account, {**selected.manifest, "files": written})
     declare_data_sets([f.path for f in plan], target.folder / "dataset_info.json", replace=not target.one_file)
     kept, control = (tuple(f.path for f in plan if f.control is wanted) for wanted in (False, True))
     return SelectionFiles(kept, control, target.manifest, target.account)
@@ -117,6 +119,13 @@ class _Target:
         path = self.out if self.one_file else self.out / name.removesuffix(".gz")
         stem = _stem(path.name)
         return path.with_name(f"{stem}.control{path.name[len(stem) :]}") if control else path
+
+
+def _remove_earlier(target: _Target, written: Sequence[str]) -> None:
+    """Remove what an earlier selection wrote here and this one did not, such as its control."""
+    earlier = read_json(target.account).get("files", []) if target.account.exists() else []
+    for name in set(earlier) - set(written):
+        (target.folder / name).unlink(missing_ok=True)
 
 
 def _stem(name: str) -> str:
@@ -248,37 +257,37 @@ def _manifest_rows(
     notes = read_json(paths.tokenized_notes) if paths.tokenized_notes.exists() else {"skipped": []}
     unscored = {(s["set"], s["id"]): s["reason"] for s in notes["skipped"]}
     bad = {(s["file"], s["line"]): s["reason"] for s in read_json(paths.dropped)["skipped"]}
-    read: dict[tuple[int, str, int], Mapping[str, Any]] = {
-        (row["source"], row["file"], row["line"]): row for row in origins.to_dict("records")
-    }
+    listed = origins.to_dict("records")
+    read: dict[tuple[int, str, int], Mapping[str, Any]] = {(r["source"], r["file"], r["line"]): r for r in listed}
+    scored = selected.rows.to_dict("records")
     for number, source in enumerate(sources):
         if is_named_data(source):
-            for row in origins.to_dict("records"):
-                yield {"id": row["id"], **_fate(row, selected, unscored)}
+            yield from ({"id": r["id"], **_fate(r, scored, unscored)} for r in listed if r["source"] == number)
             continue
         for found in iter_rows(source):
             file = Path(found.file).relative_to(source).as_posix() if Path(source).is_dir() else ""
             place = {"file": file or Path(source).name, "line": found.line}
             known = read.get((number, file, found.line))
             if known is not None:
-                yield {"id": known["id"], **place, **_fate(known, selected, unscored)}
+                yield {"id": known["id"], **place, **_fate(known, scored, unscored)}
             else:
                 reason = bad.get((found.file, found.line)) or found.problem
                 why = f"a bad row: {reason}" if reason else "not read: beyond the source's limit"
                 yield {"id": None, **place, "kept": False, "why": why}
 
 
-def _fate(row: Mapping[str, Any], selected: SelectedRecords, unscored: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+def _fate(
+    row: Mapping[str, Any], scored: Sequence[Mapping[str, Any]], unscored: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
     """What the manifest says of a record that was read."""
     if row["scored"] < 0:
         why = row["why"] or unscored.get((row["set"], row["id"])) or "not scored"
         return {"kept": False, "why": why}
-    found = selected.rows.iloc[row["scored"]]
-    shown: dict[str, Any] = {"kept": bool(found.kept), "why": str(found.why), "set": str(found.set)}
-    shown |= {"domain": str(found.domain), "score": float(found.score), "percentile": float(found.percentile)}
-    shown |= {"harmful": bool(found.harmful), "response_tokens": int(found.n_response_tokens)}
-    if not pd.isna(found.weight):
-        shown["weight"] = float(found.weight)
-    if "control_kept" in selected.rows:
-        shown["control"] = bool(found.control_kept)
+    found = scored[row["scored"]]
+    told = ("kept", "why", "set", "domain", "score", "percentile", "harmful")
+    shown = {**{name: found[name] for name in told}, "response_tokens": found["n_response_tokens"]}
+    if not pd.isna(found["weight"]):
+        shown["weight"] = found["weight"]
+    if "control_kept" in found:
+        shown["control"] = found["control_kept"]
     return shown
