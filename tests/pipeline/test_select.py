@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +13,11 @@ import pytest
 
 from infra.errors import InputError
 from infra.layout import Run
-from infra.pipeline.data import make_records
+from infra.pipeline.data import make_records, share_of
+from infra.pipeline.origins import labels_of
 from infra.pipeline.score import run_score, score_recipe
+from infra.pipeline.settings import SourceSettings
+from infra.pipeline.targets import fold_of
 from infra.world import BASE_MODEL, build_world
 
 from .conftest import context_of
@@ -131,3 +135,19 @@ def test_copies_go_by_content_and_are_noted_with_their_place(tmp_path: Path) -> 
         ["1", 1, 1, ""],
     ]
     assert origins.why[1] == "a copy of 1" and origins.why[2].endswith("a/x.jsonl, line 1)")
+
+
+def test_folds_and_shares_go_by_content_and_not_by_ids() -> None:
+    for record in build_world().pool[:40]:
+        renamed = replace(record, id="another")
+        assert fold_of(renamed, 5) == fold_of(record, 5)
+        assert share_of(renamed, {"train": 0.5, "pool": 0.5}) == share_of(record, {"train": 0.5, "pool": 0.5})
+
+
+def test_sources_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("a/x", "b/x"):
+        (tmp_path / name).mkdir(parents=True)
+    paths = [str(tmp_path / p) for p in ("a/rows.jsonl", "b/rows.jsonl", "c.jsonl", "a/x", "b/x")]
+    labels = labels_of([SourceSettings(path=p) for p in [*paths, "hf:org/name", "world:default"]])
+    assert labels == ["a/rows.jsonl", "b/rows.jsonl", None, "a/x", "b/x", None, None]
+    assert labels_of([SourceSettings(path=paths[3])]) == [None]

@@ -91,15 +91,17 @@ def read_records(
     reader = _Reader(schema, domain, source, on_error, ids, label)
     records: list[Record] = []
     places: list[Place] = []
-    first: dict[str, int] = {}
+    row_of: dict[str, int] = {}
+    times: dict[str, int] = {}
     for record, place in reader.read(path_or_id, split, limit):
-        name, count = record.id, 1
-        if name in first and places[first[name]].file != place.file:
-            refuse_shared(record, place, records[first[name]], places[first[name]])
-        while name in first:
+        name, count = record.id, times.get(record.id, 1)
+        if name in row_of and places[row_of[name]].file != place.file:
+            refuse_shared(record, place, records[row_of[name]], places[row_of[name]])
+        while name in row_of:
             count += 1
             name = f"{record.id}~{count}"
-        first[name] = len(records)
+        times[record.id] = count
+        row_of[name] = len(records)
         records.append(record if count == 1 else replace(record, id=name))
         places.append(place)
     if not records and limit != 0:
