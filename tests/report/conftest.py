@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -140,19 +141,24 @@ def shots() -> Path:
     return SHOTS
 
 
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The application on a port of its own; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A live explorer comparing two made-up runs: (url, examples, folder of the first)."""
     folder = tmp_path_factory.mktemp("site")
     made = write_run(folder / "run-a")
     write_run(folder / "run-b", shift=0.05, recipe={"name": "run-b", "seed": 7})
-    app = build_app(open_run(folder / "run-a", wait=True), open_run(folder / "run-b", words=False))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", made, folder / "run-a"
-    server.should_exit = True
-    thread.join(10)
+    with serving(build_app(open_run(folder / "run-a", wait=True), open_run(folder / "run-b", words=False))) as url:
+        yield url, made, folder / "run-a"

@@ -24,10 +24,11 @@ class Examples {
     this.mapRoot = el("div");
     this.links = el("div", { class: "links" });
     this.exports = exportButtons(run, place);
+    this.selection = new Selection(run, place);
     const wide = matchMedia("(min-width: 901px)").matches;
     root.className = "columns";
     root.replaceChildren(
-      el("div", { class: "filters" }, el("details", { class: "filterbox", open: wide }, el("summary", {}, "Filters"), this.filters.node, this.exports)),
+      el("div", { class: "filters" }, el("details", { class: "filterbox", open: wide }, el("summary", {}, "Filters"), this.filters.node, this.selection.node, this.exports)),
       el("div", { class: "listing" },
         el("div", { class: "picker" }, el("div", { class: "tools" }, this.sets.node, this.search, el("div", { class: "way" }, this.sort, this.way), this.count), this.list),
         el("div", { class: "pages" }, this.previous, this.where, this.next)),

@@ -31,12 +31,13 @@ from infra.errors import InfraError, InputError
 from infra.report.encode import encode_example, plain
 from infra.report.explorer import compare, queries
 from infra.report.explorer.example import Opener
-from infra.report.explorer.export import MOST_BYTES, export_rows, sent_table, table_bytes
+from infra.report.explorer.export import MOST_BYTES, export_rows, sent_json, sent_table, table_bytes
 from infra.report.explorer.facets import facet_counts, facets, histogram
 from infra.report.explorer.guard import inside
 from infra.report.explorer.index import RunIndex
 from infra.report.explorer.links import has_links
 from infra.report.explorer.rows import PAGE, Query, find_rows
+from infra.report.explorer.selection import selection
 from infra.report.page import asset, script
 from infra.report.tablespec import table_spec
 
@@ -53,8 +54,9 @@ HEADERS = {
 }
 SCRIPTS = (
     *("common.js", "tables.js", "codec.js", "token-rows.js", "tokens.js"),
-    *("explorer-ask.js", "explorer-state.js", "explorer-keys.js", "explorer-filters.js", "explorer-examples.js"),
-    *("explorer-answer.js", "explorer-queries.js", "explorer-tables.js", "explorer.js"),
+    *("explorer-ask.js", "explorer-state.js", "explorer-keys.js", "explorer-filters.js"),
+    *("explorer-select.js", "explorer-examples.js", "explorer-answer.js", "explorer-queries.js"),
+    *("explorer-tables.js", "explorer.js"),
 )
 REPORT_POLICY = "frame-ancestors 'none'"
 Answer = Callable[[Request], Any]
@@ -86,6 +88,7 @@ def build_app(
         Route("/api/example", partial(_example, run=run, opener=opener)),
         Route("/api/export", partial(_export, run=run)),
         Route("/api/parquet", _parquet, methods=["POST"]),
+        Route("/api/select", partial(_select, run=run), methods=["POST"]),
         *(Route(f"/api/{name}", partial(_json, answer=answer)) for name, answer in api.items()),
     ]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
@@ -166,17 +169,36 @@ async def _export(request: Request, run: RunIndex) -> Response:
 
 async def _parquet(request: Request) -> Response:
     """A table that the page sends, as a Parquet file."""
+    return await _sent(request, lambda body: _file(table_bytes(sent_table(body), "parquet"), "parquet"))
+
+
+async def _select(request: Request, run: RunIndex) -> Response:
+    """A selection of the run's records as a zip file; its account is a header."""
+
+    def work(body: bytes) -> Response:
+        asked = sent_json(body)
+        shown = None if asked.get("shown") is None else parse_query(asked["shown"])
+        packed, account = selection(run, asked.get("settings"), shown, bool(asked.get("messages")))
+        return _file(packed, "zip", {"Selection": json.dumps(account)})
+
+    return await _sent(request, work)
+
+
+async def _sent(request: Request, work: Callable[[bytes], Response]) -> Response:
+    """What ``work`` makes of the JSON that the page sends. A page elsewhere cannot send that type unasked."""
     length = request.headers.get("content-length", "")
-    if not length.isascii() or not length.isdigit() or int(length) > MOST_BYTES:
+    if not (length.isascii() and length.isdigit() and int(length) <= MOST_BYTES):
         return JSONResponse({"error": "the table is too large to be made a file: filter it"}, 400, HEADERS)
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return JSONResponse({"error": "send application/json"}, 400, HEADERS)
     body = await request.body()
-    return await _answered(lambda: _file(table_bytes(sent_table(body), "parquet"), "parquet"))
+    return await _answered(lambda: work(body))
 
 
-def _file(content: bytes, form: str) -> Response:
-    kind = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}[form]
+def _file(content: bytes, form: str, more: Mapping[str, str] | None = None) -> Response:
+    kinds = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
     named = {"Content-Disposition": f'attachment; filename="examples.{form}"'}
-    return Response(content, media_type=kind, headers={**HEADERS, **named})
+    return Response(content, media_type=kinds[form], headers={**HEADERS, **named, **(more or {})})
 
 
 def _run(

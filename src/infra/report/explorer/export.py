@@ -45,10 +45,8 @@ def table_bytes(table: pa.Table, form: str) -> bytes:
 
 def sent_table(body: bytes) -> pa.Table:
     """A table as the page sends it, ``{"columns": [[name, kind], ...], "rows": [[...], ...]}``."""
-    if len(body) > MOST_BYTES:
-        raise InputError(f"the table has {len(body):,} bytes; at most {MOST_BYTES:,} can be made a file: filter it")
+    sent = sent_json(body)
     try:
-        sent = json.loads(body)
         names = [str(name) for name, _ in sent["columns"]]
         kinds = [str(kind) for _, kind in sent["columns"]]
         rows = [list(row) for row in sent["rows"]]
@@ -56,6 +54,17 @@ def sent_table(body: bytes) -> pa.Table:
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise InputError(f"this is no table: {type(error).__name__} in what was sent") from error
     return pa.Table.from_arrays([_column(v, k) for v, k in zip(columns, kinds)], names)
+
+
+def sent_json(body: bytes) -> dict[str, Any]:
+    """An object that the page sends. Raises :class:`InputError` for anything else."""
+    try:
+        sent = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError("what was sent is no JSON") from error
+    if not isinstance(sent, dict):
+        raise InputError("what was sent is no object")
+    return sent
 
 
 def _column(values: Sequence[Any], kind: str) -> pa.Array:
