@@ -15,7 +15,7 @@ from infra.data import Record, records_from_table
 from infra.data.copying import ChosenRows, copy_rows
 from infra.data.llamafactory import declare_data_sets
 from infra.data.named import is_named_data
-from infra.data.rows import iter_rows
+from infra.data.rows import is_hub_data, iter_rows
 from infra.errors import ArtifactError, InputError
 from infra.experiments.selection.records import SelectedRecords
 from infra.layout import SETS, Run
@@ -194,8 +194,8 @@ def _plan_copies(
 def _name(sources: Sequence[str], source: int, file: str) -> str:
     """What the file for the rows of a source's file is called; of two sources of one name the later is numbered."""
     path = sources[source]
-    if path.startswith("hf:"):
-        name = path[3:].replace("/", "-").replace(":", "-") + ".jsonl"
+    if is_hub_data(path):
+        name = path.removeprefix("hf:").replace("/", "-").replace(":", "-") + ".jsonl"
     else:
         name = file or Path(path).name
         name = f"{Path(path).name}/{name}" if file and len(sources) > 1 else name
