@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 from infra.data.adapters import detect
 from infra.data.json_rows import Document
-from infra.data.rows import MAX_ROW, Form, iter_rows, open_data
+from infra.data.rows import MAX_ROW, Form, is_hub_data, iter_rows, open_data
 from infra.data.table_rows import table_cells
 from infra.errors import InputError
 from infra.store import replacing
@@ -31,7 +31,7 @@ _ENDINGS: Mapping[str, Form] = {
 
 @dataclass(frozen=True, slots=True)
 class ChosenRows:
-    """Rows of one file, or of a hub data set ``hf:org/name``: line -> new loss weight, or None to leave the row as it
+    """Rows of one file, or of a hub data set: line -> new loss weight, or None to leave the row as it
     is. Lines as :class:`~infra.data.rows.Row` counts them."""
 
     path: str
@@ -40,7 +40,7 @@ class ChosenRows:
     @property
     def form(self) -> Form:
         """The file's form; rows of the hub are written as JSON Lines."""
-        if self.path.startswith("hf:"):
+        if is_hub_data(self.path):
             return "lines"
         with open_data(Path(self.path)) as (form, _):
             return form
@@ -120,7 +120,7 @@ def _json_texts(rows: ChosenRows) -> Iterator[bytes]:
 
 def _sources(rows: ChosenRows) -> Iterator[tuple[int, bytes]]:
     """Line and text of every JSON row of a file."""
-    if rows.path.startswith("hf:"):
+    if is_hub_data(rows.path):
         yield from ((row.line, _dumped(row.value, b"")) for row in iter_rows(rows.path) if row.value is not None)
         return
     with open_data(Path(rows.path)) as (form, stream):

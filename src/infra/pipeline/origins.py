@@ -12,6 +12,7 @@ import pandas as pd
 from infra.data import Place, Record
 from infra.data.named import is_named_data
 from infra.data.reading import refuse_shared
+from infra.data.rows import is_hub_data
 from infra.pipeline.settings import SourceSettings
 
 COLUMNS = ("id", "source", "file", "line", "set", "why")
@@ -20,7 +21,7 @@ COLUMNS = ("id", "source", "file", "line", "set", "why")
 def labels_of(sources: Sequence[SourceSettings]) -> list[str | None]:
     """What ids call each source: its name, with as many folders before it as tell it from the other sources."""
     paths = [s.path for s in sources]
-    return [None if is_named_data(p) or p.startswith("hf:") else _told_apart(p, paths) for p in paths]
+    return [None if is_named_data(p) or is_hub_data(p) else _told_apart(p, paths) for p in paths]
 
 
 def _told_apart(path: str, paths: Sequence[str]) -> str | None:

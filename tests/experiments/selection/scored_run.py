@@ -45,7 +45,7 @@ def scored_run(
     origins.table().to_parquet(run.origins, index=False)
     write_json(run.dropped, {"leaks": [], "skipped": skipped})
     config = {"data.world": None, "data.sources": [s.model_dump(by_alias=True) for s in given]}
-    inputs = {s.path: sha256_path(Path(s.path)) for s in given}
+    inputs = {s.path: found for s in given if (found := sha256_path(Path(s.path))) is not None}
     manifest = {"stage": "records", "key": "k", "config": config, "inputs": inputs, "outputs": {}}
     write_json(run.step("records") / "manifest.json", manifest)
     value = np.array([score(r) for _, r in rows])

@@ -229,3 +229,15 @@ def test_a_second_selection_takes_away_what_the_first_left(tmp_path: Path) -> No
     assert not control.exists() and sorted(p.name for p in out.iterdir()) == [
         *("a.jsonl", "dataset_info.json", "manifest.jsonl", "mine.txt", "selection.json")
     ]
+
+
+@pytest.mark.parametrize("path", ["hf:org/name", "org/name"])
+def test_rows_of_the_hub_are_written_as_lines_of_their_fields(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: rows(4))
+    run = scored_run(tmp_path / "run", [{"path": path}], by_number)
+    [kept] = select(run, tmp_path / "out", top=2).kept
+    assert kept.name == "org-name.jsonl"
+    assert [json.loads(line) for line in kept.read_text().splitlines()] == rows(4)[2:]

@@ -15,7 +15,7 @@ from infra.data import Record, records_from_table
 from infra.data.copying import ChosenRows, copy_rows
 from infra.data.llamafactory import declare_data_sets
 from infra.data.named import is_named_data
-from infra.data.rows import iter_rows
+from infra.data.rows import is_hub_data, iter_rows
 from infra.errors import ArtifactError, InputError
 from infra.experiments.selection.records import SelectedRecords
 from infra.layout import SETS, Run
@@ -178,15 +178,16 @@ def _plan_copies(
     """Rows of the user's files, copied."""
     plan: dict[tuple[Path, bool], list[ChosenRows]] = {}
     for control, kept, weight in _choices(selected):
-        for (source, file), mine in origins[origins.scored >= 0].groupby(["source", "file"], sort=False):
+        for source, file in dict.fromkeys(zip(origins.source.tolist(), origins.file.tolist())):
+            mine = origins[(origins.source == source) & (origins.file == file) & (origins.scored >= 0)]
             here = mine[kept.iloc[mine.scored].to_numpy()]
             values = weight.iloc[here.scored].tolist()
             chosen = ChosenRows(
-                _path(sources[source], str(file)),
+                _path(sources[source], file),
                 {int(n): None if pd.isna(w) else float(w) for n, w in zip(here.line, values)},
             )
             if chosen.weights:
-                path = target.file(_name(sources, int(source), str(file)), control)
+                path = target.file(_name(sources, source, file), control)
                 plan.setdefault((path, control), []).append(chosen)
     return [_File(path, control, partial(copy_rows, rows)) for (path, control), rows in plan.items()]
 
@@ -194,8 +195,8 @@ def _plan_copies(
 def _name(sources: Sequence[str], source: int, file: str) -> str:
     """What the file for the rows of a source's file is called; of two sources of one name the later is numbered."""
     path = sources[source]
-    if path.startswith("hf:"):
-        name = path[3:].replace("/", "-").replace(":", "-") + ".jsonl"
+    if is_hub_data(path):
+        name = path.removeprefix("hf:").replace("/", "-").replace(":", "-") + ".jsonl"
     else:
         name = file or Path(path).name
         name = f"{Path(path).name}/{name}" if file and len(sources) > 1 else name
@@ -257,9 +258,8 @@ def _manifest_rows(
     notes = read_json(paths.tokenized_notes) if paths.tokenized_notes.exists() else {"skipped": []}
     unscored = {(s["set"], s["id"]): s["reason"] for s in notes["skipped"]}
     bad = {(s["file"], s["line"]): s["reason"] for s in read_json(paths.dropped)["skipped"]}
-    listed = origins.to_dict("records")
+    listed, scored = _dicts(origins), _dicts(selected.rows)
     read: dict[tuple[int, str, int], Mapping[str, Any]] = {(r["source"], r["file"], r["line"]): r for r in listed}
-    scored = selected.rows.to_dict("records")
     for number, source in enumerate(sources):
         if is_named_data(source):
             yield from ({"id": r["id"], **_fate(r, scored, unscored)} for r in listed if r["source"] == number)
@@ -274,6 +274,10 @@ def _manifest_rows(
                 reason = bad.get((found.file, found.line)) or found.problem
                 why = f"a bad row: {reason}" if reason else "not read: beyond the source's limit"
                 yield {"id": None, **place, "kept": False, "why": why}
+
+
+def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _fate(

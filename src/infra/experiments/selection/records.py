@@ -118,7 +118,7 @@ def select_records(
     rows["kept"], rows["why"] = False, "in the pool"
     rows["weight"] = np.nan
     if settings.weights:
-        rows.loc[train, ["kept", "why"]] = [True, "weighted"]
+        rows.loc[train, "kept"], rows.loc[train, "why"] = True, "weighted"
         rows.loc[train, "weight"] = _weights(rows.loc[train], rows.score[train].to_numpy(np.float64))
     else:
         _cut(rows, train, settings, among)
@@ -215,7 +215,7 @@ def _add_pool(rows: pd.DataFrame, train: NDArray[np.int64], settings: SelectSett
             "source a share of 'pool' and score it, or ask for fewer"
         )
     best = _best(rows, able, settings.pool, rows.domain[train] if settings.balance else None)
-    rows.loc[best, ["kept", "why"]] = [True, "among the best of the pool"]
+    rows.loc[best, "kept"], rows.loc[best, "why"] = True, "among the best of the pool"
 
 
 def _add_control(rows: pd.DataFrame, train: NDArray[np.int64], settings: SelectSettings) -> None:
