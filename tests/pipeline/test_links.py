@@ -10,7 +10,7 @@ from infra.influence import Curvature, Damping, Engine, gradients, token_influen
 from infra.layout import Run
 from infra.models import load_model, tracked_weights
 from infra.pipeline.data import load_records
-from infra.pipeline.links import LINKED, REST
+from infra.pipeline.links import REST
 from infra.pipeline.tokenized import encode
 from tests.pipeline.conftest import mini
 
@@ -27,7 +27,7 @@ def links(finished):
 def test_steps_and_tokens_of_a_link_add_up_to_the_influence_of_the_pair(links):
     run, table, answers = links
     pairs = pd.read_parquet(run.query_scores, columns=["query", "side", "rank", "id", "influence"])
-    pairs = pairs[pairs["rank"] <= LINKED].reset_index(drop=True)
+    pairs = pairs[pairs["rank"] <= mini().scores.query_links].reset_index(drop=True)
     assert table[["query", "id", "side", "rank"]].equals(pairs[["query", "id", "side", "rank"]])
     sums = np.array([b.sum(dtype=np.float64) for b in table.blocks])
     close = np.abs(sums - pairs.influence) <= 1e-3 * np.abs(pairs.influence) + 1e-4 * np.abs(pairs.influence).max()

@@ -268,6 +268,8 @@ def test_the_fixed_scale_comes_from_tokens_under_the_loss(client, run):
 def test_a_query_leads_to_its_examples_their_tokens_and_back(client, folder):
     listed = client.get("/api/queries", params={"search": "number 3"}).json()
     assert [q["query"] for q in listed["rows"]] == ["q3"]
+    assert client.get("/api/queries", params={"search": '"number 3" marbles'}).json()["total"] == 1
+    assert client.get("/api/queries", params={"search": '"3 number"'}).json()["total"] == 0
     opened = client.get("/api/query", params={"query": "q3"}).json()
     top = [r for r in opened["rows"] if r["side"] == "top"]
     assert [r["rank"] for r in top] == list(range(1, 11))

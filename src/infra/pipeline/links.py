@@ -5,8 +5,8 @@ The influence of a training step s on a token t of a correct answer is
     < grad log p(step s), (H + lambda)^-1 grad log p(y_t | x, y_<t) >.
 
 The inverse is symmetric, so that every training step becomes one direction and every answer is scored along it, token
-by token (`loss` scores, exact). Summed over an example's steps and over the answer's tokens this is the influence that
-the step `queries` gives the pair.
+by token (`loss` scores, exact). Summed over an example's steps and over the answer's tokens this is the influence of
+the pair, exact where that of the step `queries` may be of low rank.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ from infra.progress import progress
 from infra.report.encode import displayable
 from infra.store import replacing
 
-LINKED = 5
-"""Training examples of each query and side that are followed step by step."""
 ROWS = 32  # per row group
 REST = "outside the steps"
 """Label of the tokens under the loss that no step holds, such as the end of the turn."""
@@ -60,14 +58,18 @@ class Unit:
 
 @recomputing
 def run_links(context: Context) -> None:
-    """Write links.parquet (a row per query and example) and answers.parquet (the answers' tokens and steps)."""
+    """Write links.parquet (a row per query and example) and answers.parquet (the answers' tokens and steps).
+
+    The recipe's ``scores.query_links`` says how many examples of each query and side are followed. Every step of one
+    costs a gradient and a product with the inverse, whichever way the queries share their examples.
+    """
     recipe = context.recipe
     model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype, device=recipe.model.device)
     tracked = tracked_weights(model, recipe.curvature.tracked)
     curvature = Curvature.load(context.curvature, model_hash=model_hash(model))
     frame, examples = query_examples(context)
     rows = pd.read_parquet(context.query_scores, columns=["query", "side", "rank", "id", "influence"])
-    rows = rows[rows["rank"] <= LINKED]
+    rows = rows[rows["rank"] <= recipe.scores.query_links]
     answers = {e.id: e for e in examples if e.id in set(rows["query"])}
     train = {e.id: e for e in tokens_of(context.tokenized("train")) if e.id in set(rows["id"])}
     records = {r.id: r for r in load_records(context.records("train")) if r.id in train}
@@ -189,8 +191,12 @@ LINKS = Step(
     uses=(Uses(EXPLAINED),),
     settings=(
         *("method", "curvature.damping", "curvature.damping_scale", "targets.form"),
-        *("scores.query_top", TRACKED, *PASSES),
+        *("scores.query_links", TRACKED, *PASSES),
     ),
     unhashed=("scale.recompute",),
-    when=lambda job: job.recipe.scores.query_top > 0 and job.makes("directions") and has_curvature(job.recipe),
+    when=lambda job: (
+        min(job.recipe.scores.query_top, job.recipe.scores.query_links) > 0
+        and job.makes("directions")
+        and has_curvature(job.recipe)
+    ),
 )

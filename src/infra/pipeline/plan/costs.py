@@ -18,7 +18,6 @@ from infra.layout import BASE, EXPLAINED
 from infra.models.generation.estimate import decoding
 from infra.models.shape import Shape
 from infra.pipeline.graph import job_of_run, names_for
-from infra.pipeline.links import LINKED
 from infra.pipeline.plan.amounts import Amounts, Task
 from infra.pipeline.plan.devices import BYTES
 from infra.pipeline.queries import DIRECTION_BYTES, RANK
@@ -312,7 +311,8 @@ class Costs:
     def links(self) -> StageCost:
         """Each step of every query's strongest examples as a direction, and the answers scored along it."""
         a, s, passes = self.amounts, self.amounts.length, self.passes
-        pairs = 2.0 * LINKED * min(self.recipe.scores.queries or a.queries, a.queries)
+        kept = self.recipe.scores
+        pairs = 2.0 * min(kept.query_links, kept.query_top) * min(kept.queries or a.queries, a.queries)
         steps = min(pairs, float(a.train)) * STEPS_PER_EXAMPLE
         answered = pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer)
         return StageCost(

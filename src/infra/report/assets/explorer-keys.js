@@ -18,7 +18,7 @@ function listKeys(view) {
     el("form", { method: "dialog" }, el("button", {}, "Close")));
   document.body.append(help);
   document.addEventListener("keydown", (e) => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented || help.open) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented || document.querySelector("dialog[open]")) return;
     const { target } = e;
     const typing = target.matches("input:not([type=checkbox]):not([type=radio]), textarea, select");
     const now = view();

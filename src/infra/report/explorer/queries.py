@@ -28,9 +28,14 @@ def has_queries(run: RunIndex) -> bool:
 
 
 def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int = 0, limit: int = 50) -> dict[str, Any]:
-    """``{"total", "rows": [{query, target, text, best, worst}]}``: the queries whose text holds every word."""
+    """``{"total", "rows": [{query, target, text, best, worst}]}``: the queries whose text holds every word.
+
+    Words in quotes must stand next to each other.
+    """
     con = _ready(run)
-    words = few_words(search.lower().split())
+    pieces = search.lower().split('"')
+    few_words(search.lower().split())
+    words = [w for piece in pieces[::2] for w in piece.split()] + [p.strip() for p in pieces[1::2] if p.strip()]
     where = " AND ".join(
         ["true", *("lower(text) LIKE '%' || ? || '%'" for _ in words), *(["target = ?"] if target else [])]
     )
