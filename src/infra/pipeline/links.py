@@ -79,9 +79,9 @@ def run_links(context: Context) -> None:
     weights = dict(zip(answers, weights_of(list(answers.values()), recipe.targets.form).astype(np.float32)))
     found: dict[tuple[str, str], tuple[list[Unit], NDArray[np.float32]]] = {}
     with progress(len(train), context.label, "example") as bar:
-        for id_, of in rows.groupby("id", sort=False)["query"]:
+        for id_ in dict.fromkeys(map(str, rows["id"])):
             units = units_of(mark(train[id_], records[id_]))
-            mine = [answers[q] for q in dict.fromkeys(of)]
+            mine = [answers[q] for q in dict.fromkeys(rows["query"][rows["id"] == id_])]
             for query, scores in step_scores(engine, inverse, train[id_], units, mine):
                 found[query, id_] = units, scores * weights[query]
             bar.advance()
@@ -123,8 +123,8 @@ def step_scores(
         for chunk in token_influence(engine.model, answers, directions, max_tokens=engine.max_tokens):
             for index, scores in zip(chunk.indices, chunk.scores):
                 parts[answers[index].id].append(scores)
-    for id_, scores in parts.items():
-        yield id_, np.concatenate(scores).astype(np.float32)
+    for id_, rows in parts.items():
+        yield id_, np.concatenate(rows).astype(np.float32)
 
 
 def write_links(
