@@ -12,8 +12,6 @@ from infra.data.chat import (
 )
 from infra.data.difficulty import (
     difficulty_bins,
-    label_levels,
-    label_quantiles,
     text_difficulty,
     with_attributes,
 )
@@ -80,8 +78,6 @@ __all__ = [
     "is_whole",
     "iter_records",
     "iter_tokenize",
-    "label_levels",
-    "label_quantiles",
     "loss_weights",
     "named_records",
     "normalise",

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from infra.data import Record, TargetName, TokenizedExample, TokenizedFile, is_whole, records_from_table, tokenize
 from infra.errors import ArtifactError, InputError, ModelError
-from infra.experiments.retraining.measure import Accuracy, Problem
 from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
+from infra.experiments.retraining.problem import Accuracy, Problem
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence.methods import Engine, methods_that_replay, open_fitted
@@ -36,8 +36,6 @@ class RunData:
     targets: Targets
     scores: MethodScores
     method: str
-    base_hash: str
-    base_path: str
     tracked: str
     folder: Path
 
@@ -71,15 +69,14 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         examples,
         queries,
         {"example": example_units(examples), "token": token_units(examples), "step": step_units(examples, records)},
+        model_hash=model_hash(model),
         form=recipe["targets"]["form"],
         records=records,
         encode=encode,
         accuracy=held_out_accuracy(run, recipe, tokenizer, with_accuracy) if with_accuracy else None,
     )
     scores = read_scores(paths, examples)
-    return RunData(
-        problem, targets, scores, recipe["method"], model_hash(model), base, recipe["curvature"]["tracked"], run
-    )
+    return RunData(problem, targets, scores, recipe["method"], recipe["curvature"]["tracked"], run)
 
 
 def recorded_run(
