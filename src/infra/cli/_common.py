@@ -12,6 +12,9 @@ import typer
 ADVANCED = "Advanced options"
 """The panel of help with the options that most calls leave alone."""
 
+OFFLINE = "Before the start ask no server and no hub whether it answers."
+"""Help of ``--offline``."""
+
 DEFAULT_RECIPE = Path(__file__).parents[1] / "world" / "default.yaml"
 QUICK_RECIPE = Path(__file__).parents[1] / "world" / "quick.yaml"
 

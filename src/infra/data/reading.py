@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -39,12 +39,14 @@ class BadRow:
 @dataclass(frozen=True, slots=True)
 class ReadResult:
     """``schema`` is the adapter's name, to be shown to the user; ``skipped`` is empty unless skipping was
-    asked for. ``unread`` names the columns, and keys of turns, that hold something and are not in the records."""
+    asked for. ``unread`` names the columns, and keys of turns, that hold something and are not in the records.
+    ``places``: file and line of each record, by its id."""
 
     records: list[Record]
     schema: str
     skipped: list[BadRow]
     unread: tuple[str, ...] = ()
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 def read_records(
@@ -71,6 +73,7 @@ def read_records(
     reader = _Reader(schema, domain, source, on_error)
     records: list[Record] = []
     seen: dict[str, int] = {}
+    places: dict[str, tuple[str, int]] = {}
     for record in reader.read(path_or_id, split, limit):
         count = seen.get(record.id, 0) + 1
         seen[record.id] = count
@@ -78,11 +81,12 @@ def read_records(
             record = replace(record, id=f"{record.id}~{count}")
             seen[record.id] = seen.get(record.id, 0) + 1
         records.append(record)
+        places[record.id] = reader.place
     if not records and limit != 0:
         first = f"; the first: {reader.skipped[0]}" if reader.skipped else ""
         raise InputError(f"{path_or_id}: no record could be read ({len(reader.skipped)} rows are bad{first})")
     name = reader.adapter.name if reader.adapter else schema
-    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)))
+    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)), places)
 
 
 def iter_records(
@@ -100,7 +104,7 @@ def iter_records(
 
 
 class _Reader:
-    """Holds the adapter found on the first row and the rows skipped so far."""
+    """Holds the adapter found on the first row, the rows skipped so far, and the place of the latest record."""
 
     def __init__(self, schema: str, domain: str | None, source: str | None, on_error: OnError) -> None:
         if on_error not in ("raise", "skip"):
@@ -109,6 +113,7 @@ class _Reader:
         self.domain, self.source, self.on_error = domain, source, on_error
         self.skipped: list[BadRow] = []
         self.unread: set[str] = set()
+        self.place = ("", 0)
 
     def read(self, path_or_id: str | Path, split: str, limit: int | None) -> Iterator[Record]:
         done = 0
@@ -119,6 +124,7 @@ class _Reader:
             record = self._convert(row, default_source)
             if record is not None:
                 done += 1
+                self.place = (row.file, row.line)
                 yield record
 
     def _convert(self, row: Row, default_source: str) -> Record | None:

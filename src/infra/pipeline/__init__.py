@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra.layout import Run
 from infra.parallel.process_group import init_process_group, this_rank
@@ -17,7 +17,21 @@ from infra.pipeline.step import Job
 from infra.progress import hide_bars
 from infra.store import RunFolder, read_json, write_json, write_text
 
-__all__ = ["Job", "Stage", "plan_table", "prepare", "run_job", "run_recipe", "run_stages", "stages_of", "summary"]
+if TYPE_CHECKING:
+    from infra.pipeline.checks import Subject
+
+__all__ = [
+    "Job",
+    "Stage",
+    "plan_table",
+    "prepare",
+    "run_job",
+    "run_recipe",
+    "run_stages",
+    "run_subject",
+    "stages_of",
+    "summary",
+]
 
 
 def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
@@ -46,18 +60,35 @@ def prepare(recipe: Recipe) -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def run_recipe(recipe: Recipe, folder: Path) -> Path:
-    """Run (or go on with) a recipe in ``folder``. Returns the report's path."""
-    prepare(recipe)
-    return run_job(recipe, folder, lambda: stages_of(recipe, folder))
+def run_subject(recipe: Recipe, folder: Path, *, offline: bool = False, fetch: bool = True) -> Subject:
+    """What `infra run` is about to do, for its checks."""
+    from infra.pipeline.checks import Subject
+    from infra.pipeline.graph import given_for_run
+
+    return Subject(given_for_run(recipe, fetch), folder, offline)
 
 
-def run_job(recipe: Recipe, folder: Path, plan: Callable[[], list[Stage]]) -> Path:
-    """Run (or go on with) the stages that ``plan`` gives in ``folder``. Returns the report's path.
+def run_recipe(recipe: Recipe, folder: Path, offline: bool = False) -> Path:
+    """Run (or go on with) a recipe in ``folder``. Returns the report's path.
 
-    Writes recipe.json first, and report.html and summary.json at the top of the folder when every stage is done.
+    Everything cheap is checked first (:mod:`infra.pipeline.checks`); ``offline`` asks nothing over the network for it.
     """
+    prepare(recipe)
+    return run_job(run_subject(recipe, folder, offline=offline), lambda: stages_of(recipe, folder))
+
+
+def run_job(subject: Subject, plan: Callable[[], list[Stage]]) -> Path:
+    """Check a job, then run (or go on with) the stages that ``plan`` gives in its folder. Returns the report's path.
+
+    Nothing is written before every check has passed. Then recipe.json is, and at the end report.html and summary.json
+    at the top of the folder.
+    """
+    from infra.pipeline.checks import check
+
+    recipe, folder = subject.recipe, subject.folder
     run, paths = RunFolder(folder), Run(folder)
+    if this_rank().first:
+        check(subject)
     with init_process_group(recipe.model.device) as here:
         if not here.first:
             follow(plan(), run)
