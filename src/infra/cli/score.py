@@ -82,7 +82,7 @@ def score(
     )
     if dry_run:
         subject = score_subject(recipe, out, directions, offline=offline, fetch=False)
-        print_plan(subject, lambda: score_stages(recipe, directions, fetch=False))
+        print_plan(subject, lambda: score_stages(recipe, directions, out, fetch=False))
         return
     with interruptible():
         report = run_score(recipe, out, directions, offline)

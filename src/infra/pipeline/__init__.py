@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.layout import Run
-from infra.parallel.process_group import init_process_group, this_rank
+from infra.parallel.process_group import barrier, init_process_group, this_rank
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import PeakMemory, follow, plan_table, run_stages
 from infra.pipeline.stage import Stage
@@ -36,9 +36,10 @@ __all__ = [
 
 def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
     """Every stage of `infra run` with a recipe, in order. ``fetch=False`` plans without downloading a base model."""
-    from infra.pipeline import graph, validity
+    from infra.pipeline import batching, graph, validity
 
-    return graph.stages_for(graph.job_of_run(validity.with_recorded(recipe, folder), fetch))
+    recipe = batching.with_recorded(validity.with_recorded(recipe, folder), folder)
+    return graph.stages_for(graph.job_of_run(recipe, fetch))
 
 
 def threads_of(recipe: Recipe) -> int:
@@ -62,10 +63,11 @@ def prepare(recipe: Recipe) -> None:
 
 def run_subject(recipe: Recipe, folder: Path, *, offline: bool = False, fetch: bool = True) -> Subject:
     """What `infra run` is about to do, for its checks."""
+    from infra.pipeline import batching
     from infra.pipeline.checks import Subject
     from infra.pipeline.graph import given_for_run
 
-    return Subject(given_for_run(recipe, fetch), folder, offline)
+    return Subject(given_for_run(batching.with_recorded(recipe, folder), fetch), folder, offline)
 
 
 def run_recipe(recipe: Recipe, folder: Path, offline: bool = False) -> Path:
@@ -91,15 +93,30 @@ def run_job(subject: Subject, plan: Callable[[], list[Stage]]) -> Path:
         check(subject)
     with init_process_group(recipe.model.device) as here:
         if not here.first:
+            barrier()  # until the batches are settled
             follow(plan(), run)
             return paths.page
         with run.lock():
+            recipe = settled(subject)
+            barrier()
             write_json(paths.recipe_file, recipe.model_dump(mode="json", by_alias=True))
             stages = plan()
             run_logged(stages, run, recipe)
             write_text(paths.page, paths.report.read_text(encoding="utf-8"))
             write_json(paths.summary, summary(run, stages))
     return paths.page
+
+
+def settled(subject: Subject) -> Recipe:
+    """The recipe with the batches of this run: as set, as recorded in its folder, or chosen now for the free memory."""
+    import torch
+
+    from infra.influence.estimate import free_memory
+    from infra.pipeline import batching
+    from infra.pipeline.checks.room import costs_of
+
+    costs, free = costs_of(subject), free_memory(torch.device(this_rank().device(subject.recipe.model.device)))
+    return batching.settle(costs, subject.recipe, subject.folder, free, subject.job.trains)
 
 
 def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe) -> None:

@@ -33,13 +33,17 @@ def score_recipe(train: str, queries: str | None, changes: Sequence[str] = (), *
     return parse_recipe(raw, where="infra score", folder=Path.cwd())
 
 
-def score_stages(recipe: Recipe, directions: Path | None, fetch: bool = True) -> list[Stage]:
+def score_stages(
+    recipe: Recipe, directions: Path | None, folder: Path | None = None, *, fetch: bool = True
+) -> list[Stage]:
     """The stages of `infra score`, in order. ``fetch=False`` plans without downloading a model.
 
-    Raises ArtifactError for a run without finished directions.
+    With ``folder`` the batches are those that were chosen for it. Raises ArtifactError for a run without finished
+    directions.
     """
-    from infra.pipeline import graph
+    from infra.pipeline import batching, graph
 
+    recipe = recipe if folder is None else batching.with_recorded(recipe, folder)
     return graph.stages_for(graph.job_of_score(recipe, directions, fetch))
 
 
@@ -51,14 +55,17 @@ def run_score(recipe: Recipe, folder: Path, directions: Path | None, offline: bo
     from infra.pipeline import prepare, run_job
 
     prepare(recipe)
-    return run_job(score_subject(recipe, folder, directions, offline=offline), lambda: score_stages(recipe, directions))
+    subject = score_subject(recipe, folder, directions, offline=offline)
+    return run_job(subject, lambda: score_stages(recipe, directions, folder))
 
 
 def score_subject(
     recipe: Recipe, folder: Path, directions: Path | None, *, offline: bool = False, fetch: bool = True
 ) -> Subject:
     """What `infra score` is about to do, for its checks."""
+    from infra.pipeline import batching
     from infra.pipeline.checks import Subject
     from infra.pipeline.graph import given_for_score
 
+    recipe = batching.with_recorded(recipe, folder)
     return Subject(given_for_score(recipe, directions, fetch), folder, offline)
