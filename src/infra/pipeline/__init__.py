@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import PeakMemory, follow, plan_table, run_stages
 from infra.pipeline.stage import Stage
 from infra.pipeline.step import Job
-from infra.progress import hide_bars
+from infra.progress import hide_bars, say
 from infra.store import RunFolder, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from infra.pipeline.checks import Subject
+    from infra.pipeline.plan import Costs
 
 __all__ = [
     "Job",
@@ -86,6 +88,7 @@ def run_job(subject: Subject, plan: Callable[[], list[Stage]]) -> Path:
     at the top of the folder.
     """
     from infra.pipeline.checks import check
+    from infra.pipeline.checks.room import costs_of
 
     recipe, folder = subject.recipe, subject.folder
     run, paths = RunFolder(folder), Run(folder)
@@ -97,33 +100,42 @@ def run_job(subject: Subject, plan: Callable[[], list[Stage]]) -> Path:
             follow(plan(), run)
             return paths.page
         with run.lock():
-            recipe = settled(subject)
+            costs = costs_of(subject)
+            recipe = settled(subject, costs)
             barrier()
             write_json(paths.recipe_file, recipe.model_dump(mode="json", by_alias=True))
             stages = plan()
-            run_logged(stages, run, recipe)
+            run_logged(stages, run, recipe, None if costs is None else replace(costs, recipe=recipe))
             write_text(paths.page, paths.report.read_text(encoding="utf-8"))
             write_json(paths.summary, summary(run, stages))
     return paths.page
 
 
-def settled(subject: Subject) -> Recipe:
+def settled(subject: Subject, costs: Costs | None) -> Recipe:
     """The recipe with the batches of this run: as set, as recorded in its folder, or chosen now for the free memory."""
     import torch
 
     from infra.influence.estimate import free_memory
     from infra.pipeline import batching
-    from infra.pipeline.checks.room import costs_of
 
-    costs, free = costs_of(subject), free_memory(torch.device(this_rank().device(subject.recipe.model.device)))
+    free = free_memory(torch.device(this_rank().device(subject.recipe.model.device)))
     return batching.settle(costs, subject.recipe, subject.folder, free, subject.job.trains)
 
 
-def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe) -> None:
-    """Run the stages, and log the command's time, peak memory and environment when any of them ran."""
+def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe, costs: Costs | None = None) -> None:
+    """Run the stages, and log the command's time, peak memory and environment when any of them ran.
+
+    With ``costs`` each stage is told with what it is expected to take, and at the end how well that held.
+    """
+    from infra.pipeline.plan.expected import expectations
+
+    todo = [name for name, state, _ in plan_table(stages, run) if state != "done"]
+    expected = expectations(costs, Run(run.root), todo, this_rank().size)
     start = time.perf_counter()
     with PeakMemory() as memory:
-        ran = run_stages(stages, run, recipe.jobs if this_rank().size == 1 else 1, threads_of(recipe))
+        ran = run_stages(stages, run, recipe.jobs if this_rank().size == 1 else 1, threads_of(recipe), expected)
+    if expected is not None and (told := expected.summary()):
+        say(told)
     if ran:
         entry = {"stage": "(command)", "seconds": round(time.perf_counter() - start, 3), "stages": len(ran)}
         run.log_runtime({**entry, "peak_memory_bytes": memory.peak, "environment": environment(recipe)})

@@ -81,7 +81,15 @@ def _answered(problem: Record) -> Record:
     return replace(problem, messages=(*problem.prompt, Message("assistant", "?")))
 
 
+def _domain(name: str) -> str | None:
+    """A task's domain; None for an unknown one, which :func:`tasks` names."""
+    try:
+        return get_task(name).domain
+    except InfraError:
+        return None
+
+
 def sandbox(subject: Subject) -> None:
     """Where code will be graded, a sandbox works or was waived."""
-    if any(get_task(t.name).domain == "code" for t in subject.recipe.tasks):
+    if any(_domain(t.name) == "code" for t in subject.recipe.tasks):
         choose(subject.recipe.eval.unsafe_execution)
