@@ -56,7 +56,7 @@ def settle(costs: Costs | None, recipe: Recipe, folder: Path, free: float, train
     tokens = {s: chosen(costs, s, SHARE * free) for s in asked if not _is_set(recipe, s)}
     if not tokens:
         return recipe
-    write_json(path, {"tokens": tokens, "free_memory_bytes": int(free)})
+    write_json(path, {"tokens": tokens})
     told = ", ".join(f"{n:,} tokens ({s}.{SETTINGS[s]})" for s, n in tokens.items())
     say(f"batches of {told}: chosen for {free / 2**30:.1f} GiB of free memory and kept for this run")
     return _with(recipe, tokens)

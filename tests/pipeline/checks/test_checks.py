@@ -154,7 +154,7 @@ def test_too_little_memory_and_too_little_disk(good, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "free_memory", lambda device: 1_000_000)
     monkeypatch.setattr(room.shutil, "disk_usage", lambda place: room.shutil._ntuple_diskusage(10, 10, 1000))
     said = found(good, tmp_path / "run")
-    assert "of memory on cpu, and 0.0 GB are free" in said and "GB on the disk of" in said
+    assert "of memory on cpu, and 0.0 GB are free" in said and "no space left for the run" in said
 
 
 def test_directions_of_another_model_are_refused(good, tmp_path):

@@ -82,16 +82,17 @@ def enough_memory(subject: Subject) -> Iterator[InfraError]:
 
 
 def enough_disk(subject: Subject) -> Iterator[InfraError]:
-    """What the stages write fits on the disk of the run's folder."""
+    """What the stages write at the least (one direction a target, no fold by itself) fits on the disk of the folder."""
     costs = costs_of(subject)
     if costs is None:
         return
+    costs = replace(costs, amounts=replace(costs.amounts, folds=costs.amounts.n_targets))
     needed = sum(stage.disk for stage in costs.stages() if stage.stage not in subject.done)
     needed += sums_on_disk(costs) if not {"curvature", "directions"} <= subject.done else 0.0
     place = next(p for p in (subject.folder, *subject.folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(place if place.is_dir() else Path(place).parent).free
     if needed > free:
         yield ResourceError(
-            f"the run needs about {needed / GIGA:.1f} GB on the disk of {subject.folder}, and {free / GIGA:.1f} GB are "
-            "free; free some, choose another --out, or lower targets.folds or curvature.sum_shards"
+            f"no space left for the run: it needs at least {needed / GIGA:.3f} GB on the disk of {subject.folder}, and "
+            f"{free / GIGA:.3f} GB are free; free some, choose another --out, or lower curvature.sum_shards"
         )
