@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -37,16 +37,28 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record comes from: the file, and the line, row or element in it, as :class:`~infra.data.rows.Row` counts
+    them. ``file`` is '' for records that come from no file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResult:
     """``schema`` is the adapter's name, to be shown to the user; ``skipped`` is empty unless skipping was
     asked for. ``unread`` names the columns, and keys of turns, that hold something and are not in the records.
-    ``places``: file and line of each record, by its id."""
+    ``places`` says where each record comes from; it is empty for named data."""
 
     records: list[Record]
     schema: str
     skipped: list[BadRow]
     unread: tuple[str, ...] = ()
-    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
 
 
 def read_records(
@@ -72,21 +84,21 @@ def read_records(
         return ReadResult(list(islice(named_records(path_or_id), limit)), "named", [])
     reader = _Reader(schema, domain, source, on_error)
     records: list[Record] = []
+    places: list[Place] = []
     seen: dict[str, int] = {}
-    places: dict[str, tuple[str, int]] = {}
-    for record in reader.read(path_or_id, split, limit):
+    for record, place in reader.read(path_or_id, split, limit):
         count = seen.get(record.id, 0) + 1
         seen[record.id] = count
         if count > 1:
             record = replace(record, id=f"{record.id}~{count}")
             seen[record.id] = seen.get(record.id, 0) + 1
         records.append(record)
-        places[record.id] = reader.place
+        places.append(place)
     if not records and limit != 0:
         first = f"; the first: {reader.skipped[0]}" if reader.skipped else ""
         raise InputError(f"{path_or_id}: no record could be read ({len(reader.skipped)} rows are bad{first})")
     name = reader.adapter.name if reader.adapter else schema
-    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)), places)
+    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)), tuple(places))
 
 
 def iter_records(
@@ -100,11 +112,12 @@ def iter_records(
     split: str = "train",
 ) -> Iterator[Record]:
     """The same records one at a time, in flat memory; ids of repeated content repeat."""
-    yield from _Reader(schema, domain, source, on_error).read(path_or_id, split, limit)
+    for record, _ in _Reader(schema, domain, source, on_error).read(path_or_id, split, limit):
+        yield record
 
 
 class _Reader:
-    """Holds the adapter found on the first row, the rows skipped so far, and the place of the latest record."""
+    """Holds the adapter found on the first row and the rows skipped so far."""
 
     def __init__(self, schema: str, domain: str | None, source: str | None, on_error: OnError) -> None:
         if on_error not in ("raise", "skip"):
@@ -113,9 +126,8 @@ class _Reader:
         self.domain, self.source, self.on_error = domain, source, on_error
         self.skipped: list[BadRow] = []
         self.unread: set[str] = set()
-        self.place = ("", 0)
 
-    def read(self, path_or_id: str | Path, split: str, limit: int | None) -> Iterator[Record]:
+    def read(self, path_or_id: str | Path, split: str, limit: int | None) -> Iterator[tuple[Record, Place]]:
         done = 0
         default_source = Path(str(path_or_id)).name.split(".")[0]
         for row in iter_rows(path_or_id, split=split):
@@ -124,8 +136,7 @@ class _Reader:
             record = self._convert(row, default_source)
             if record is not None:
                 done += 1
-                self.place = (row.file, row.line)
-                yield record
+                yield record, Place(row.file, row.line)
 
     def _convert(self, row: Row, default_source: str) -> Record | None:
         if row.value is None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.layout import Run
+from infra.layout import EXPLAINED, Run
 from infra.parallel.process_group import barrier, init_process_group, this_rank
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import PeakMemory, follow, plan_table, run_stages
@@ -119,7 +119,7 @@ def settled(subject: Subject, costs: Costs | None) -> Recipe:
     from infra.pipeline import batching
 
     free = free_memory(torch.device(this_rank().device(subject.recipe.model.device)))
-    return batching.settle(costs, subject.recipe, subject.folder, free, subject.job.trains)
+    return batching.settle(costs, subject.recipe, subject.folder, free, EXPLAINED not in subject.job.models)
 
 
 def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe, costs: Costs | None = None) -> None:

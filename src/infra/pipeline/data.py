@@ -67,35 +67,19 @@ def share_of(record: Record, shares: Mapping[Any, float] | str) -> str | None:
     return None
 
 
-def shared_out(read: Iterable[tuple[SourceSettings, Sequence[Record]]]) -> dict[str, list[Record]]:
-    """Each use's records: by share, without whole copies, and the pool without the training set's questions."""
+def make_records(context: Context) -> None:
+    """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
+    recipe = context.recipe
+    problems = {t.label: task_problems(recipe, t) for t in recipe.tasks}
     sets: dict[str, list[Record]] = {use: [] for use in USES}
-    for source, records in read:
-        for record in records:
+    skipped: list[dict[str, object]] = []
+    for source in recipe.data.origins:
+        for record in read_source(source, recipe, skipped):
             use = share_of(record, source.shares)
             if use is not None:
                 sets[use].append(record)
     sets = {use: _unique(records) for use, records in sets.items()}
     sets["pool"] = _without(sets["pool"], {normalise(r.question) for r in sets["train"]})
-    return sets
-
-
-def is_needed(use: str, recipe: Recipe) -> bool:
-    """Whether a run cannot do without records for ``use``: it trains, and its arms take from the pool."""
-    return use == "train" or (use == "pool" and bool(recipe.tasks) and bool(recipe.arms.names))
-
-
-def no_records(use: str) -> InputError:
-    """What to say when there are none."""
-    return InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
-
-
-def make_records(context: Context) -> None:
-    """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
-    recipe = context.recipe
-    problems = {t.label: task_problems(recipe, t) for t in recipe.tasks}
-    skipped: list[dict[str, object]] = []
-    sets = shared_out((source, read_source(source, recipe, skipped)) for source in recipe.data.origins)
     dropped = []
     for use in USES:
         leaks = overlaps(sets[use], [p for ps in problems.values() for p in ps], n=recipe.data.ngram)
@@ -105,9 +89,9 @@ def make_records(context: Context) -> None:
     label_levels_by(sets, recipe, context.beside("judge.jsonl"), "text-estimate")
     for use in ("train", "pool"):
         if recipe.data.limit is not None:
-            sets[use] = first_per_domain(sets[use], recipe.data.limit)
-        if not sets[use] and is_needed(use, recipe):
-            raise no_records(use)
+            sets[use] = _first_per_domain(sets[use], recipe.data.limit)
+        if not sets[use] and (use == "train" or (recipe.tasks and recipe.arms.names)):
+            raise InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
     agreement = label_levels_by(sets, recipe, context.beside("judge.jsonl"), "judge")
     for use, records in sets.items():
         if records:
@@ -203,8 +187,7 @@ def _without(records: Sequence[Record], questions: set[str]) -> list[Record]:
     return [r for r in records if normalise(r.question) not in questions]
 
 
-def first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
-    """The first ``limit`` records of each domain."""
+def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
     seen: Counter[str] = Counter()
     out = []
     for record in records:

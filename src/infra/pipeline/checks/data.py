@@ -8,7 +8,7 @@ from infra.data import overlaps
 from infra.errors import InfraError, InputError
 from infra.models import Limits
 from infra.pipeline.checks.subject import Subject
-from infra.pipeline.data import is_needed, no_records, under_system
+from infra.pipeline.data import under_system
 
 LISTED = 20
 """Rows of one kind that a message names."""
@@ -102,8 +102,9 @@ def domains(subject: Subject) -> Iterator[InfraError]:
     recipe = subject.recipe
     if subject.sources and subject.whole:
         for use in ("train", "pool"):
-            if not subject.sets[use] and is_needed(use, recipe):
-                yield no_records(use)
+            needed = use == "train" or (subject.job.trains and bool(recipe.arms.names))
+            if needed and not subject.sets[use]:
+                yield InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
         there = sorted({r.domain for use in ("train", "pool") for r in subject.sets[use]})
         for domain in recipe.data.difficulty:
             if there and domain not in there:

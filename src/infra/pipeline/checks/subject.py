@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from infra.data import ReadResult, Record, TokenizedExample, is_named_data, iter_tokenize, read_records
+from infra.data import (
+    ReadResult,
+    Record,
+    TokenizedExample,
+    duplicates,
+    is_named_data,
+    iter_tokenize,
+    normalise,
+    read_records,
+)
+from infra.data.reading import Place
 from infra.data.rows import is_hub_data
 from infra.errors import InfraError
 from infra.layout import BASE
 from infra.models import load_tokenizer, model_folder
 from infra.models.skeleton import skeleton, skeleton_of
-from infra.pipeline.data import first_per_domain, shared_out
+from infra.pipeline.data import share_of
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.settings import SourceSettings
 from infra.pipeline.step import Job
@@ -33,7 +44,7 @@ SCORE_OPTIONS = {
 """Settings that have an option of their own in `infra score`; every other setting goes through ``--set``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourceRead:
     """One source with what was read of it. ``name``: its place in the recipe, such as ``data.sources.0``."""
 
@@ -41,10 +52,14 @@ class SourceRead:
     settings: SourceSettings
     result: ReadResult
 
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each record comes from, by its id."""
+        return {r.id: place for r, place in zip(self.result.records, self.result.places)}
+
     def where(self, record_id: str) -> str:
-        """File, line and id of a record, for a message."""
-        file, line = self.result.places.get(record_id, (self.settings.path, 0))
-        return f"{file}, line {line}" if line else f"{file}, record {record_id}"
+        """File and line of a record, for a message."""
+        return str(self.places.get(record_id) or f"{self.settings.path}, record {record_id}")
 
 
 class Subject:
@@ -158,11 +173,17 @@ class Subject:
     @cached_property
     def sets(self) -> dict[str, list[Record]]:
         """The records of each use, as the run will have them but for leaks."""
-        answered = ((s.settings, [r for r in s.result.records if r.response is not None]) for s in self.sources)
-        sets, limit = shared_out(answered), self.recipe.data.limit
-        if limit is not None:
-            sets |= {use: first_per_domain(sets[use], limit) for use in ("train", "pool")}
-        return sets
+        found: dict[str, dict[str, Record]] = {"train": {}, "pool": {}, "pretrain": {}}
+        for source in self.sources:
+            for record in source.result.records:
+                use = share_of(record, source.settings.shares)
+                if use is not None and record.response is not None:
+                    found[use][record.id] = record
+        copies = {use: {d.id for d in duplicates(list(rs.values())) if d.kind == "record"} for use, rs in found.items()}
+        sets = {use: [r for r in rs.values() if r.id not in copies[use]] for use, rs in found.items()}
+        asked = {normalise(r.question) for r in sets["train"]}
+        sets["pool"] = [r for r in sets["pool"] if normalise(r.question) not in asked]
+        return sets | {use: _first(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
 
     def tokens(self, records: list[Record]) -> Iterator[TokenizedExample]:
         """The records' tokens, whatever their length; those that cannot be rendered are left out."""
@@ -177,6 +198,17 @@ class Subject:
         asked = [r for s in self.queries for r in s.result.records if r.response is not None]
         records = [*self.sets["train"], *self.sets["pool"], *asked]
         return {e.id: len(e) for e in self.tokens(list({r.id: r for r in records}.values()))}
+
+
+def _first(records: list[Record], limit: int | None) -> list[Record]:
+    """The first ``limit`` records of each domain."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for record in records:
+        seen[record.domain] += 1
+        if limit is None or seen[record.domain] <= limit:
+            kept.append(record)
+    return kept
 
 
 def _rows_of(source: SourceSettings) -> ReadResult:
