@@ -52,6 +52,11 @@ class Run:
         """Results with times and memory, when everything is done."""
         return self.root / "summary.json"
 
+    @property
+    def batches(self) -> Path:
+        """Tokens of a batch that were chosen for this run, by section of the recipe, where the recipe sets none."""
+        return self.root / "batches.json"
+
     # records and tokens
 
     def records(self, which: str) -> Path:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import ADVANCED, interruptible
+from infra.cli._common import ADVANCED, OFFLINE, interruptible
+from infra.cli._dry_run import print_plan
 from infra.errors import InputError
 from infra.parallel.process_group import this_rank
 
@@ -59,9 +60,13 @@ def score(
             help="Change any setting of a recipe: scale.fsdp=true, threads=1. Repeatable.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan and what is already done; run nothing.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", rich_help_panel=ADVANCED, help=OFFLINE)] = False,
 ) -> None:
     """Attribute an existing model: the influence of every training example, step and token. Trains nothing."""
-    from infra.pipeline.score import run_score, score_recipe
+    from infra.pipeline.score import run_score, score_recipe, score_stages, score_subject
 
     if (queries is None) == (directions is None):
         raise InputError("give either --queries FILE or --directions RUN")
@@ -75,8 +80,12 @@ def score(
         model={"base": model, "device": device, "dtype": dtype},
         curvature={"tracked": tracked, "damping": damping},
     )
+    if dry_run:
+        subject = score_subject(recipe, out, directions, offline=offline, fetch=False)
+        print_plan(subject, lambda: score_stages(recipe, directions, out, fetch=False))
+        return
     with interruptible():
-        report = run_score(recipe, out, directions)
+        report = run_score(recipe, out, directions, offline)
     if not this_rank().first:
         return
     print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")

@@ -37,14 +37,28 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record comes from: the file, and the line, row or element in it, as :class:`~infra.data.rows.Row` counts
+    them. ``file`` is '' for records that come from no file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResult:
     """``schema`` is the adapter's name, to be shown to the user; ``skipped`` is empty unless skipping was
-    asked for. ``unread`` names the columns, and keys of turns, that hold something and are not in the records."""
+    asked for. ``unread`` names the columns, and keys of turns, that hold something and are not in the records.
+    ``places`` says where each record comes from; it is empty for named data."""
 
     records: list[Record]
     schema: str
     skipped: list[BadRow]
     unread: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
 
 
 def read_records(
@@ -70,19 +84,21 @@ def read_records(
         return ReadResult(list(islice(named_records(path_or_id), limit)), "named", [])
     reader = _Reader(schema, domain, source, on_error)
     records: list[Record] = []
+    places: list[Place] = []
     seen: dict[str, int] = {}
-    for record in reader.read(path_or_id, split, limit):
+    for record, place in reader.read(path_or_id, split, limit):
         count = seen.get(record.id, 0) + 1
         seen[record.id] = count
         if count > 1:
             record = replace(record, id=f"{record.id}~{count}")
             seen[record.id] = seen.get(record.id, 0) + 1
         records.append(record)
+        places.append(place)
     if not records and limit != 0:
         first = f"; the first: {reader.skipped[0]}" if reader.skipped else ""
         raise InputError(f"{path_or_id}: no record could be read ({len(reader.skipped)} rows are bad{first})")
     name = reader.adapter.name if reader.adapter else schema
-    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)))
+    return ReadResult(records, name, reader.skipped, tuple(sorted(reader.unread)), tuple(places))
 
 
 def iter_records(
@@ -96,7 +112,8 @@ def iter_records(
     split: str = "train",
 ) -> Iterator[Record]:
     """The same records one at a time, in flat memory; ids of repeated content repeat."""
-    yield from _Reader(schema, domain, source, on_error).read(path_or_id, split, limit)
+    for record, _ in _Reader(schema, domain, source, on_error).read(path_or_id, split, limit):
+        yield record
 
 
 class _Reader:
@@ -110,7 +127,7 @@ class _Reader:
         self.skipped: list[BadRow] = []
         self.unread: set[str] = set()
 
-    def read(self, path_or_id: str | Path, split: str, limit: int | None) -> Iterator[Record]:
+    def read(self, path_or_id: str | Path, split: str, limit: int | None) -> Iterator[tuple[Record, Place]]:
         done = 0
         default_source = Path(str(path_or_id)).name.split(".")[0]
         for row in iter_rows(path_or_id, split=split):
@@ -119,7 +136,7 @@ class _Reader:
             record = self._convert(row, default_source)
             if record is not None:
                 done += 1
-                yield record
+                yield record, Place(row.file, row.line)
 
     def _convert(self, row: Row, default_source: str) -> Record | None:
         if row.value is None:

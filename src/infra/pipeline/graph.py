@@ -68,17 +68,28 @@ def given_models(recipe: Recipe) -> dict[str, str]:
     return {BASE: model_place(recipe.model.base)}
 
 
+def given_for_run(recipe: Recipe, fetch: bool = True) -> Job:
+    """The job of `infra run`, unchecked: the base model is given, or made here; everything else is made."""
+    return Job(recipe, given_models(recipe), fetch=fetch)
+
+
+def given_for_score(recipe: Recipe, directions: Path | None, fetch: bool = True) -> Job:
+    """The job of `infra score`, unchecked: the explained model is given, and with ``directions`` an earlier run's
+    directions and targets."""
+    model = model_place(recipe.model.base)
+    steps: Mapping[str, Path] = {} if directions is None else {"directions": directions, "targets": directions}
+    return Job(recipe, {BASE: model, EXPLAINED: model}, steps, fetch)
+
+
 def job_of_run(recipe: Recipe, fetch: bool = True) -> Job:
-    """`infra run`: the base model is given, or made here; everything else is made."""
-    job = Job(recipe, given_models(recipe), fetch=fetch)
+    """The job of `infra run`. Raises InputError for a method that cannot work in it."""
+    job = given_for_run(recipe, fetch)
     check_method(job)
     return job
 
 
-def job_of_score(recipe: Recipe, directions: Path | None) -> Job:
-    """`infra score`: the explained model is given, and with ``directions`` an earlier run's directions and targets."""
-    model = model_place(recipe.model.base)
-    steps: Mapping[str, Path] = {} if directions is None else {"directions": directions, "targets": directions}
-    job = Job(recipe, {BASE: model, EXPLAINED: model}, steps)
+def job_of_score(recipe: Recipe, directions: Path | None, fetch: bool = True) -> Job:
+    """The job of `infra score`. Raises InputError for a method that cannot work in it."""
+    job = given_for_score(recipe, directions, fetch)
     check_method(job)
     return job

@@ -148,7 +148,9 @@ class TrainSettings(Settings):
     learning_rate: float = Field(1e-5, gt=0)
     epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(96, ge=1, description="examples per optimiser step")
-    max_tokens_per_microbatch: int = Field(8192, ge=64)
+    max_tokens_per_microbatch: int = Field(
+        8192, ge=64, description="tokens per pass; not set, a run takes fewer where memory or a CPU asks for it"
+    )
     warmup_ratio: float = Field(0.1, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -222,7 +224,9 @@ class ScoreSettings(Settings):
     delete_examples: int = Field(60, ge=0, description="training examples whose steps are also scored by deletion")
     query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
     queries: int | None = Field(None, ge=1, description="queries followed one by one, drawn at random; default: all")
-    max_tokens: int = Field(8192, ge=64, description="tokens per batch")
+    max_tokens: int = Field(
+        8192, ge=64, description="tokens per batch; not set, a run takes fewer where memory or a CPU asks for it"
+    )
     shard_tokens: int = Field(65_536, ge=64, description="tokens of a shard, the unit of work and of resume")
 
 
