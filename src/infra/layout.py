@@ -73,6 +73,11 @@ class Run:
         return sorted(self.step("records").glob("*.parquet"))
 
     @property
+    def origins(self) -> Path:
+        """Where each record that was read comes from, the set it is in, and why where it is in none."""
+        return self.step("records") / "origins.parquet"
+
+    @property
     def dropped(self) -> Path:
         """Records left out, and why."""
         return self.step("records") / "dropped.json"

@@ -89,3 +89,4 @@ def score(
     if not this_rank().first:
         return
     print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")
+    print(f"next:   infra select {out} --keep 0.8 --control length")

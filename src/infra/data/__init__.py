@@ -26,7 +26,7 @@ from infra.data.packing import (
     loss_weights,
     pack,
 )
-from infra.data.reading import BadRow, ReadResult, iter_records, read_records
+from infra.data.reading import BadRow, Place, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
@@ -54,6 +54,7 @@ __all__ = [
     "Message",
     "Overlap",
     "PackedBatch",
+    "Place",
     "ReadResult",
     "Record",
     "Rendered",

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from infra.analysis import (
     definition_agreement,
@@ -149,12 +148,9 @@ def with_intervals(
     whole = {t: targets[t] for t in dict.fromkeys(top.target)}
     drawn = target_folds(folds, fold_scores.shape[1], whole, n_boot=200, seed=0)
     half = np.full(len(top), np.nan)
-    for k, target in enumerate(drawn.names):
+    for target in drawn.names:
         places = np.flatnonzero(top.target == target)
-        if drawn.df[k] >= 1 and len(places):
-            rows = fold_scores[[row_of[i] for i in top.id.iloc[places]]].astype(np.float64)
-            spread = (rows @ drawn.draws[:, :, k].T).std(axis=1, ddof=1)
-            half[places] = stats.t.ppf(0.975, drawn.df[k]) * spread
+        half[places] = drawn.half_width(fold_scores[[row_of[i] for i in top.id.iloc[places]]], {target: 1.0})
     return top.assign(low=top.influence - half, high=top.influence + half)
 
 

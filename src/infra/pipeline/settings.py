@@ -28,6 +28,7 @@ class SourceSettings(Settings):
     domain: str | None = None
     source: str | None = None
     limit: int | None = Field(None, ge=1, description="first N records of the file")
+    ids: Literal["own", "line"] = Field("own", description="'line': records are named by file and line instead")
     shares: dict[Literal["pretrain", "train", "pool"], float] | Literal["own"] = Field(
         default={"train": 1.0},
         description="shares of the file for each use, split by hash of the problem; 'own': by each record's `split`",
