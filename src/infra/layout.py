@@ -193,6 +193,16 @@ class Run:
         """What the low rank of :attr:`query_scores` loses."""
         return self.step("queries") / "accuracy.json"
 
+    @property
+    def links(self) -> Path:
+        """Steps of every query's strongest examples against the tokens of its answer."""
+        return self.step("links") / "links.parquet"
+
+    @property
+    def link_answers(self) -> Path:
+        """The answers of :attr:`links`: their tokens and steps."""
+        return self.step("links") / "answers.parquet"
+
     # spans and effects
 
     @property

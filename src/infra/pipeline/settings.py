@@ -224,6 +224,9 @@ class ScoreSettings(Settings):
     judge: StepJudgeSettings | None = Field(None, description="who labels steps beside the rules, for agreement")
     delete_examples: int = Field(60, ge=0, description="training examples whose steps are also scored by deletion")
     query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
+    query_links: int = Field(
+        3, ge=0, description="examples per query and side whose steps are linked to the tokens of its answer; 0: none"
+    )
     queries: int | None = Field(None, ge=1, description="queries followed one by one, drawn at random; default: all")
     max_tokens: int = Field(
         8192, ge=64, description="tokens per batch; not set, a run takes fewer where memory or a CPU asks for it"

@@ -308,6 +308,27 @@ class Costs:
             at_most=1,
         )
 
+    def links(self) -> StageCost:
+        """Each step of every query's strongest examples as a direction, and the answers scored along it."""
+        a, s, passes = self.amounts, self.amounts.length, self.passes
+        kept = self.recipe.scores
+        pairs = 2.0 * min(kept.query_links, kept.query_top) * min(kept.queries or a.queries, a.queries)
+        steps = min(pairs, float(a.train)) * STEPS_PER_EXAMPLE
+        answered = pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer)
+        return StageCost(
+            "links",
+            {
+                "visit": steps * s * passes.visit(s, a.response),
+                "product": steps * s * passes.formed,
+                "eigh": steps * passes.preconditioning,
+                "forward": answered * passes.forward_mode(a.prompt + a.answer, RESPONSE, 1),
+            },
+            self.visit_memory(2.0 * passes.tracked, self.in_a_batch(s) * passes.largest),
+            pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer) * 4.0,
+            python=FIXED["stage"] + a.train * PER_RECORD["read"] + pairs * PER_RECORD["spans"],
+            at_most=1,
+        )
+
     def measure(self) -> StageCost:
         """f of the base model and of every fine-tuned one."""
         a, s = self.amounts, self.amounts.prompt + self.amounts.answer
@@ -360,6 +381,7 @@ class Costs:
             "scores": self.scores,
             "spans": self.spans,
             "queries": self.queries,
+            "links": self.links,
             "measure": self.measure,
         }
         if name in made:
