@@ -34,10 +34,23 @@ def score(
             rich_help_panel=ADVANCED, help="Weights that count: mlp, attention, all, or a pattern over names."
         ),
     ] = "mlp",
+    warmup: Annotated[
+        bool,
+        typer.Option(
+            "--warmup", help="Fine-tune the model shortly on the training data first, and score for that model."
+        ),
+    ] = False,
     method: Annotated[
         str,
         typer.Option(help="ekfac, gradient, trak, less, trackstar, bm25, ... or path/to/file.py:NAME for your own."),
     ] = "ekfac",
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            help="What targets and scores are over: content (what the author wrote), or all (the template's too).",
+            show_default=False,
+        ),
+    ] = None,
     damping: Annotated[
         float, typer.Option(min=1e-12, rich_help_panel=ADVANCED, help="Damping, times the mean corrected eigenvalue.")
     ] = 0.1,
@@ -60,7 +73,7 @@ def score(
         ),
     ] = None,
 ) -> None:
-    """Attribute an existing model: the influence of every training example, step and token. Trains nothing."""
+    """Attribute a model: the influence of every training example, step and token. Only --warmup trains."""
     from infra.pipeline.score import run_score, score_recipe
 
     if (queries is None) == (directions is None):
@@ -74,6 +87,8 @@ def score(
         data={"max_length": max_length, "on_error": on_error, **({"limit": limit} if limit else {})},
         model={"base": model, "device": device, "dtype": dtype},
         curvature={"tracked": tracked, "damping": damping},
+        **({"warmup": {}} if warmup else {}),
+        **({"targets": {"tokens": tokens}, "scores": {"tokens": tokens}} if tokens else {}),
     )
     with interruptible():
         report = run_score(recipe, out, directions)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.errors import InputError, RecipeError
 from infra.layout import BASE, EXPLAINED
 from infra.models import model_place
 from infra.pipeline import (
     answers,
     attribute,
+    convergence,
     data,
     effects,
     experiment,
@@ -21,6 +23,7 @@ from infra.pipeline import (
     tokenized,
     train,
     validity,
+    warmup,
 )
 from infra.pipeline.method import check_method
 from infra.pipeline.recipe import Recipe
@@ -35,6 +38,8 @@ STEPS: tuple[Step, ...] = (
     train.SFT,
     answers.RESPONSES,
     targets.TARGETS,
+    warmup.WARMUP,
+    convergence.CONVERGENCE,
     attribute.CURVATURE,
     attribute.DIRECTIONS,
     attribute.SCORES,
@@ -68,17 +73,31 @@ def given_models(recipe: Recipe) -> dict[str, str]:
     return {BASE: model_place(recipe.model.base)}
 
 
+def models_of_score(recipe: Recipe, model: str) -> dict[str, str]:
+    """The models that `infra score` is given: the explained one too, unless a warm-up makes it."""
+    return {BASE: model} if recipe.warmup is not None else {BASE: model, EXPLAINED: model}
+
+
 def job_of_run(recipe: Recipe, fetch: bool = True) -> Job:
     """`infra run`: the base model is given, or made here; everything else is made."""
+    if recipe.warmup is not None:
+        raise RecipeError("warmup is for `infra score`; `infra run` fine-tunes by the settings in sft: remove warmup")
     job = Job(recipe, given_models(recipe), fetch=fetch)
     check_method(job)
     return job
 
 
 def job_of_score(recipe: Recipe, directions: Path | None) -> Job:
-    """`infra score`: the explained model is given, and with ``directions`` an earlier run's directions and targets."""
-    model = model_place(recipe.model.base)
+    """`infra score`: the explained model is given, and with ``directions`` an earlier run's directions and targets.
+
+    With a warm-up the explained model is made here from the given one, and nothing else of an earlier run fits it.
+    """
+    if recipe.warmup is not None and directions is not None:
+        raise InputError(
+            "--warmup makes a new model, and --directions are of the model they were made for; give the model that the "
+            "earlier run warmed up (RUN/sft/original-s0/model) as --model, without --warmup"
+        )
     steps: Mapping[str, Path] = {} if directions is None else {"directions": directions, "targets": directions}
-    job = Job(recipe, {BASE: model, EXPLAINED: model}, steps)
+    job = Job(recipe, models_of_score(recipe, model_place(recipe.model.base)), steps)
     check_method(job)
     return job

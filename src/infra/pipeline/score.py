@@ -57,6 +57,6 @@ def run_score(recipe: Recipe, folder: Path, directions: Path | None) -> Path:
     from infra.pipeline import prepare, run_job
 
     prepare(recipe)
-    if directions is not None:
+    if directions is not None and recipe.warmup is None:
         check_same_model(recipe.model.base, directions)
     return run_job(recipe, folder, lambda: score_stages(recipe, directions))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.data.tokenized import Counted
 from infra.errors import InputError
 from infra.influence.curvature import Curvature, Factor, StoredFactor
 from infra.influence.damping import Damping
@@ -122,14 +123,20 @@ class OnDisk:
         )
         return saved if self._fsdp else saved.loaded()
 
-    def example_scores(self, fitted: Path) -> TaskFolder:
+    def example_scores(self, fitted: Path, counted: Counted = "all") -> TaskFolder:
         """Scores of every example by the method in the folder ``fitted``: one ``.npy`` ``[n, K]`` a shard."""
-        return self.over_data("examples", fitted=fitted, model_hash=self.model.model_hash).folder
+        return self.over_data("examples", fitted=fitted, model_hash=self.model.model_hash, counted=counted).folder
 
     def token_scores(
-        self, fitted: Path, targets: Mapping[str, Sequence[float]], decompositions: Sequence[str] = ("loss",)
+        self,
+        fitted: Path,
+        targets: Mapping[str, Sequence[float]],
+        decompositions: Sequence[str] = ("loss",),
+        counted: Counted = "all",
     ) -> TaskFolder:
         """Scores of every token on each target, a weighted mean of the method's own: one Parquet file a shard.
+
+        The ``counted`` tokens sum to the example's score.
 
         Raises :class:`InputError` for ``position`` scores of a sharded model.
         """
@@ -144,6 +151,7 @@ class OnDisk:
             model_hash=self.model.model_hash,
             targets=weights,
             decompositions=list(decompositions),
+            counted=counted,
         ).folder
 
     @property
