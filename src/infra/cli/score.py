@@ -75,6 +75,8 @@ def score(
 ) -> None:
     """Attribute a model: the influence of every training example, step and token. Only --warmup trains."""
     from infra.pipeline.score import run_score, score_recipe
+    from infra.report import print_summary
+    from infra.store import read_json
 
     if (queries is None) == (directions is None):
         raise InputError("give either --queries FILE or --directions RUN")
@@ -94,4 +96,5 @@ def score(
         report = run_score(recipe, out, directions)
     if not this_rank().first:
         return
+    print_summary(read_json(out / "summary.json"))
     print(f"report: {report}\nscores: {out / 'scores' / 'examples.parquet'}")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.data import Counted, Record, TokenizedExample, TokenizedFile, is_whole
-from infra.influence import FitSettings, fit_curvature, identity
+from infra.influence import FitSettings, combine, fit_curvature, identity, open_directions
 from infra.influence.fit import subsample_draw
 from infra.influence.methods import AlongDirections, has_token_scores, write_fitted
 from infra.influence.steps import ModelSettings, OnDisk, each_shard
@@ -181,6 +181,7 @@ def run_scores(context: Context) -> None:
                 place = OnDisk(work / which, data, model, launcher, bar.advance)
                 counted = recipe.scores.tokens
                 examples = place.example_scores(here, counted)
+                norms = place.gradient_norms(counted) if recipe.scores.cosine else None
                 tokens = place.token_scores(here, {t: weights[t].tolist() for t in targets}, decompositions, counted)
             if not this_rank().first:
                 continue
@@ -189,6 +190,13 @@ def run_scores(context: Context) -> None:
             for name, w in weights.items():
                 frame[f"score_{name}"] = (per_fold.astype(np.float64) @ w).astype(np.float32)
             put_in_place(tokens.results(), context, which)
+            if norms is not None:
+                lengths = np.concatenate(list(each_shard(norms)))
+                for target in targets:
+                    size = lengths * combine(open_directions(here), weights[target].tolist()).norm()
+                    frame[f"cosine_{target}"] = (frame[f"score_{target}"] / np.where(size > 0, size, np.inf)).astype(
+                        np.float32
+                    )
             for target in targets:
                 sums = token_sums(context.token_files(which), target, counted)
                 frame[f"format_{target}"] = sums.template.astype(np.float32)
@@ -284,7 +292,7 @@ SCORES = Step(
     run_scores,
     reads=("records", "tokenized", "directions"),
     uses=(Uses(EXPLAINED),),
-    settings=("method", "scores.token_targets", "scores.tokens", "scores.position", TRACKED, *PASSES),
+    settings=("method", "scores.token_targets", "scores.tokens", "scores.cosine", "scores.position", TRACKED, *PASSES),
     unhashed=("scale",),
     parallel=True,
 )

@@ -135,9 +135,11 @@ def top_examples(context: Context) -> pd.DataFrame:
 def with_standing(top: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
     """``top`` with each influence's place among those of all ``examples``: columns to read it by.
 
-    ``percentile``: share of the examples with at most this score, in percent. ``standardised``: standard deviations
-    from the mean (NaN where all are equal). ``relative``: minus the mean of the example's domain. ``format``: the part
-    of the chat template's tokens, where the target has token scores.
+    - ``percentile``: share of the examples with at most this score, in percent.
+    - ``standardised``: standard deviations from the mean; NaN where all are equal.
+    - ``relative``: minus the mean of the example's domain.
+    - ``cosine``: over the norms of gradient and direction, where the recipe asks for it.
+    - ``format``: the part of the chat template's tokens, where the target has token scores.
     """
     parts = []
     for target, rows in top.groupby("target", sort=False):
@@ -152,8 +154,9 @@ def with_standing(top: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
             "standardised": ((mine - scores.mean()) / spread).to_numpy() if spread > 0 else np.nan,
             "relative": (mine - means.loc[rows.id]).to_numpy(),
         }
-        if f"format_{target}" in known:
-            added["format"] = known[f"format_{target}"].loc[rows.id].to_numpy(np.float64)
+        for name in ("cosine", "format"):
+            if f"{name}_{target}" in known:
+                added[name] = known[f"{name}_{target}"].loc[rows.id].to_numpy(np.float64)
         parts.append(rows.assign(**added))
     return pd.concat(parts) if parts else top
 

@@ -238,6 +238,9 @@ class ScoreSettings(Settings):
         description="an example's score is the sum over all its response tokens, or over content: without what the "
         "chat template writes, whose part is the column `format` either way",
     )
+    cosine: bool = Field(
+        False, description="also keep each score over the norms of gradient and direction; one more visit to the data"
+    )
     position: bool = Field(False, description="also keep `position` scores")
     span_examples: int = Field(600, ge=1, description="training examples whose steps and token classes get intervals")
     judge: StepJudgeSettings | None = Field(None, description="who labels steps beside the rules, for agreement")

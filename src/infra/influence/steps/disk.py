@@ -71,7 +71,9 @@ class OnDisk:
     def over_data(self, name: str, **arguments: Any) -> FolderResults:
         """One step over the data, in pieces of neighbouring shards (sums) or shard by shard (rows)."""
         step = STEPS[name]
-        suffix = {"examples": "npy", "tokens": "parquet"}.get(name) or (PARTS if self._fsdp else "safetensors")
+        suffix = {"examples": "npy", "norms": "npy", "tokens": "parquet"}.get(name) or (
+            PARTS if self._fsdp else "safetensors"
+        )
         pieces = self.data.tasks() if step.over == "rows" else self.data.sum_tasks(self.most)
         return self._run(name, suffix, lambda: pieces, arguments, self.advance)
 
@@ -126,6 +128,10 @@ class OnDisk:
     def example_scores(self, fitted: Path, counted: Counted = "all") -> TaskFolder:
         """Scores of every example by the method in the folder ``fitted``: one ``.npy`` ``[n, K]`` a shard."""
         return self.over_data("examples", fitted=fitted, model_hash=self.model.model_hash, counted=counted).folder
+
+    def gradient_norms(self, counted: Counted = "all") -> TaskFolder:
+        """The norm of every example's gradient over the tracked weights: one ``.npy`` ``[n]`` a shard."""
+        return self.over_data("norms", counted=counted).folder
 
     def token_scores(
         self,

@@ -17,6 +17,7 @@ from infra.influence.engine.engine import Engine
 from infra.influence.engine.totals import Totals
 from infra.influence.methods._directions import is_directions
 from infra.influence.methods._method import Fitted
+from infra.influence.methods.cosine import gradient_norms
 from infra.influence.scores import Decomposition, example_influence, token_influence
 from infra.influence.steps.step import Item
 
@@ -41,6 +42,19 @@ def example_step(
                 rows = {s.index: s.example for s in method.scores(examples, tokens=False)}
                 parts.append(np.stack([rows[i] for i in range(len(examples))]).astype(np.float32))
         return np.concatenate(parts)
+
+    return run
+
+
+def norm_step(engine: Engine, counted: Counted = "all") -> Callable[[Item], NDArray[Any]]:
+    """The norm of each example's gradient over the tracked weights, float64 ``[n]``, of the counted tokens' loss."""
+
+    def run(item: Item) -> NDArray[Any]:
+        parts = [np.zeros(0)]
+        for _, whole in item.chunks:
+            examples = [e.counting(counted) for e in whole]
+            parts.append(gradient_norms(engine.model, examples, engine.tracked, item.engine.max_tokens))
+        return np.concatenate(parts).astype(np.float64)
 
     return run
 

@@ -224,7 +224,7 @@ class Queries {
     };
     this.detail.replaceChildren(el("h2", {}, "Query ", visible(query)), el("p", { class: "quiet-text" }, `part of target ${found.target}`),
       el("div", { class: "querytext", tabindex: "0", role: "region", "aria-label": "Text of the query" }, visible(found.text ?? "").replaceAll("↵", "\n")),
-      side("top", "Most helpful examples"), side("bottom", "Most harmful examples"));
+      side("top", "Most helpful examples"), side("bottom", "Least helpful examples"));
   }
 }
 

@@ -45,7 +45,7 @@ def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int 
 
 
 def open_query(run: RunIndex, query: str) -> dict[str, Any]:
-    """The query's text and its most helpful and most harmful examples. Raises :class:`InputError` when unknown."""
+    """The query's text and its most and least helpful examples. Raises :class:`InputError` when unknown."""
     con = _ready(run)
     head = con.execute("SELECT target, text FROM query_texts WHERE query = ?", [query]).fetchone()
     if head is None:

@@ -166,6 +166,12 @@ def _in_tokens(views: Iterable[ExampleView], k: int, target: str) -> Iterable[st
         yield f"For {target}, the total absolute score of the tokens in {count(n)} shown examples lies to {said}."
 
 
+READ_BY = (
+    "Percentile and sd (standard deviations from the mean) place an example among all training examples. Influence is "
+    "in nats of f, the mean log-likelihood of the target's correct responses: to first order, one more copy of an "
+    "example among N changes f by about influence / N; where that is more than a nat or so, read the order alone. "
+    "Positive helps."
+)
 _STRONGEST = f"{_KEY} influence domain"
 SECTION = Section(
     "top",
@@ -180,8 +186,8 @@ SECTION = Section(
         Table(
             "top",
             "Most and least helpful examples",
-            f"{_KEY} percentile standardised influence low high relative format domain difficulty side",
-            optional="percentile standardised relative format reading low high domain difficulty preview",
+            f"{_KEY} percentile standardised influence low high relative cosine format domain difficulty side",
+            optional="percentile standardised relative cosine format reading low high domain difficulty preview",
             filters="target reading domain",
             limit=20,
             labels={"standardised": "standardised (sd)", "relative": "minus the domain's mean"},
