@@ -177,7 +177,8 @@ def run_scores(context: Context) -> None:
             label, runtime = f"{context.label} {which}", launcher.runtime
             announce(label, "examples", model, data, work / which, runtime, len(pd.read_parquet(context.folds)))
             announce(label, "forward", model, data, work / which, runtime, len(targets))
-            with progress(2 * sum(data.tokens), label, "token") as bar:
+            visits = 3 if recipe.scores.cosine else 2
+            with progress(visits * sum(data.tokens), label, "token") as bar:
                 place = OnDisk(work / which, data, model, launcher, bar.advance)
                 counted = recipe.scores.tokens
                 examples = place.example_scores(here, counted)

@@ -48,6 +48,11 @@ def check_method(job: Job) -> None:
             f"scores.cosine needs a method that is one direction a target, and {job.recipe.method!r} is none; use "
             "ekfac, gradient or another such, or set scores.cosine to false"
         )
+    if job.recipe.scores.cosine and job.recipe.scale.fsdp:
+        raise InputError(
+            "scores.cosine forms each example's whole gradient, which no process has of a sharded model; set "
+            "scores.cosine or scale.fsdp to false"
+        )
     if not has_curvature(job.recipe) and job.recipe.scale.fsdp:
         raise InputError(f"method {job.recipe.method!r} cannot be fitted on a sharded model; set scale.fsdp to false")
 
