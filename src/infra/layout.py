@@ -144,6 +144,16 @@ class Run:
         return self.step("directions") / "targets.json"
 
     @property
+    def convergence(self) -> Path:
+        """Whether the explained model is near the end of training on the data, and the measurements behind it."""
+        return self.step("convergence") / "convergence.json"
+
+    @property
+    def warmup(self) -> Path:
+        """How `infra score --warmup` fine-tuned the explained model."""
+        return self.step(EXPLAINED) / "warmup.json"
+
+    @property
     def coverage(self) -> Path:
         """Which weights are tracked, and their share of the model."""
         return self.step("directions") / "coverage.json"
@@ -213,6 +223,11 @@ class Run:
     def strongest(self, kind: str) -> Path:
         """The strongest ``steps`` or ``tokens`` of each target."""
         return self.step("spans") / f"top_{kind}.parquet"
+
+    @property
+    def shares(self) -> Path:
+        """What share of the absolute token scores lies in each token, class of tokens and position."""
+        return self.step("spans") / "shares.parquet"
 
     @property
     def span_folds(self) -> Path:

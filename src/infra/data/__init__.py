@@ -32,7 +32,7 @@ from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
 from infra.data.target_name import TargetName, is_whole, whole_targets
 from infra.data.thinking import standard_thinking
-from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized import Counted, TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
@@ -49,6 +49,7 @@ __all__ = [
     "Adapter",
     "BadRow",
     "ChatTemplate",
+    "Counted",
     "DataSummary",
     "Duplicate",
     "Message",
