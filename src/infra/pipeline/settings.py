@@ -140,6 +140,11 @@ class ModelSettings(Settings):
 
     base: str = "world"
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    precision: Literal["auto", "float32", "fast"] = Field(
+        "auto",
+        description="of float32 matrix products: float32, fast (rounded to bfloat16 on a CPU, TF32 on a GPU), or "
+        "auto: fast where the processor gains from it and scores keep their ranks on this model",
+    )
     device: str = "cpu"
     pretrain: PretrainSettings | None = None
 
