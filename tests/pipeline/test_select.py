@@ -65,10 +65,11 @@ def test_select_writes_the_users_rows_and_their_control(scored: Path) -> None:
     out = scored / "out"
     done = infra("select", scored / "run", "--keep", "0.5", "--control", "length", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert f"kept: {out / 'ids.jsonl'}" in done.stdout and "why each row is in or out" in done.stdout
+    assert f"kept: {out / 'kept' / 'ids.jsonl'}" in done.stdout and "why each row is in or out" in done.stdout
     given = [*gzip.decompress((scored / "ids.jsonl.gz").read_bytes()).decode().splitlines()]
     given += (scored / "lines.jsonl").read_text().splitlines()
-    kept = [line for p in ("ids.jsonl", "lines.jsonl") if (out / p).exists() for line in (out / p).open()]
+    files = [p for name in ("ids.jsonl", "lines.jsonl") if (p := out / "kept" / name).exists()]
+    kept = [line for file in files for line in file.open()]
     assert len(kept) == 7 and [k.strip() for k in kept] == [g for g in given if g in {k.strip() for k in kept}]
     told = [json.loads(line) for line in (out / "manifest.jsonl").open()]
     assert [r["id"] for r in told][2] is None and "a bad row" in told[2]["why"]
@@ -80,7 +81,7 @@ def test_weights_are_trained_with_by_infra_itself(scored: Path) -> None:
     done = infra("select", scored / "run", "--weights", "--out", scored / "weighted")
     assert done.returncode == 0, done.stderr
     recipe = score_recipe(
-        str(scored / "weighted"),
+        str(scored / "weighted" / "kept"),
         str(scored / "queries.jsonl"),
         data={"max_length": 512},
         model={"base": str(BASE_MODEL)},

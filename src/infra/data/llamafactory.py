@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,15 @@ def llamafactory_entry(file: Path) -> dict[str, Any] | None:
     return None
 
 
-def declare_data_sets(files: Sequence[Path], info: Path, *, replace: bool) -> None:
-    """Write ``dataset_info.json`` with an entry for each file that LLaMA-Factory can read, named by the file's stem.
+def declare_data_sets(files: Mapping[str, Path], info: Path, *, replace: bool) -> None:
+    """Write ``dataset_info.json`` with an entry for each named file that LLaMA-Factory can read.
 
     Unless it is to be replaced, one that is there already stays as it is.
     """
     entries = {
-        _key(file): entry
-        for file in files
-        if file.suffix != ".gz" and (entry := llamafactory_entry(file)) is not None and file.parent == info.parent
+        name: {**entry, "file_name": file.relative_to(info.parent).as_posix()}
+        for name, file in files.items()
+        if file.suffix != ".gz" and (entry := llamafactory_entry(file)) is not None
     }
     if entries and (replace or not info.exists()):
         write_json(info, entries)
-
-
-def _key(file: Path) -> str:
-    return file.stem.replace(".", "_")

@@ -71,7 +71,7 @@ def run_queries(context: Context) -> None:
     frame, queries = query_examples(context)
     kept = chosen_queries(frame, recipe.scores.queries, recipe.seed)
     frame, queries = frame.iloc[kept].reset_index(drop=True), [queries[i] for i in kept]
-    train = tokens_of(context.tokenized("train"))
+    train = [e.counting(recipe.scores.tokens) for e in tokens_of(context.tokenized("train"))]
     visit = first_visit(context, model, tracked, curvature, train, queries)
     scores, low = visit.scores, visit.directions
     rows, chosen = strongest_pairs(scores, recipe.scores.query_top)
@@ -266,6 +266,7 @@ QUERIES = Step(
             "method",
             "scores.query_top",
             "scores.queries",
+            "scores.tokens",
             "curvature.damping",
             "curvature.damping_scale",
             "targets.form",

@@ -179,12 +179,14 @@ def test_rows_of_different_schemas_or_forms_do_not_fit_in_one_file(tmp_path: Pat
 
 
 def test_a_source_that_changed_is_refused_and_never_written_over(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "a.jsonl", rows(4))
+    (tmp_path / "data").mkdir()
+    path = write_lines(tmp_path / "data" / "a.jsonl", rows(4))
     run = scored_run(tmp_path / "run", [{"path": path}], by_number)
     with pytest.raises(InputError, match="is a file of the data itself"):
         select(run, path, top=1)
-    with pytest.raises(InputError, match="is a file of the data itself"):
-        select(run, tmp_path, top=1)
+    folder = scored_run(tmp_path / "whole", [{"path": tmp_path / "data"}], by_number)
+    with pytest.raises(InputError, match="lies in its folder"):
+        select(folder, tmp_path / "data" / "out", top=1)
     write_lines(path, rows(5))
     with pytest.raises(InputError, match=r"a\.jsonl changed since it was scored"):
         select(run, tmp_path / "out", top=1)
@@ -207,7 +209,7 @@ def test_datasets_loads_what_is_kept_and_llamafactory_is_told_its_columns(form: 
     declared = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
     assert loaded["id"] == ["mine-3", "mine-4", "mine-5"] and set(declared) == {"a", "a_control"}
     assert set(declared["a"]["columns"].values()) <= set(loaded.column_names)
-    assert declared["a_control"]["file_name"] == files.control[0].name
+    assert declared["a_control"]["file_name"] == "control/a.jsonl"
 
 
 def test_llamafactory_is_told_of_other_names_of_the_speakers(tmp_path: Path) -> None:
@@ -226,8 +228,8 @@ def test_a_second_selection_takes_away_what_the_first_left(tmp_path: Path) -> No
     [control] = select(run, out, keep=0.5, control="random").control
     (out / "mine.txt").write_text("of the user")
     select(run, out, top=1)
-    assert not control.exists() and sorted(p.name for p in out.iterdir()) == [
-        *("a.jsonl", "dataset_info.json", "manifest.jsonl", "mine.txt", "selection.json")
+    assert not control.exists() and sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
+        *("dataset_info.json", "kept/a.jsonl", "manifest.jsonl", "mine.txt", "selection.json")
     ]
 
 

@@ -51,8 +51,9 @@ def write_selection(
         run: the run that ``selected`` was made from.
         selected: the decision of :func:`select_records`.
         out: a file (``kept.jsonl``), for data of one form and schema, or a folder, in which each of the user's files
-            gets a file of the same name. The control is ``kept.control.jsonl``. Rows are copied field by field in
-            their order; weights are written to the field ``weight``. A name that ends in ``.gz`` is packed.
+            gets a file of the same name in ``kept`` and in ``control``. The control of a file is
+            ``kept.control.jsonl``. Rows are copied field by field in their order; weights are written to the field
+            ``weight``. A name that ends in ``.gz`` is packed.
         messages: write ``id`` and ``messages`` (and tools and weights, where there are any) as JSON Lines instead of
             the user's format. Data without files, such as the embedded world, is always written so.
 
@@ -73,10 +74,10 @@ def write_selection(
     else:
         _check_unchanged(paths, sources)
         plan = _plan_copies(origins, selected, sources, target)
-    data = {Path(s).resolve() for s in _files(origins, sources)}
-    for path in (*(f.path for f in plan), target.manifest, target.account):
-        if path.resolve() in data:
-            raise InputError(f"{path} is a file of the data itself; give another --out")
+    data = {Path(s).resolve() for s in sources}
+    for path in (*(f.path.resolve() for f in plan), target.manifest.resolve(), target.account.resolve()):
+        if data & {path, *path.parents}:
+            raise InputError(f"{path} is a file of the data itself, or lies in its folder; give another --out")
     for file in plan:
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.write(file.path)
@@ -84,7 +85,8 @@ def write_selection(
     written = [f.path.relative_to(target.folder).as_posix() for f in plan]
     _remove_earlier(target, written)
     write_json(target.account, {**selected.manifest, "files": written})
-    declare_data_sets([f.path for f in plan], target.folder / "dataset_info.json", replace=not target.one_file)
+    named = {f"{_stem(f.path.name).removesuffix('.control')}{'_control' if f.control else ''}": f.path for f in plan}
+    declare_data_sets(named, target.folder / "dataset_info.json", replace=not target.one_file)
     kept, control = (tuple(f.path for f in plan if f.control is wanted) for wanted in (False, True))
     return SelectionFiles(kept, control, target.manifest, target.account)
 
@@ -116,9 +118,10 @@ class _Target:
 
     def file(self, name: str, control: bool) -> Path:
         """The file for the rows of the user's file ``name``, or of its control."""
-        path = self.out if self.one_file else self.out / name.removesuffix(".gz")
-        stem = _stem(path.name)
-        return path.with_name(f"{stem}.control{path.name[len(stem) :]}") if control else path
+        if not self.one_file:
+            return self.out / ("control" if control else "kept") / name.removesuffix(".gz")
+        stem = _stem(self.out.name)
+        return self.out.with_name(f"{stem}.control{self.out.name[len(stem) :]}") if control else self.out
 
 
 def _remove_earlier(target: _Target, written: Sequence[str]) -> None:
@@ -150,10 +153,6 @@ def _origins(paths: Run, selected: SelectedRecords) -> pd.DataFrame:
     origins = pd.read_parquet(paths.origins)
     place = {key: i for i, key in enumerate(zip(selected.rows.set, selected.rows.id))}
     return origins.assign(scored=[place.get(key, -1) for key in zip(origins.set, origins.id)])
-
-
-def _files(origins: pd.DataFrame, sources: Sequence[str]) -> list[str]:
-    return [_path(sources[s], f) for s, f in dict.fromkeys(zip(origins.source, origins.file))]
 
 
 def _path(source: str, file: str) -> str:

@@ -1,4 +1,4 @@
-// The queries, and the opened one: its answer with what raised it, its most helpful and most harmful examples.
+// The queries, and the opened one: its answer with what raised it, its most and least helpful examples.
 
 class Queries {
   constructor(root, run, place) {
@@ -95,6 +95,6 @@ class Queries {
     const linked = this.answer && found.answer;
     this.detail.replaceChildren(el("h2", {}, "Query ", visible(found.query)), el("p", { class: "quiet-text" }, `part of target ${found.target}`),
       ...(linked ? [this.answer.node] : [text]),
-      side("top", "Most helpful examples"), side("bottom", "Most harmful examples"));
+      side("top", "Most helpful examples"), side("bottom", "Least helpful examples"));
   }
 }

@@ -51,7 +51,7 @@ def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int 
 
 
 def open_query(run: RunIndex, query: str) -> dict[str, Any]:
-    """The query's text, its most helpful and most harmful examples, and its answer with the steps that raised it.
+    """The query's text, its most helpful and least helpful examples, and its answer with the steps that raised it.
 
     Raises :class:`InputError` when unknown.
     """
