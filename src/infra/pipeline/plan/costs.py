@@ -326,7 +326,7 @@ class Costs:
         )
 
     def links(self) -> StageCost:
-        """Each step of every query's strongest examples as a low-rank direction, and visits to the answers with them."""
+        """The steps of every query's strongest examples as low-rank directions; visits to the answers with them."""
         a, s, passes = self.amounts, self.amounts.length, self.passes
         kept, answer = self.recipe.scores, self.amounts.prompt + self.amounts.answer
         pairs = 2.0 * min(kept.query_links, kept.query_top) * min(kept.queries or a.queries, a.queries)
