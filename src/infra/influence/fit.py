@@ -80,21 +80,24 @@ def fit_curvature(place: Place, settings: FitSettings, covariances: Results | No
     """
     if not place.n:
         raise InputError("there are no examples to fit the curvature on")
-    bases: Any = []
-    if settings.kind != "diagonal":
-        sums: Any = place.over_data("covariances", fit=settings) if covariances is None else covariances
-        tracked = place.engine.tracked
-
-        def groups() -> list[list[str]]:
-            return bundled(sharing_inputs(tracked, sums[0].facts["leader"]), tracked)
-
-        bases = place.over_keys("bases", groups, fit=settings, covariances=sums)
+    bases: Any = [] if settings.kind == "diagonal" else _bases(place, settings, covariances)
     values: Any = []
     if settings.kind != "kfac":
         values = place.over_data("eigenvalues", fit=settings, bases=bases)
     weights = [[b.key for b in weight.blocks] for weight in place.engine.tracked.weights]
     found = place.over_keys("factors", lambda: weights, eigenvalues=values, bases=bases, n=place.n)
     return Fit(place, settings, bases, found)
+
+
+def _bases(place: Place, settings: FitSettings, covariances: Results | None) -> Any:
+    """The first two steps. The covariances are gone from memory when it returns."""
+    sums: Any = place.over_data("covariances", fit=settings) if covariances is None else covariances
+    tracked = place.engine.tracked
+
+    def groups() -> list[list[str]]:
+        return bundled(sharing_inputs(tracked, sums[0].facts["leader"]), tracked)
+
+    return place.over_keys("bases", groups, fit=settings, covariances=sums)
 
 
 class FitOptions(TypedDict, total=False):

@@ -30,7 +30,6 @@ from infra.influence.engine.contract import example_scores
 from infra.influence.engine.derivative import (
     TANGENTS_PER_PASS,
     Stacked,
-    block_matrices,
     difference_scores,
     forward_scores,
     hook_scores,
@@ -117,9 +116,13 @@ def _visit_for_tokens(
     """
     device, dtype = device_of(model), next(model.parameters()).dtype
     totals, forward = totals_of(model), chosen == "forward"
-    stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
     backbone = Backbone(model)
-    score = _scorer(backbone, tracked, stacked, chosen)
+    stacked: Stacked = {}
+    if chosen == "hooks":
+        score = _hook_scorer(Capture(backbone, tracked), totals.matrices(tracked, directions, device, dtype))
+    else:
+        stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
+        score = _scorer(backbone, stacked, chosen)
     most = max(1, max_tokens // (min(len(directions), TANGENTS_PER_PASS) if forward else 1))
     own = len(plan_batches(examples, most))
     fillers = (empty_batch(0, device) for _ in range(totals.passes(own) - own))
@@ -142,12 +145,12 @@ def _visit_for_tokens(
             progress(done, len(examples))
 
 
-def _scorer(backbone: Backbone, tracked: TrackedWeights, stacked: Stacked, route: str) -> Callable[[Batch], Tensor]:
-    """The function from a batch to its scores ``[K, B, T]``."""
-    if route == "hooks":
-        sample = next(iter(stacked.values()))
-        capture, matrices = Capture(backbone, tracked), block_matrices(tracked.blocks, stacked, sample.dtype)
-        return lambda batch: hook_scores(capture, batch, matrices)
+def _hook_scorer(capture: Capture, matrices: Mapping[str, Tensor]) -> Callable[[Batch], Tensor]:
+    return lambda batch: hook_scores(capture, batch, matrices)
+
+
+def _scorer(backbone: Backbone, stacked: Stacked, route: str) -> Callable[[Batch], Tensor]:
+    """The function from a batch to its scores ``[K, B, T]``, in forward mode or by differences."""
     if route == "difference":
         return lambda batch: difference_scores(backbone, batch, stacked)
     k = len(next(iter(stacked.values())))
