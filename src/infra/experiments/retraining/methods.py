@@ -21,7 +21,7 @@ from infra.experiments.retraining.problem import Problem
 from infra.experiments.retraining.scores import MethodScores, QueryFolds, Shelf
 from infra.experiments.retraining.units import cut_examples, cut_response
 from infra.influence import MeanLogLikelihood
-from infra.influence.methods import Context, Engine, Fitted, Method, get_method
+from infra.influence.methods import Engine, Fitted, Method, MethodContext, get_method
 from infra.models import tracked_weights
 from infra.store import sha256_json
 from infra.train.recorded import RecordedRun
@@ -72,7 +72,7 @@ def score_methods(
         run = RecordedRun(problem.flat, problem.training, problem.examples)
         model = problem.flat.into(run.trained())
         engine = Engine(model, tracked_weights(model, settings.tracked), settings.max_tokens)
-        context = Context(engine, problem.examples, fold_targets(problem, targets), settings.seed, run, variants)
+        context = MethodContext(engine, problem.examples, fold_targets(problem, targets), settings.seed, run, variants)
         try:
             for name, method in missing.items():
                 fitted = method.fit(replace(context, folder=shelves[name].folder_of(name)))
