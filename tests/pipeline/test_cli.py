@@ -16,7 +16,7 @@ def test_the_command_is_a_module_too():
 def test_help_names_every_command():
     done = infra("--help")
     assert done.returncode == 0
-    for command in ("run", "score", "data", "eval", "validate", "view"):
+    for command in ("run", "score", "select", "data", "eval", "validate", "view"):
         assert command in done.stdout
 
 

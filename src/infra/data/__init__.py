@@ -26,13 +26,13 @@ from infra.data.packing import (
     loss_weights,
     pack,
 )
-from infra.data.reading import BadRow, ReadResult, iter_records, read_records
+from infra.data.reading import BadRow, Place, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
 from infra.data.target_name import TargetName, is_whole, whole_targets
 from infra.data.thinking import standard_thinking
-from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized import Counted, TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
@@ -49,11 +49,13 @@ __all__ = [
     "Adapter",
     "BadRow",
     "ChatTemplate",
+    "Counted",
     "DataSummary",
     "Duplicate",
     "Message",
     "Overlap",
     "PackedBatch",
+    "Place",
     "ReadResult",
     "Record",
     "Rendered",

@@ -129,6 +129,7 @@ class TaskFolder:
                 return self._made(replace(task, about={**task.about, "halvings": halvings}), work)
             except BatchTooLarge:
                 write_json(note, {"halvings": halvings + 1})
+                say(f"out of memory in {self.plan.kind}, task {task.name}: going on with batches half as large")
 
     def run_part(self, task: ShardTask, work: TaskFunction) -> Path:
         """Do this process's part of a task; every process calls it. The result is in place when all parts are."""

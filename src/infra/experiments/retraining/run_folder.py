@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from infra.data import Record, TargetName, TokenizedExample, TokenizedFile, is_whole, records_from_table, tokenize
+from infra.data import (
+    Counted,
+    Record,
+    TargetName,
+    TokenizedExample,
+    TokenizedFile,
+    is_whole,
+    records_from_table,
+    tokenize,
+)
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
 from infra.experiments.retraining.problem import Accuracy, Problem
@@ -30,13 +39,16 @@ from infra.train.replay import TrainingPlan, plan_of_sft, train
 
 @dataclass(frozen=True)
 class RunData:
-    """What lies in a run's ``folder``: problem, targets and scores. ``method`` is what its curvature is called."""
+    """What lies in a run's ``folder``: problem, targets and scores. ``method`` is what its curvature is called.
+
+    ``counted``: the tokens that an example's score is over."""
 
     problem: Problem
     targets: QueryFolds
     scores: MethodScores
     method: str
     tracked: str
+    counted: Counted
     folder: Path
 
 
@@ -76,7 +88,15 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         accuracy=held_out_accuracy(run, recipe, tokenizer, with_accuracy) if with_accuracy else None,
     )
     scores = read_scores(paths, examples)
-    return RunData(problem, targets, scores, recipe["method"], recipe["curvature"]["tracked"], run)
+    return RunData(
+        problem,
+        targets,
+        scores,
+        recipe["method"],
+        recipe["curvature"]["tracked"],
+        recipe["scores"].get("tokens", "all"),
+        run,
+    )
 
 
 def recorded_run(
@@ -184,7 +204,8 @@ def own_scores(data: RunData, *, deletes: bool) -> MethodScores:
     model, _ = load_model(Run(data.folder).model(EXPLAINED), dtype=start.dtype, device=str(start.device))
     engine = Engine(model, tracked_weights(model, data.tracked), ScoreSettings().max_tokens)
     fitted = open_fitted(Run(data.folder).directions, engine)
-    return scores_of(fitted, problem.examples, step_variants(problem) if deletes else ())
+    variants = [(i, e.counting(data.counted)) for i, e in step_variants(problem)] if deletes else ()
+    return scores_of(fitted, [e.counting(data.counted) for e in problem.examples], variants)
 
 
 def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:

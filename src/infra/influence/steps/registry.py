@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.influence.steps.directions import direction_step, gradient_step
 from infra.influence.steps.factors import basis_step, covariance_step, eigenvalue_step, factor_step
-from infra.influence.steps.scores import example_step, token_step
+from infra.influence.steps.scores import example_step, norm_step, token_step
 from infra.influence.steps.step import AttributionStep
 
 STEPS: dict[str, AttributionStep] = {
@@ -15,5 +15,6 @@ STEPS: dict[str, AttributionStep] = {
     "gradients": AttributionStep(gradient_step, "sum"),
     "directions": AttributionStep(direction_step, "keys"),
     "examples": AttributionStep(example_step, "rows"),
+    "norms": AttributionStep(norm_step, "rows"),
     "tokens": AttributionStep(token_step, "rows"),
 }
