@@ -89,6 +89,16 @@ def without_browser(arguments: list[str]) -> list[str]:
     return ["-m", f"{DEFAULT_TESTS} and not browser"]
 
 
+def side_by_side(arguments: list[str]) -> list[str]:
+    """The whole suite runs in as many processes as there are cores, four at most; a file at a time in each of them.
+
+    Whoever names files, marks, a number of processes (``-n``) or the debugger gets pytest as it is.
+    """
+    asked = any(a in ("-m", "-s", "--pdb", "--trace") or a.startswith(("-n", "tests")) for a in arguments)
+    cores = min(os.cpu_count() or 1, 4)
+    return [] if asked or cores == 1 else ["-n", str(cores), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
 def main() -> int:
     verb, *rest = sys.argv[1:] or ["help"]
     if verb in ("run", "infra"):
@@ -97,7 +107,7 @@ def main() -> int:
     if verb in ("test", "lint", "types", "bench", "setup"):
         setup("dev")
     if verb == "test":
-        return call("pytest", *rest, *without_browser(rest))
+        return call("pytest", *side_by_side(rest), *rest, *without_browser(rest))
     if verb == "lint":
         return lint()
     if verb == "types":
