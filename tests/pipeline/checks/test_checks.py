@@ -40,8 +40,8 @@ def test_a_long_record_and_a_long_query_are_named_with_file_line_and_remedy(good
     good["train"] = write(tmp_path / "train.jsonl", [row(0), row(1, LONG), row(2), row(3, LONG + LONG)])
     good["queries"] = write(tmp_path / "queries.jsonl", [row(10), row(11), row(12, LONG)])
     said = found(good, tmp_path / "run", data={"max_length": 128})
-    assert "train.jsonl, line 2" in said and "train.jsonl, line 4" in said and "line 1 " not in said
-    assert "queries.jsonl, line 3" in said
+    assert re.search(r"2 of 4 records of \S+train\.jsonl are longer .*: line 2 has \d+; line 4 has \d+;", said)
+    assert re.search(r"1 of 3 records of \S+queries\.jsonl are longer .*: line 3 has \d+;", said)
     lengths = [int(n.replace(",", "")) for n in re.findall(r"has ([\d,]+)", said)]
     assert len(lengths) == 3 and all(n > 128 for n in lengths)
     assert f"--max-length {max(lengths[:2])}" in said and "--on-error skip" in said
@@ -124,7 +124,7 @@ def test_all_faults_are_listed_at_once(good, tmp_path):
         method="no-such-method",
         effects={"attributes": ["dificulty"]},
     )
-    for word in ("cuda:7", "no-such-method", "dificulty", "mlpp", "train.jsonl, line 2", "line 3: "):
+    for word in ("cuda:7", "no-such-method", "dificulty", "mlpp", "line 2 has ", "line 3: "):
         assert word in said, word
     assert said.startswith("6 problems") and said.count("\n") == 6
 

@@ -58,8 +58,11 @@ class SourceRead:
         return {r.id: place for r, place in zip(self.result.records, self.result.places)}
 
     def where(self, record_id: str) -> str:
-        """File and line of a record, for a message."""
-        return str(self.places.get(record_id) or f"{self.settings.path}, record {record_id}")
+        """Where a record lies, for a message that names the source: its line, in a folder its file too."""
+        place = self.places.get(record_id)
+        if place is None:
+            return f"record {record_id}"
+        return f"line {place.line}" if place.file == self.settings.path else str(place)
 
 
 class Subject:
