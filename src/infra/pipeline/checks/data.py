@@ -68,10 +68,11 @@ def _too_long(subject: Subject, source: SourceRead, records: Sequence[Record]) -
         long = [r for r in long if r.id not in leaking]
     if long:
         longest = max(subject.lengths[r.id] for r in long)
+        remedy = f"{subject.option('data.max_length', longest)}, or {subject.option('data.on_error', 'skip')}"
         yield InputError(
             f"{len(long):,} of {len(records):,} records of {source.settings.path} are longer than {most:,} tokens "
             f"({subject.option('data.max_length', most)}): {_lengths(subject, source, long)}; give "
-            f"{subject.option('data.max_length', longest)}, or {subject.option('data.on_error', 'skip')} to pass over them"
+            f"{remedy} to pass over them"
         )
 
 
