@@ -28,7 +28,11 @@ Progress = Callable[[int, int], None]
 
 
 on_halving: ContextVar[Callable[[Any], None] | None] = ContextVar("on_halving", default=None)
-"""Told each batch that does not fit, before its halves run; what it raises ends the visit instead."""
+"""Told each batch that does not fit, before its halves run; what it raises ends the pass instead.
+
+A context variable, because passes lie anywhere below a method, a user's own included, and only who does tasks on disk
+must know of the halving.
+"""
 
 
 @dataclass(frozen=True)
