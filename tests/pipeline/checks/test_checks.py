@@ -50,6 +50,20 @@ def test_a_long_record_and_a_long_query_are_named_with_file_line_and_remedy(good
     check(score_subject(recipe_of(good, data={"max_length": 128, "on_error": "skip"}), tmp_path / "run", None))
 
 
+def test_a_query_of_the_same_id_as_a_training_record_is_measured_by_itself(good, tmp_path):
+    good["train"] = write(tmp_path / "train.jsonl", [row(0), row(1, LONG)])
+    good["queries"] = write(tmp_path / "queries.jsonl", [row(1), row(0, LONG)])
+    said = found(good, tmp_path / "run", data={"max_length": 128})
+    assert len(re.findall(r"1 of 2 records of \S+ are longer .*: line 2 has", said)) == 2
+
+
+def test_two_sources_that_give_one_id_to_different_records_are_refused_with_both_places(tmp_path):
+    recipe = whole(tmp_path)
+    write(tmp_path / "pool.jsonl", [row(0, "Another answer.", difficulty=1)])
+    said = refused(recipe, tmp_path / "run")
+    assert "'r0' names two different records" in said and "train.jsonl, line 1" in said and "pool.jsonl, line 1" in said
+
+
 def test_records_beyond_the_limit_do_not_count(good, tmp_path):
     good["train"] = write(tmp_path / "train.jsonl", [row(0), row(1), row(2, LONG)])
     check(score_subject(recipe_of(good, data={"max_length": 128, "limit": 2}), tmp_path / "run", None))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from infra.data import Record, overlaps
 from infra.errors import InfraError, InputError
+from infra.layout import EXPLAINED
 from infra.models import Limits
 from infra.pipeline.checks.subject import SourceRead, Subject
 from infra.pipeline.data import under_system
@@ -47,59 +48,54 @@ def lengths(subject: Subject) -> Iterator[InfraError]:
     """No record or query is longer than ``data.max_length``, or than the model can take."""
     if subject.tokenizer is None or not (subject.sources or subject.queries):
         return
-    wanted = {r.id for which in ("train", "pool") for r in subject.sets[which]}
     for source in (*subject.sources, *subject.queries):
-        mine = [r for r in source.result.records if r.id in subject.lengths]
-        if source not in subject.queries:
-            mine = [r for r in mine if r.id in wanted]
-        yield from _too_long(subject, source, mine)
-        yield from _beyond_context(subject, source, mine)
+        yield from _too_long(subject, source)
+        yield from _beyond_context(subject, source)
     if subject.recipe.data.on_error == "skip":
-        yield from _nothing_left(subject, subject.recipe.data.max_length)
+        yield from _nothing_left(subject)
 
 
-def _too_long(subject: Subject, source: SourceRead, records: Sequence[Record]) -> Iterator[InfraError]:
-    most = subject.recipe.data.max_length
-    long = [r for r in records if subject.lengths[r.id] > most]
+def _too_long(subject: Subject, source: SourceRead) -> Iterator[InfraError]:
+    most, sizes = subject.recipe.data.max_length, subject.lengths[source.name]
+    long = [r for r in source.result.records if sizes.get(r.id, 0) > most]
     if subject.recipe.data.on_error == "skip" or not long:
         return
-    if source in subject.sources:  # a leaking record is left out before its length matters
+    if source.name.startswith("data.sources"):  # a leaking record is left out before its length matters
         leaking = _leaking(subject, long)
         long = [r for r in long if r.id not in leaking]
     if long:
-        longest = max(subject.lengths[r.id] for r in long)
+        longest = max(sizes[r.id] for r in long)
         remedy = f"{subject.option('data.max_length', longest)}, or {subject.option('data.on_error', 'skip')}"
         yield InputError(
-            f"{len(long):,} of {len(records):,} records of {source.settings.path} are longer than {most:,} tokens "
-            f"({subject.option('data.max_length', most)}): {_lengths(subject, source, long)}; give "
-            f"{remedy} to pass over them"
+            f"{len(long):,} of {len(sizes):,} records of {source.settings.path} are longer than {most:,} tokens "
+            f"({subject.option('data.max_length', most)}): {_told(source, sizes, long)}; give {remedy} to pass "
+            "over them"
         )
 
 
-def _beyond_context(subject: Subject, source: SourceRead, records: Sequence[Record]) -> Iterator[InfraError]:
+def _beyond_context(subject: Subject, source: SourceRead) -> Iterator[InfraError]:
     """Training refuses what is past the trained length of a model; a table of positions ends anyway."""
     assert subject.model is not None
-    limits, most = Limits.of_folder(subject.model), subject.recipe.data.max_length
-    context = limits.trained if subject.job.trains else limits.positions
-    beyond = [r for r in records if context is not None and context < subject.lengths[r.id] <= most]
+    limits, most, sizes = Limits.of_folder(subject.model), subject.recipe.data.max_length, subject.lengths[source.name]
+    context = limits.positions if EXPLAINED in subject.job.models else limits.trained
+    beyond = [r for r in source.result.records if context is not None and context < sizes.get(r.id, 0) <= most]
     if beyond:
         remedy = f"{subject.option('data.max_length', context)} with {subject.option('data.on_error', 'skip')}"
         yield InputError(
             f"{len(beyond):,} records of {source.settings.path} exceed the model's context of {context:,} tokens: "
-            f"{_lengths(subject, source, beyond)}; give {remedy}"
+            f"{_told(source, sizes, beyond)}; give {remedy}"
         )
 
 
-def _lengths(subject: Subject, source: SourceRead, records: Sequence[Record]) -> str:
-    return listed([f"{source.where(r.id)} has {subject.lengths[r.id]:,}" for r in records])
+def _told(source: SourceRead, sizes: Mapping[str, int], records: Sequence[Record]) -> str:
+    return listed([f"{source.where(r.id)} has {sizes[r.id]:,}" for r in records])
 
 
-def _nothing_left(subject: Subject, most: int) -> Iterator[InfraError]:
+def _nothing_left(subject: Subject) -> Iterator[InfraError]:
     """Where long records are passed over, some must be left."""
-    parts = [("training record", [r for s in subject.sources for r in s.result.records])] if subject.sources else []
-    parts += [("query", [r for s in subject.queries for r in s.result.records])] if subject.queries else []
-    for what, records in parts:
-        sizes = [subject.lengths[r.id] for r in records if r.id in subject.lengths]
+    most = subject.recipe.data.max_length
+    for what, kind in (("training record", "data.sources"), ("query", "data.queries")):
+        sizes = subject.lengths_of(kind)
         if sizes and min(sizes) > most:
             yield InputError(
                 f"every {what} is longer than {most:,} tokens, so none is left; give "

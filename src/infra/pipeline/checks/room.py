@@ -36,7 +36,7 @@ def _read(subject: Subject, amounts: Amounts) -> Amounts:
     if not (subject.sources and subject.whole):
         return amounts
     train, pool = (subject.sets[use] for use in ("train", "pool"))
-    sizes = [subject.lengths[r.id] for r in (*train, *pool) if r.id in subject.lengths]
+    sizes = subject.lengths_of("data.sources")
     asked = sum(len(s.result.records) for s in subject.queries)
     return replace(
         amounts,
