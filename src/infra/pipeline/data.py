@@ -72,7 +72,7 @@ def share_of(record: Record, shares: Mapping[Any, float] | str) -> str | None:
 def make_records(context: Context) -> None:
     """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
     recipe = context.recipe
-    problems = {t.label: _problems(recipe, t) for t in recipe.tasks}
+    problems = {t.label: task_problems(recipe, t) for t in recipe.tasks}
     skipped: list[dict[str, object]] = []
     sets, origins = _read_sets(recipe, skipped)
     for use in USES:
@@ -168,7 +168,7 @@ def read_source(
     return result
 
 
-def _problems(recipe: Recipe, settings: TaskSettings) -> list[Record]:
+def task_problems(recipe: Recipe, settings: TaskSettings) -> list[Record]:
     """A task's problems with their split, limited per split when the recipe says so."""
     task = get_task(settings.name, path=settings.path)
     options: dict[str, Any] = dict(settings.options)

@@ -33,6 +33,7 @@ from infra.pipeline.settings import (
     TaskSettings,
     TrainSettings,
     ValidationSettings,
+    WarmupSettings,
 )
 from infra.plugins import file_of, label_of
 
@@ -65,6 +66,7 @@ class Recipe(Settings):
     arms: ArmSettings = ArmSettings()
     strategies: StrategySettings = StrategySettings()
     report: ReportSettings = ReportSettings()
+    warmup: WarmupSettings | None = Field(None, description="for `infra score`: fine-tune first")
     validation: ValidationSettings | None = Field(None, description="None: the scores stay 'not validated'")
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from infra.data import TokenizedExample
 from infra.influence import recomputed_activations
@@ -17,10 +18,10 @@ from infra.parallel.launch import Launcher, Runtime
 from infra.parallel.process_group import barrier, broadcast_object, this_rank
 from infra.parallel.shards import Shards, open_shards, write_shards
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.stage import Context
+from infra.pipeline.stage import PRECISION, Context
 from infra.store import seal, sealed
 
-PASSES = ("threads", "model.dtype", "model.device", "scores.max_tokens")
+PASSES = ("threads", "model.dtype", PRECISION, "model.device", "scores.max_tokens")
 """Settings of whatever passes data through the model."""
 TRACKED = "curvature.tracked"
 
@@ -34,12 +35,13 @@ def launcher_of(recipe: Recipe) -> Launcher:
 def model_of(context: Context) -> ModelSettings:
     """The explained model, with the hash of its weights in the dtype they are used in."""
     recipe, path = context.recipe, context.use(EXPLAINED)
-    made_for = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if this_rank().first else None
+    made_for: Any = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if this_rank().first else None
     return ModelSettings(
         path=path,
-        model_hash=broadcast_object(made_for),
+        model_hash=made_for if context.alone else broadcast_object(made_for),
         tracked=recipe.curvature.tracked,
         dtype=recipe.model.dtype,
+        precision=recipe.model.precision,
         device=recipe.model.device,
         max_tokens=recipe.scores.max_tokens,
         recompute=recipe.scale.recompute,

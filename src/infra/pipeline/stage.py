@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from infra.layout import Run
+from infra.models.precision import products_in
 from infra.pipeline.recipe import Recipe
+
+PRECISION = "model.precision"
+"""The setting of every step that multiplies matrices of a model."""
 
 
 class UndeclaredInputError(RuntimeError):
@@ -61,6 +65,11 @@ class Context(Run):
         return self._stage.models[model] or str(self.model(model))
 
     @property
+    def alone(self) -> bool:
+        """Whether this process runs the step by itself: no other one waits at its collectives."""
+        return not self._stage.parallel
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe, of which only the declared settings can be read."""
         return cast(Recipe, _Declared(self._stage.recipe, self._stage.settings, self._stage.name))
@@ -92,6 +101,12 @@ class Stage:
     settings: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
     member: Any = None
+
+    def perform(self, context: Context) -> None:
+        """Run the step, with matrix products in the precision that the recipe asks for where the step declares it."""
+        model = self.recipe.model if self.recipe is not None and PRECISION in self.settings else None
+        with products_in(model.precision if model else "float32", model.device if model else "cpu"):
+            self.run(context)
 
 
 class _Declared:

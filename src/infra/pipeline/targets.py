@@ -40,12 +40,13 @@ def run_targets(context: Context) -> None:
     The responses are the run's own verified-correct ones (or, too few of them, reference solutions), or those of the
     user's files in ``data.queries``, one target a domain.
 
-    Writes queries.parquet (the responses as records), tokenized.parquet (their tokens), folds.parquet (target,
-    difficulty and fold of each) and targets.json (tried, solved and kept per target).
+    Writes queries.parquet (the responses as records), tokenized.parquet (their tokens, the loss on those that f is
+    over), folds.parquet (target, difficulty and fold of each) and targets.json (tried, solved and kept per target).
     """
     chosen, summary = _given_responses(context) if context.recipe.data.queries else _own_responses(context)
     save_targets(context, chosen, summary)
-    write_tokens(stored_records(context.queries), context.tokenized_queries, context)
+    counted = context.recipe.targets.tokens
+    write_tokens(stored_records(context.queries), context.tokenized_queries, context, counted)
 
 
 def _own_responses(context: Context) -> tuple[list[Chosen], list[dict[str, object]]]:

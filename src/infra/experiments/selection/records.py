@@ -174,7 +174,7 @@ def _cut(rows: pd.DataFrame, train: NDArray[np.int64], settings: SelectSettings,
     if settings.drop_harmful:
         harmful = free & rows.harmful[train].to_numpy()
         rows.loc[train[harmful], "why"] = "harmful: its score lies below zero with its interval"
-        free &= ~harmful
+        free = free & ~harmful
     able = train[free]
     if len(able) == 0:
         raise InputError("no training record is left to keep; loosen the settings")
