@@ -122,7 +122,8 @@ def setting(a: argparse.Namespace) -> tuple[Problem, Targets]:
     )
     training = plan_of_sft(config, len(examples), 0, mean_response_tokens(examples) * config.batch_size)
     units = {"example": example_units(examples)}
-    return Problem(flat_model(model), training, examples, queries, units), make_targets(names)
+    problem = Problem(flat_model(model), training, examples, queries, units, model_hash(model))
+    return problem, make_targets(names)
 
 
 def world_records() -> list[Sequence[Record]]:
@@ -137,12 +138,8 @@ def planned(a: argparse.Namespace, problem: Problem) -> SubsetPlan:
     """The plan in ``--plan`` where there is one, else a new one, written there."""
     file = a.plan or a.out / "plan.json"
     plan = make_subset_plan(
-        problem.training,
-        problem.examples,
-        problem.queries,
-        {"example": len(problem.examples)},
-        model_hash=model_hash(problem.flat.into(problem.flat.start)),
-        blocks=[("half", "same_seed")],
+        problem,
+        [("half", "same_seed")],
         n_subsets=a.subsets,
         extra={"below_protocol": True, "rule": RULE, "methods": list(METHODS), "forms": list(FORMS)},
     )
