@@ -1,7 +1,7 @@
 """What the engine's passes over data cost, before they start: operations and memory, from shapes alone.
 
 :class:`Passes` states the cost of a token. It is read in two ways: :func:`estimate` with the model in memory and the
-examples at hand, and `infra plan` with a configuration and an average length. docs/scale.md derives the formulas.
+examples at hand, and `infra plan` with a configuration and an average length. docs/explanation/costs.md derives the formulas.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The shape of a model from its configuration alone: how many weights, in which matrices, and what one token costs.
 
-No weights are loaded. A product of ``[T, i]`` and ``[i, o]`` counts ``2 T i o`` operations. docs/scale.md derives the
+No weights are loaded. A product of ``[T, i]`` and ``[i, o]`` counts ``2 T i o`` operations. docs/explanation/costs.md derives the
 formulas.
 """
 

@@ -118,6 +118,6 @@ def _built(name: str, made: Callable[..., Method], settings: dict[str, Any]) -> 
     missing = [f for f in ("fit", "load") if not callable(getattr(method, f, None))]
     if missing:
         raise InputError(
-            f"{name!r} is not a method: it has no {missing[0]}(); see 'Adding a method' in docs/influence.md"
+            f"{name!r} is not a method: it has no {missing[0]}(); see docs/how-to/add-a-method.md"
         )
     return method
