@@ -21,8 +21,10 @@ OnError = Literal["raise", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that was not used. ``id`` is the record's, or the row's own, or ''; ``field`` is '' when the
-    whole row is bad."""
+    """A row that was not used, and why.
+
+    ``id`` is the record's, or the row's own, or ''. ``field`` is '' when the whole row is bad.
+    """
 
     file: str
     line: int

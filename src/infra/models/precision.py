@@ -38,11 +38,14 @@ def exact_in(dtype: torch.dtype) -> AbstractContextManager[Any]:
 
 @contextmanager
 def deterministic(enabled: bool = True) -> Iterator[None]:
-    """Same inputs, same bytes: deterministic kernels, and attention that does not depend on the batch's
-    make-up.
+    """The same inputs give the same bytes inside this context.
 
-    Flash and memory-efficient attention change gradients with the batch around an example, so only the plain
-    kernel is left on. Settings are restored on exit.
+    Only deterministic kernels run, and attention does not depend on what else is in the batch: flash and
+    memory-efficient attention change gradients with the batch around an example, so only the plain kernel is left on.
+    Settings are restored on exit.
+
+    Args:
+        enabled: False changes nothing.
     """
     if not enabled:
         yield

@@ -11,9 +11,9 @@ from infra.data.turns import FLAGS, THINKING
 
 _HEAD = """# Data schemas, and what happens to every column
 
-Infra recognises a file's schema by the fields of its first row: the schema is the first below that fits. This page is written
-from the adapters when the site is built. A test changes every column of every published row, to see that it does what is said
-here. In every schema:
+Infra recognises a file's schema by the fields of its first row: the schema is the first below that fits. This page is
+written from the adapters when the site is built. A test changes every column of every published row, to see that what
+is said here happens. In every schema:
 
 - `weight` multiplies the record's loss.
 - A response in a column of its own, of which the schema says nothing, takes the place of the reference solution, or
@@ -78,4 +78,3 @@ def _section(name: str, published: str, columns: Mapping[str, str]) -> Iterator[
 
 def _names(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
