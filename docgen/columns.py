@@ -78,6 +78,14 @@ TOP = {
 }
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "records/origins.parquet": {
+        "id": "the record's id",
+        "source": "number of the source in `data.sources`, from 0",
+        "file": "the file in it; empty where the source is one file",
+        "line": "the line",
+        "set": "the set that the record is in; empty for none",
+        "why": "why it is in none",
+    },
     "records/*.parquet": RECORDS,
     "records/problems/*.parquet": RECORDS,
     "tokenized/*.parquet": TOKENS,
@@ -109,6 +117,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "n_response_tokens": "tokens under the loss",
         "preview": "the beginning of the problem",
         "score_<target>": "influence of the example on the target, summed over its response tokens, in nats of f",
+        "format_<target>": "the part of the influence that lies in tokens that the chat template wrote",
+        "cosine_<target>": "the score divided by the norms of gradient and direction, where `scores.cosine` asks for it",
         "any other": "an attribute of the record, such as `difficulty`",
     },
     "scores/tokens/*.parquet": {
@@ -117,6 +127,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "starts": "first character of each token in `text`, `[T]`",
         "ends": "character after each token in `text`, `[T]`",
         "mask": "true where the token is under the loss, `[T]`",
+        "template": "true where the chat template wrote the token, `[T]`",
         "loss_<target>": "influence of each token as a prediction, `[T]`, in nats of f; zero outside the loss",
         "position_<target>": "influence of each token as an input, `[T]`, where `scores.position` asks for it",
     },
@@ -154,6 +165,14 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "behaviours": "its labels",
         "mask_<target>": "influence of the step with its loss removed and its text kept",
         "delete_<target>": "influence of the example minus that of the example without the step's text",
+    },
+    "spans/shares.parquet": {
+        "target": "the target f",
+        "kind": "`example`, `token`, `class` of tokens, or `position`",
+        "name": "which one",
+        "share": "its share of the absolute scores, from 0 to 1",
+        "of_tokens": "its share of the tokens, from 0 to 1",
+        "n_examples": "examples that were counted",
     },
     "spans/folds.parquet": {
         "fold": "the fold's name",
