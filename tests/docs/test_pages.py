@@ -18,6 +18,7 @@ from docgen.commands import commands, commands_page
 from docgen.recipe import groups, keys_of, recipe_page, recipe_schema
 from docgen.text import cell
 
+from infra.influence.methods import method_names
 from infra.pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +89,11 @@ def test_every_command_that_a_page_shows_exists_with_these_options(page: Path) -
         assert name in known, f"there is no command infra {name}"
         mine = {o for p in known[name].params for o in p.opts} | {"--help", "--nproc-per-node", "--num_processes"}
         assert not set(options) - mine, f"infra {name} has no option {set(options) - mine}"
+
+
+def test_every_method_is_on_the_page_of_methods() -> None:
+    page = (ROOT / "docs" / "reference" / "methods.md").read_text()
+    assert not [name for name in method_names() if f"`{name}`" not in page]
 
 
 def test_the_pages_show_every_command_that_there_is() -> None:
