@@ -24,19 +24,19 @@ from infra.train.replay import plan_of_sft, train
 from infra.world import BASE_MODEL, build_world
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "figures"
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+WEIGHTS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 CHOSEN = {"most helpful": ("#1f6fb4", "-"), "in the middle": ("#6b6b6b", "--"), "least helpful": ("#c8571b", "-.")}
 """Name of an example -> colour and line of its curve."""
 
 
-def small_run(n_train: int = 48, n_queries: int = 16) -> tuple[RecordedRun, list[TokenizedExample]]:
-    """A training run of 18 steps on math and code examples, and the correct math responses that f is made of."""
+def small_run(n_train: int = 32, n_queries: int = 8) -> tuple[RecordedRun, list[TokenizedExample]]:
+    """A training run of 8 steps on math and code examples, and the correct math responses that f is made of."""
     model, tokenizer = load_model(BASE_MODEL, dtype="float32")
     world = build_world()
     train_records = [r for d in ("math", "code") for r in [r for r in world.train if r.domain == d][: n_train // 2]]
     examples = tokenize(train_records, tokenizer, max_length=512).examples
     queries = tokenize([r for r in world.pool if r.domain == "math"][:n_queries], tokenizer, max_length=512).examples
-    config = SFTConfig(learning_rate=5e-4, epochs=3, batch_size=8)
+    config = SFTConfig(learning_rate=5e-4, epochs=2, batch_size=8)
     tokens = float(np.mean([e.loss_mask.sum() for e in examples])) * config.batch_size
     return RecordedRun(flat_model(model), plan_of_sft(config, len(examples), 0, tokens), examples), queries
 
