@@ -31,6 +31,7 @@ from bench.accuracy_problems import Setting, make_setting
 
 from infra.errors import ArtifactError
 from infra.experiments.retraining import (
+    Budget,
     Journal,
     MethodScores,
     Problem,
@@ -191,19 +192,15 @@ def _stretched(rates: Sequence[float], n: int) -> tuple[float, ...]:
     return tuple(float(rates[i]) for i in places)
 
 
-def planned(a: argparse.Namespace, problem: Problem, base: str, out: Path) -> SubsetPlan:
+def planned(a: argparse.Namespace, problem: Problem, out: Path) -> SubsetPlan:
     """The plan that lies in ``out``, or one sized from retrains timed now and committed there."""
     kinds, protocols = a.kinds.split(","), a.protocols.split(",")
     wanted = [(k, p) for k, p in BLOCKS if k in kinds and p in protocols]
 
     def of(blocks: Sequence[Sequence[str]]) -> SubsetPlan:
         return make_subset_plan(
-            problem.training,
-            problem.examples,
-            problem.queries,
-            {k: len(u) for k, u in problem.units.items()},
-            model_hash=base,
-            blocks=[(b[0], b[1]) for b in blocks],
+            problem,
+            [(b[0], b[1]) for b in blocks],
             n_subsets=a.subsets,
             seeds=tuple(range(101, 101 + a.seeds)),
             seed=a.seed,
@@ -213,7 +210,7 @@ def planned(a: argparse.Namespace, problem: Problem, base: str, out: Path) -> Su
     if (out / "plan.json").exists():
         plan = of(load_plan(out / "plan.json").settings["blocks"])
     else:
-        sizing = fit_budget(problem, wanted, a.minutes, n_subsets=a.subsets, n_seeds=a.seeds)
+        sizing = fit_budget(problem, wanted, Budget(a.minutes, a.subsets, a.seeds))
         log(
             f"{sizing.retrains_per_minute:.1f} half-data retrains a minute; plan: {sizing.total / 60:.1f} minutes; "
             f"left out: {sizing.left_out}"
@@ -271,14 +268,10 @@ def method_of(name: str, a: argparse.Namespace) -> Method:
 
 def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, Any]]:
     """LDS over damping and solver steps on other half subsets and other queries: nothing here judges a method."""
-    problem, targets, base = setting.tuning, setting.tuning_targets, setting.base
+    problem, targets = setting.tuning, setting.tuning_targets
     plan = make_subset_plan(
-        problem.training,
-        problem.examples,
-        problem.queries,
-        {k: len(u) for k, u in problem.units.items()},
-        model_hash=base,
-        blocks=[("half", "same_seed")],
+        problem,
+        [("half", "same_seed")],
         n_subsets=a.subsets,
         seed=a.seed + 7777,
         extra={"below_protocol": a.smoke, "purpose": "tuning"},
@@ -286,8 +279,8 @@ def sweep(a: argparse.Namespace, setting: Setting, out: Path) -> list[dict[str, 
     journal = run_retrains(problem, plan, out / "sweep")
 
     def judged(methods: Mapping[str, Method], **about: float | None) -> list[dict[str, Any]]:
-        shared = ScoreSettings(a.tracked)
-        scores = score_methods(problem, targets, methods, shared, tokens=False, kept=out / "sweep")
+        shared = ScoreSettings(a.tracked, tokens=False)
+        scores = score_methods(problem, targets, methods, shared, kept=out / "sweep")
         table, _ = lds_table(problem, plan, journal, scores, targets, n_boot=a.boot)
         return [
             {"method": r.method, "target": r.target, **about, **numbers(r._asdict(), "value", "low", "high")}
@@ -316,11 +309,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     out = a.out or Path(tempfile.mkdtemp(prefix="accuracy-"))
     out.mkdir(parents=True, exist_ok=True)
     setting = make_setting(a, out)
-    problem, targets, base, about = setting.problem, setting.targets, setting.base, setting.about
+    problem, targets, about = setting.problem, setting.targets, setting.about
     log(f"{len(problem.examples)} examples, {len(problem.queries)} queries, {problem.training.steps} steps; {about}")
     if a.derivative_only:
         return {"finite_differences": finite_differences(problem, targets, a.finite_differences), **about}
-    plan = planned(a, problem, base, out)
+    plan = planned(a, problem, out)
     committed = plan.hash
     if a.plan_only:
         return {"plan": committed, "retrains": len(plan.runs)}
@@ -336,9 +329,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             problem,
             targets,
             methods,
-            ScoreSettings(a.tracked, a.seed),
-            tokens=bool(a.removal) or not kinds <= {"half", "drop1"},
-            deletes="step_delete" in kinds,
+            ScoreSettings(
+                a.tracked,
+                a.seed,
+                tokens=bool(a.removal) or not kinds <= {"half", "drop1"},
+                deletes="step_delete" in kinds,
+            ),
             done=seconds.done,
             kept=out / "scores",
         )
@@ -387,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "metasmoothness": [
             round(float(s), 4) for s in metasmoothness(problem.flat, problem.training, problem.examples, stack=a.stack)
         ],
-        "query_loss_change": removals(a, problem, targets, scores, base, out),
+        "query_loss_change": removals(a, problem, targets, scores, out),
     }
     if a.finite_differences:
         result["finite_differences"] = finite_differences(problem, targets, a.finite_differences)
@@ -398,7 +394,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         **{k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in vars(a).items()},
         **about,
         "plan": committed,
-        "model": base,
+        "model": problem.model_hash,
         "steps": problem.training.steps,
         "blocks": plan.settings["blocks"],
         "unfinished_blocks": missing,
@@ -417,18 +413,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return result
 
 
-def removals(
-    a: argparse.Namespace, problem: Problem, targets: Targets, scores: Any, base: str, out: Path
-) -> list[dict[str, Any]]:
+def removals(a: argparse.Namespace, problem: Problem, targets: Targets, scores: Any, out: Path) -> list[dict[str, Any]]:
     """Drop the top and bottom 1% of examples, steps and tokens, and the removal curve over examples."""
     chosen = {m: scores[m] for m in a.removal.split(",") if m}
     if not chosen:
         return []
     rows = []
     for unit, fractions in (("example", (0.01, 0.05, 0.1, 0.2, 0.4)), ("step", (0.01,)), ("token", (0.01,))):
-        found = removal(
-            problem, chosen, targets, out / f"removal-{unit}", unit=unit, fractions=fractions, model_hash=base
-        )
+        found = removal(problem, chosen, targets, out / f"removal-{unit}", unit=unit, fractions=fractions)
         rows += json.loads(found.drop(columns="fold_changes").to_json(orient="records", double_precision=8))
     return rows
 

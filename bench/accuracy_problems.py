@@ -1,6 +1,6 @@
 """What bench.accuracy retrains: the embedded world, real GSM8K and MBPP text, or a finished run.
 
-Each gives (problem, targets, hash of the base model, a few words on the set-up, tuning problem and targets). The tuning
+Each gives (problem, targets, a few words on the set-up, tuning problem and targets). The tuning
 problem differs in its queries only: damping and solver steps are swept there, never on the queries that judge.
 """
 
@@ -54,7 +54,6 @@ class Setting:
     targets: Targets
     tuning: Problem
     tuning_targets: Targets
-    base: str
     about: dict[str, Any]
 
 
@@ -143,7 +142,6 @@ def from_world(a: argparse.Namespace, out: Path) -> Setting:
         make_targets(names, a.folds),
         replace(problem, queries=encode(tune), accuracy=None),
         make_targets(tune_names, a.folds),
-        model_hash(model),
         {"data": "world", "responses": source},
     )
 
@@ -210,7 +208,6 @@ def from_real(a: argparse.Namespace, out: Path) -> Setting:
         make_targets(names, a.folds),
         replace(problem, queries=encode(tune)),
         make_targets(tune_names, a.folds),
-        model_hash(model),
         {"data": "GSM8K and MBPP", "responses": "reference solutions (the model is too small to solve problems)"},
     )
 
@@ -280,7 +277,6 @@ def from_run(a: argparse.Namespace) -> Setting:
         make_targets([names[i] for i in kept[0]], a.folds),
         tuning,
         make_targets([names[i] for i in kept[1]], a.folds),
-        data.base_hash,
         {"data": a.run.name, "responses": "the run's"},
     )
 
@@ -299,4 +295,5 @@ def assemble(a: argparse.Namespace, model: Any, records: list[Record], encode: A
         "step": step_units(examples, records),
     }
     flat = flat_model(model).compiled() if a.compile else flat_model(model)
-    return Problem(flat, plan, examples, queries, units, records=records, encode=encode, stack=a.stack)
+    base = model_hash(model)
+    return Problem(flat, plan, examples, queries, units, base, records=records, encode=encode, stack=a.stack)

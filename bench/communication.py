@@ -31,7 +31,7 @@ from infra.influence.engine.eigenbases import corrected_eigenvalues, eigenbases
 from infra.influence.engine.functional import Backbone, engine_mode
 from infra.influence.engine.gradient import add_gradients
 from infra.influence.engine.layer_inputs import Capture
-from infra.influence.engine.rows import GatheredBases, RowTotals, shard_direction
+from infra.influence.engine.rows import GatheredBases, RowTotals, shard_rows
 from infra.influence.engine.totals import Totals
 from infra.models import tracked_weights
 from infra.models.shape import Shape
@@ -128,7 +128,8 @@ def measure(bench: BenchShape, world: int, directions: int) -> dict[str, dict[st
         found["gradients"] = {"planned": planned.folds(directions), "counted": counter.bytes}
         whole = [Direction({n: torch.randn_like(p) for n, p in tracked.parameters.items()}) for _ in range(directions)]
         shard_model(model)
-        held = [shard_direction(d, model) for d in whole]
+        own = shard_rows(model)
+        held = [Direction({name: t[own[name]].clone() for name, t in d.tensors.items()}) for d in whole]
         size = sum(t.numel() * t.element_size() for d in held for t in d.tensors.values())
         found["direction shard"] = {"planned": planned.direction_shard(directions), "counted": float(size)}
         batch = build_batch(examples, [0, 1])

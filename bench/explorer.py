@@ -1,6 +1,6 @@
 """How fast the explorer answers over a large run: cold start, then warm percentiles of filter, sort, search and open.
 
-    python bench/explorer.py --records 200000 --targets 12 --tokens 400 --folder /tmp/explorer-bench
+    python bench/explorer.py --records 100000 --targets 12 --tokens 400 --folder /tmp/explorer-bench
 
 The run is made up, with the shapes of real ones: log-normal lengths, a skewed vocabulary, texts, ragged token scores,
 steps, row groups of 128. Making it takes minutes and about 5 bytes of disk per token and target; an existing folder
@@ -136,7 +136,7 @@ def timed(work: Callable[[], object]) -> float:
 def main() -> None:
     """Make the run where it is missing, then print one JSON object of timings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--targets", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=400, help="median tokens per record")
     parser.add_argument("--repeats", type=int, default=100)
@@ -185,6 +185,15 @@ def main() -> None:
             "rows", sort=rng.choice(names), search=f"{rng.choice(words[:300])} {rng.choice(words[:3000])}"
         ),
         "search as typed": lambda: get("rows", sort=rng.choice(names), search=str(rng.choice(words[:3000]))[:3]),
+        "phrase": lambda: get(
+            "rows", sort=rng.choice(names), search=f'"{rng.choice(words[:300])} {rng.choice(words[:300])}"'
+        ),
+        "counts": lambda: get(
+            "facets", equals=json.dumps({"domain": [str(rng.choice(DOMAINS))], "set": ["train"]}), search=words[9]
+        ),
+        "histogram": lambda: get(
+            "histogram", of=f"score_{rng.choice(names)}", equals=json.dumps({"domain": [str(rng.choice(DOMAINS))]})
+        ),
         "open": lambda: get("example", id=pick_id(), target=rng.choice(names)),
     }
     result: dict[str, object] = {

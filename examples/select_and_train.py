@@ -1,4 +1,6 @@
-"""Select data by influence and train on it: keep the better half of a file and fine-tune with TRL, if it is installed.
+"""Select data by influence and train on it: score a file, keep its better half, fine-tune with TRL if it is installed.
+
+The same on the command line: `infra score`, then `infra select RUN --keep 0.5 --balance --control length`.
 
 pip install trl
 python examples/select_and_train.py
@@ -7,45 +9,57 @@ python examples/select_and_train.py
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
-import numpy as np
-
-from _world import small_world, tokens
-from infra.data import write_records
-from infra.experiments.selection import select
-from infra.influence import Damping, MeanLogLikelihood, example_influence, fit_ekfac, gradient
-from infra.models import tracked_weights
-
-KEPT = 0.5
+from _world import MAX_LENGTH, small_world
+from infra.data import Record
+from infra.experiments.selection import SelectionFiles, SelectSettings, select_records, write_selection
+from infra.pipeline.score import run_score, score_recipe
+from infra.world import BASE_MODEL
 
 
-def main(out: Path = Path("selected.jsonl")) -> list[str]:
-    """Write the half of the training data that helps math and code most, and return the ids that were kept."""
-    model, tokenizer, train, correct = small_world()
-    names = ["math", "code"]
-    targets = [MeanLogLikelihood(n, tokens([r for r in correct if r.domain == n], tokenizer)) for n in names]
-    tracked = tracked_weights(model, "mlp")
-    examples = tokens(train, tokenizer)
-    inverse = fit_ekfac(model, examples, tracked).inverse(Damping(0.1))
-    scores = example_influence(model, examples, [inverse @ gradient(model, t, tracked) for t in targets])
-    chosen = set(select([e.id for e in examples], np.asarray(scores), names, round(KEPT * len(examples))).ids)
-    kept = [r for r in train if r.id in chosen]
-    write_records(kept, out)  # messages, as `datasets`, TRL and LLaMA-Factory read them
-    print(f"{out}: {len(kept)} of {len(train)} examples")
-    if importlib.util.find_spec("trl"):
-        fine_tune(model, tokenizer, out)
-    return [r.id for r in kept]
+def main(out: Path = Path("selection")) -> SelectionFiles:
+    """Write the half of the training data that helps math and code most, and a control of as many tokens."""
+    _, _, train, correct = small_world()
+    data, queries = write(train, out / "train.jsonl"), write(correct, out / "queries.jsonl")
+    recipe = score_recipe(
+        str(data),
+        str(queries),
+        data={"max_length": MAX_LENGTH},
+        model={"base": str(BASE_MODEL)},
+        targets={"folds": 2, "minimum": 2},
+    )
+    run_score(recipe, out / "run", None)
+    chosen = select_records(out / "run", SelectSettings(keep=0.5, balance=True, control="length"))
+    files = write_selection(out / "run", chosen, out / "selected")
+    for name, file in (("kept", files.kept[0]), ("control", files.control[0])):
+        size = chosen.manifest[name]
+        print(f"{name}: {file}: {size['records']} records, {size['response_tokens']} response tokens")
+        if importlib.util.find_spec("trl"):
+            fine_tune(file, out / name)
+    return files
 
 
-def fine_tune(model: object, tokenizer: object, file: Path) -> None:
+def write(records: list[Record], file: Path) -> Path:
+    """The records as a user's file of messages."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"id": r.id, "messages": [{"role": m.role, "content": m.content} for m in r.messages], "domain": r.domain}
+        for r in records
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def fine_tune(file: Path, out: Path) -> None:
     """One step of TRL's own trainer on the file."""
     from datasets import load_dataset
     from trl import SFTConfig, SFTTrainer
 
-    data = load_dataset("json", data_files=str(file), split="train").select_columns(["messages"])
-    settings = SFTConfig("selected-model", max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True)
-    SFTTrainer(model, settings, train_dataset=data, processing_class=tokenizer).train()
+    data = load_dataset("json", data_files=str(file), split="train")
+    settings = SFTConfig(str(out), max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True)
+    SFTTrainer(str(BASE_MODEL), settings, train_dataset=data).train()
 
 
 if __name__ == "__main__":

@@ -76,9 +76,17 @@ def test_a_data_set_of_ones_own_is_found_by_its_place() -> None:
     assert record.attributes["difficulty"] == 1
 
 
-def test_selecting_writes_a_file_that_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selecting_writes_a_file_that_trains_and_its_control(tmp_path: Path) -> None:
+    """What is kept is the better half of each domain by the scores that lie in the run."""
+    import pandas as pd
+
     from infra.data import read_records
 
-    monkeypatch.chdir(tmp_path)
-    kept = script("select_and_train").main(tmp_path / "selected.jsonl")
-    assert [r.id for r in read_records(tmp_path / "selected.jsonl").records] == kept and len(kept) == 12
+    files = script("select_and_train").main(tmp_path)
+    given = (tmp_path / "train.jsonl").read_text().splitlines()
+    kept, control = ([line for line in f.read_text().splitlines()] for f in (files.kept[0], files.control[0]))
+    assert set(kept) <= set(given) and set(control) <= set(given) and len(kept) == len(control) == 12
+    scores = pd.read_parquet(tmp_path / "run" / "scores" / "examples.parquet").set_index("id")
+    worth = (scores[["score_math", "score_code"]] / scores[["score_math", "score_code"]].std(ddof=0)).mean(axis=1)
+    best = [worth[scores.domain == d].nlargest(6).index for d in ("math", "code")]
+    assert {r.id for r in read_records(files.kept[0]).records} == {i for ids in best for i in ids}

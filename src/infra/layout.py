@@ -52,6 +52,11 @@ class Run:
         """Results with times and memory, when everything is done."""
         return self.root / "summary.json"
 
+    @property
+    def batches(self) -> Path:
+        """Tokens of a batch that were chosen for this run, by section of the recipe, where the recipe sets none."""
+        return self.root / "batches.json"
+
     # records and tokens
 
     def records(self, which: str) -> Path:
@@ -66,6 +71,11 @@ class Run:
     def record_files(self) -> list[Path]:
         """Every set of records there is, sorted by name."""
         return sorted(self.step("records").glob("*.parquet"))
+
+    @property
+    def origins(self) -> Path:
+        """Where each record that was read comes from, the set it is in, and why where it is in none."""
+        return self.step("records") / "origins.parquet"
 
     @property
     def dropped(self) -> Path:
@@ -134,6 +144,16 @@ class Run:
         return self.step("directions") / "targets.json"
 
     @property
+    def convergence(self) -> Path:
+        """Whether the explained model is near the end of training on the data, and the measurements behind it."""
+        return self.step("convergence") / "convergence.json"
+
+    @property
+    def warmup(self) -> Path:
+        """How `infra score --warmup` fine-tuned the explained model."""
+        return self.step(EXPLAINED) / "warmup.json"
+
+    @property
     def coverage(self) -> Path:
         """Which weights are tracked, and their share of the model."""
         return self.step("directions") / "coverage.json"
@@ -183,6 +203,16 @@ class Run:
         """What the low rank of :attr:`query_scores` loses."""
         return self.step("queries") / "accuracy.json"
 
+    @property
+    def links(self) -> Path:
+        """Steps of every query's strongest examples against the tokens of its answer."""
+        return self.step("links") / "links.parquet"
+
+    @property
+    def link_answers(self) -> Path:
+        """The answers of :attr:`links`: their tokens and steps."""
+        return self.step("links") / "answers.parquet"
+
     # spans and effects
 
     @property
@@ -193,6 +223,11 @@ class Run:
     def strongest(self, kind: str) -> Path:
         """The strongest ``steps`` or ``tokens`` of each target."""
         return self.step("spans") / f"top_{kind}.parquet"
+
+    @property
+    def shares(self) -> Path:
+        """What share of the absolute token scores lies in each token, class of tokens and position."""
+        return self.step("spans") / "shares.parquet"
 
     @property
     def span_folds(self) -> Path:

@@ -1,8 +1,13 @@
-"""Progress for anything that lasts: a bar with rate and remaining time on a terminal, silence elsewhere."""
+"""Progress for anything that lasts: a bar with rate and remaining time on a terminal, lines in a log.
+
+Whatever happens inside :func:`alive` is never silent for more than ten seconds: on a terminal the bar is drawn again,
+elsewhere a line says how far the innermost bar is, or for how long the work has lasted.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import threading
 import time
@@ -16,8 +21,14 @@ from tqdm import tqdm
 EVERY = 5.0
 """Seconds between two lines about one bar in the log."""
 
+SILENCE = 9.0
+"""Seconds without a word after which :func:`alive` says something; it looks once a second."""
+
 _hidden = False
 _log: Path | None = None
+_bars: list[Bar] = []
+_alive: list[tuple[str, float]] = []
+_spoken = time.monotonic()
 
 
 def log_to(path: Path | None) -> None:
@@ -62,6 +73,7 @@ class Bar:
             disable=_hidden or not sys.stderr.isatty(),
             file=sys.stderr,
         )
+        _bars.append(self)
 
     def advance(self, n: float = 1) -> None:
         """``n`` more units are done."""
@@ -79,14 +91,41 @@ class Bar:
             self._tell()
 
     def close(self) -> None:
+        """The work is at its end, or given up."""
+        _bars.remove(self)
         self._bar.close()
         if self._done:
             self._tell()
 
+    @property
+    def moved(self) -> bool:
+        """Whether anything is done."""
+        return self._done > 0
+
+    def redraw(self) -> bool:
+        """Draw the bar again, with the time that has passed; False where there is none to be seen."""
+        if self._bar.disable:
+            return False
+        self._bar.refresh()
+        return True
+
+    def __str__(self) -> str:
+        unit = f"{self._unit}s" if self._done != 1 and not self._unit.endswith("s") else self._unit
+        of = "" if self._bar.total is None else f" of {self._bar.total:,.0f}"
+        _, left = self._pace()
+        rest = "" if left is None else f", about {duration(left)} left"
+        return f"{self._label}: {self._done:,.0f}{of} {unit} in {duration(time.monotonic() - self._began)}{rest}"
+
+    def _pace(self) -> tuple[float, float | None]:
+        """Units a second, and seconds left where both are known."""
+        rate = self._done / max(time.monotonic() - self._began, 1e-9)
+        total = self._bar.total
+        return rate, None if total is None or rate == 0 else max(0.0, total - self._done) / rate
+
     def _tell(self) -> None:
         self._told = time.monotonic()
-        total, rate = self._bar.total, self._done / max(self._told - self._began, 1e-9)
-        left = None if total is None or rate == 0 else round(max(0.0, total - self._done) / rate, 1)
+        total, (rate, left) = self._bar.total, self._pace()
+        left = None if left is None else round(left, 1)
         about = {"label": self._label, "unit": self._unit, "done": self._done, "total": total}
         log_line({**about, "per_second": round(rate, 3), "seconds_left": left})
 
@@ -103,4 +142,52 @@ def progress(total: float | None, label: str, unit: str = "it") -> Iterator[Bar]
 
 def say(text: str) -> None:
     """One line to a person watching: standard error, above any bar."""
+    global _spoken
+    _spoken = time.monotonic()
     tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def alive(label: str) -> Iterator[None]:
+    """While the block lasts something is heard at least every ten seconds. Blocks may lie in one another."""
+    global _spoken
+    _spoken = time.monotonic()
+    _alive.append((label, _spoken))
+    ended = threading.Event()
+    if len(_alive) == 1:
+        threading.Thread(target=_watch, args=(ended,), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        _alive.pop()
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that suits it, such as ``95 s`` or ``2.1 min``."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _watch(ended: threading.Event) -> None:
+    while not ended.wait(min(1.0, SILENCE / 4)):
+        if time.monotonic() - _spoken >= SILENCE:
+            with suppress(IndexError, ValueError, OSError):  # the work has just ended, or nobody can hear
+                _break_silence()
+
+
+def _break_silence() -> None:
+    """Draw the bar again, or write a line. A process that hides its bars speaks for a run's stage if it was started for
+    one, and into a log only: on a terminal its parent draws the bar."""
+    global _spoken
+    _spoken = time.monotonic()
+    worker = multiprocessing.parent_process() is not None
+    if _hidden and (not worker or sys.stderr.isatty()):
+        return
+    bar = _bars[-1] if _bars else None
+    if bar is not None and bar.redraw():
+        return
+    label, began = _alive[-1]
+    say(str(bar) if bar is not None and bar.moved else f"{label}: at work for {duration(_spoken - began)}")

@@ -198,3 +198,13 @@ def test_no_correlation_over_fewer_than_ten_swaps():
     assert rho.low < rho.rho < rho.high < 1
     few = swap_correlation(table[:9]).iloc[0]
     assert np.isnan(few.rho) and "no correlation under 10" in few.note
+
+
+@pytest.mark.parametrize("right", [0, 1])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_none_of_two_problems_is_not_certain_over_seeds_either(right: int, seeds: int) -> None:
+    cells = [("sft", s, "gsm8k", p, right) for s in range(seeds) for p in ("a", "b")]
+    table = accuracy_table(pd.DataFrame(cells, columns=["arm", "seed", "task", "problem_id", "correct"]))
+    reference = stats.binomtest(2 * right, 2).proportion_ci(method="wilson")
+    for row in table.itertuples():
+        assert (row.low, row.high) == pytest.approx((reference.low, reference.high), abs=1e-9)

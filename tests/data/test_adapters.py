@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,7 +59,7 @@ def test_published_row_is_detected_and_read(schema: str, file: str, tmp_path: Pa
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_every_schema_survives_our_own_format(suffix: str, tmp_path: Path) -> None:
     records = [
-        read_records(write_rows([row], tmp_path / f"{i}.jsonl")).records[0] for i, row in enumerate(ROWS.values())
+        replace(read_records(write_rows([row], tmp_path / "a.jsonl")).records[0], id=name) for name, row in ROWS.items()
     ]
     again = read_records(write_records(records, tmp_path / f"all{suffix}"))
     assert again.schema == "record"
@@ -103,15 +104,39 @@ def test_general_forms(tmp_path: Path) -> None:
     assert (got["alpaca"].question, got["alpaca"].response) == ("Add.\n\n2 3", "5")
     assert (got["parts"].question, got["parts"].response) == ("Q", "<think>\nR\n</think>\n\nA")
     assert got["extra"].domain == "code" and got["extra"].weight == 0.25
-    assert got["extra"].attributes == {"level": 4, "native_id": "17"}
+    assert (got["extra"].id, got["extra"].attributes) == ("17", {"level": 4})
 
 
-def test_ids_are_content_hashes_and_unique(tmp_path: Path) -> None:
-    a, b = ROWS["limo"], ROWS["limo"] | {"answer": "6"}
-    ids = [r.id for r in read_records(write_rows([a, b, a, a], tmp_path / "a.jsonl")).records]
-    assert ids[0] != ids[1]
-    assert ids[2:] == [ids[0] + "~2", ids[0] + "~3"]
-    assert read_records(write_rows([a], tmp_path / "b.jsonl")).records[0].id == ids[0]
+def test_an_id_that_a_file_has_twice_is_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": "Q", "response": f"A{i}", "id": id_} for i, id_ in enumerate(("7", 7, "7~2", "8"))]
+    found = read_records(write_rows(rows, tmp_path / "a.jsonl"))
+    assert [r.id for r in found.records] == ["7", "7~2", "7~2~2", "8"]
+    assert [p.line for p in found.places] == [1, 2, 3, 4]
+
+
+def test_two_files_of_a_folder_may_not_give_one_id_to_different_records(tmp_path: Path) -> None:
+    row = {"prompt": "Q", "response": "A", "id": 7}
+    write_rows([row, row | {"id": 8}], tmp_path / "a.jsonl")
+    write_rows([row | {"response": "B"}], tmp_path / "b.jsonl")
+    with pytest.raises(
+        InputError, match=r"the id '7' names two different records .*a\.jsonl, line 1 and .*b\.jsonl, line 1"
+    ):
+        read_records(tmp_path)
+    assert [r.id for r in read_records(tmp_path, ids="line").records] == ["a.jsonl:1", "a.jsonl:2", "b.jsonl:1"]
+
+
+def test_the_same_record_in_two_files_is_a_copy_and_no_error(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_rows([{"prompt": "Q", "response": "A", "id": 7}], tmp_path / f"{name}.jsonl")
+    assert [r.id for r in read_records(tmp_path).records] == ["7", "7~2"]
+
+
+def test_without_ids_files_of_one_name_in_a_folder_are_told_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_rows([{"prompt": "Q", "response": name}], tmp_path / name / "rows.jsonl")
+    assert [r.id for r in read_records(tmp_path).records] == ["a/rows.jsonl:1", "b/rows.jsonl:1"]
+    assert [r.id for r in read_records(tmp_path / "a", label="mine").records] == ["mine/rows.jsonl:1"]
 
 
 @pytest.mark.parametrize("file", [f for f in REAL if (DATA / f).exists()])

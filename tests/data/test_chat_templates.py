@@ -200,7 +200,7 @@ def test_white_space_changed_inside_a_response_is_refused_with_what_to_write(ans
         under_loss("qwen3.5-thinking", talk("2+3?", answer))
     spans = tuple(Span(answer.index(w), answer.index(w) + 1, (w,)) for w in ("R", "5"))
     record = standard_thinking(Record("r1", tuple(talk("2+3?", answer)), "math", "test", spans=spans))
-    assert record.response == OWN and record.id != "r1" and standard_thinking(record) is record
+    assert record.response == OWN and record.id == "r1" and standard_thinking(record) is record
     assert [OWN[s.start : s.end] for s in record.spans] == ["R", "5"]
     [example] = tokenize([record], cached_tokenizer("qwen3.5-thinking"), max_length=None).examples
     at = example.response_start

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.command import infra
 
 from infra.data import read_records
 from infra.data.splits import normalise
 
 BENCHMARK = [f"Ann has {n} red apples and gives {n - 1} of them to Bob before lunch on day {n}" for n in range(40, 44)]
-
-
-def infra(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "infra", *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.fixture

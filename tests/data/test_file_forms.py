@@ -58,7 +58,7 @@ def test_an_object_that_holds_the_rows_is_read_however_printed(
 def test_the_split_chooses_among_an_objects_lists(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"train": ROWS, "test": ROWS[:1]}, indent=1))
     assert texts(tmp_path / "a.json", split="test") == WANT[:1]
-    assert [r.attributes["line"] for r in read_records(tmp_path / "a.json").records] == [1, 2]
+    assert [r.id for r in read_records(tmp_path / "a.json").records] == ["a.json:1", "a.json:2"]
 
 
 def test_single_objects_are_rows(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_cells_hold_long_texts_numbers_and_conversations(tmp_path: Path) -> None
     assert (first.weight, first.answer, second.weight, second.answer) == (0.5, "5", 1.0, "05")
     assert first.response == "x" * 300_000
     assert "note" not in first.attributes and second.attributes["note"] == "n"
-    assert (first.attributes["file"], first.attributes["line"], second.attributes["line"]) == ("a.csv", 2, 3)
+    assert (first.id, second.id) == ("a.csv:2", "a.csv:3")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from infra.data import (
     difficulty_bins,
     drop,
     duplicates,
-    label_levels,
-    label_quantiles,
     overlaps,
     split_of,
     text_difficulty,
@@ -110,17 +108,12 @@ def test_bins_refuse_what_cannot_be_cut() -> None:
         difficulty_bins([1.0, float("nan")])
 
 
-def test_labels_stay_within_their_domain_and_under_their_name() -> None:
-    math = [record(f"m{i}", "q", "1 + 1 = 2. " * (i + 1)) for i in range(10)]
-    code = [record(f"c{i}", "q", "```python\n" + "if x: x = 1\n" * (i + 1) + "```", "code") for i in range(5)]
-    labelled = label_quantiles([*math, *code])
-    assert [r.attributes["difficulty_text"] for r in labelled] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 1, 2, 3, 4, 5]
-    assert "difficulty" not in labelled[0].attributes
-    assert text_difficulty(math[3]) == pytest.approx(np.log1p(4 * 5))  # 1, +, 1, =, 2 in each sentence
-    named = label_levels([Record("r", (), "code", "s", attributes={"level": "HARD"})], {"HARD": 4}, source="level")
-    assert named[0].attributes["difficulty"] == 4
-    with pytest.raises(InputError, match="record r9: attribute 'level' is None"):
-        label_levels([record("r9", "q")], {"HARD": 4}, source="level")
+def test_the_text_estimate_counts_operators_numbers_and_keywords() -> None:
+    for n in (1, 4):
+        math = record("m", "q", "1 + 1 = 2. " * n)
+        code = record("c", "q", "no if here\n```python\n" + "if x: x = 1\n" * n + "```", "code")
+        assert text_difficulty(math) == pytest.approx(np.log1p(5 * n))  # 1, +, 1, =, 2
+        assert text_difficulty(code) == pytest.approx(np.log1p(2 * n))  # if, = inside the fence alone
 
 
 def test_import_is_light() -> None:

@@ -30,10 +30,10 @@ def read(row: dict[str, Any], schema: str, folder: Path) -> Record | None:
     return record
 
 
-def without_id(record: Record | None) -> Any:
+def parts(record: Record | None) -> Any:
     return record and (
         *(record.messages, record.domain, record.source, record.answer, record.tests, dict(record.attributes)),
-        *(record.spans, record.weight, record.tools, record.id if record.source == "own" else None),
+        *(record.spans, record.weight, record.tools, record.id),
     )
 
 
@@ -78,8 +78,8 @@ def test_a_column_matters_unless_the_list_says_that_it_is_not_kept(schema: str, 
         for row in rows:
             if column not in row:
                 continue
-            before = without_id(read(row, schema, tmp_path))
-            after = [without_id(read(row | {column: value}, schema, tmp_path)) for value in changes(row[column])]
+            before = parts(read(row, schema, tmp_path))
+            after = [parts(read(row | {column: value}, schema, tmp_path)) for value in changes(row[column])]
             matters = matters or any(changed != before for changed in after)
         if any(column in row for row in rows):
             assert matters != fate.startswith("not kept"), (column, fate)
@@ -109,25 +109,22 @@ def test_the_page_of_schemas_names_every_column_of_every_schema() -> None:
         ),
     ],
 )
-def test_the_users_own_id_is_kept(row: dict, native: str, kept: dict, tmp_path: Path) -> None:
+def test_the_users_own_id_is_the_id(row: dict, native: str, kept: dict, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(row) + "\n")
     [record] = read_records(path).records
-    assert record.attributes["native_id"] == native
-    assert kept.items() <= record.attributes.items() and "line" not in record.attributes
-    assert record.id.startswith("r")
+    assert record.id == native
+    assert kept.items() <= record.attributes.items()
 
 
 @pytest.mark.parametrize(
     "row", [{"prompt": "Q", "response": "A"}, ROWS["limo"], ROWS["gsm8k"], ROWS["s1k"], ROWS["sharegpt"]]
 )
-def test_rows_without_an_id_keep_file_and_line(row: dict, tmp_path: Path) -> None:
+def test_rows_without_an_id_are_named_by_file_and_line(row: dict, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(row) + "\n\n" + json.dumps(row) + "\n")
     first, second = read_records(path).records
-    assert (first.attributes["file"], first.attributes["line"]) == ("mine.jsonl", 1)
-    assert (second.attributes["file"], second.attributes["line"]) == ("mine.jsonl", 3)
-    assert first.id + "~2" == second.id
+    assert (first.id, second.id) == ("mine.jsonl:1", "mine.jsonl:3")
 
 
 def test_what_is_not_understood_is_listed_once(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_every_reference_solution_passes(name: str, file: str, mode: str) -> Non
     records = get_task(name, SHARED / file).load()
     # MBPP 123 needs about 4 s of processor time, close to the customary limit
     verdicts = verify_many(records, [r.response or "" for r in records], mode=mode, timeout_s=30)
-    assert [(r.attributes["native_id"], v.detail) for r, v in zip(records, verdicts) if not v.correct] == []
+    assert [(r.id, v.detail) for r, v in zip(records, verdicts) if not v.correct] == []
 
 
 def test_lone_surrogates_end_nothing() -> None:

@@ -187,7 +187,7 @@ def test_the_command_prints_counts_the_sandbox_and_rows_without_a_verdict(tmp_pa
     file = write(tmp_path / "in.jsonl", rows)
     done = CliRunner().invoke(app, ["grade", str(file), "--out", str(tmp_path / "o.jsonl"), "--limit", "2"])
     assert done.exit_code == 2, done.output
-    assert "1 of 2 correct (50.0%)" in done.output and "code ran in sandbox" in done.output
+    assert "1 of 2 correct (50.0%, 95% interval 9.5% to 90.5%)" in done.output and "code ran in sandbox" in done.output
     assert f"{file}, line 2: field 'answer': missing" in done.output.replace("\n", "")
     done = CliRunner().invoke(app, ["grade", str(file), "--out", str(tmp_path / "o.jsonl"), "--limit", "1"])
     assert done.exit_code == 0 and "line" not in done.output

@@ -1,4 +1,4 @@
-"""Judge ratings and pass rates: parsed, combined and compared as defined; agreement as in the published example."""
+"""Judge ratings: parsed, combined and compared as defined; agreement as in the published example."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.data import Message, Record
-from infra.errors import InputError
-from infra.evals import interval_alpha, judge_difficulty, label_pass_rate, parse_rating
+from infra.evals import interval_alpha, judge_difficulty, parse_rating
 from infra.models.generation import Generation
 
 
@@ -79,10 +78,3 @@ def test_judging_takes_the_median_and_asks_once(tmp_path: Path) -> None:
     assert all("Question" in q and "secret" not in q for q in judge.asked) and len(judge.asked) == 9
     again, _ = judge_difficulty(records, judge, cache_file=tmp_path / "votes.jsonl")
     assert again == labelled and len(judge.asked) == 9
-
-
-def test_pass_rate_is_stored_with_its_sampling() -> None:
-    [labelled] = label_pass_rate([record("a")], {"a": [True, False, False, False]}, sampling="m, T=0.7, n=4")
-    assert labelled.attributes == {"pass_rate": 0.25, "pass_rate_n": 4, "pass_rate_sampling": "m, T=0.7, n=4"}
-    with pytest.raises(InputError, match="record b: no attempts"):
-        label_pass_rate([record("b")], {}, sampling="x")

@@ -10,7 +10,7 @@ from infra.influence import (
     Engine,
     LowRankSettings,
     MeanLogLikelihood,
-    cg_direction,
+    cg_directions,
     directions_at_once,
     example_influence,
     fit_ekfac,
@@ -55,8 +55,8 @@ def test_the_whole_chain_gives_the_same_directions_and_scores():
         tracked = tracked_weights(model)
         curvature = fit_ekfac(model, items, tracked, fisher="empirical")
         raw = gradient(model, MeanLogLikelihood("f", items[:4]), tracked)
-        refined = cg_direction(Engine(model, tracked), items, raw, curvature, CGSettings(steps=5)).direction
-        both = [curvature.inverse() @ raw, refined]
+        [refined] = cg_directions(Engine(model, tracked), items, [raw], curvature, CGSettings(steps=5))
+        both = [curvature.inverse() @ raw, refined.direction]
         matrix = pairwise_influence(
             Engine(model, tracked), items, items[:3], curvature.inverse(), settings=LowRankSettings(1.0, rescore=2)
         ).scores

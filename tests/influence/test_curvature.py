@@ -329,10 +329,10 @@ def test_a_factor_that_cannot_be_decomposed_falls_back_and_names_the_weight(monk
     tracked = tracked_weights(model, "layers.0.mlp")
     real = rotation._eigh
 
-    def failing(total):
+    def failing(total, dtype):
         if total.shape == (24, 24):
             raise torch.linalg.LinAlgError("did not converge")
-        return real(total)
+        return real(total, dtype)
 
     monkeypatch.setattr(rotation, "_eigh", failing)
     with pytest.warns(RuntimeWarning, match=r"the factor of model\.layers\.0\.mlp\.\w+\.weight, \w+ could not be"):

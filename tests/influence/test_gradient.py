@@ -16,7 +16,6 @@ from infra.influence import (
     each_gradient,
     gradient,
     gradients,
-    load_directions,
     log_likelihoods,
     open_directions,
     save_directions,
@@ -123,14 +122,14 @@ def test_directions_are_vectors_and_survive_the_disk(tmp_path):
     assert (2.0 * a - b).dot(a) == pytest.approx(2 * a.dot(a) - b.dot(a))
     assert a.unit().norm() == pytest.approx(1.0)
     save_directions([a, b], tmp_path, model_hash="abc")
-    again = load_directions(tmp_path, model_hash="abc")
+    again = open_directions(tmp_path, model_hash="abc").loaded()
     assert [d.name for d in again] == [a.name, b.name]
     assert all(torch.equal(again[1].tensors[k], b.tensors[k]) for k in b.tensors)
     with pytest.raises(ArtifactError, match="belong to a model with hash"):
-        load_directions(tmp_path, model_hash="xyz")
+        open_directions(tmp_path, model_hash="xyz")
     (tmp_path / "directions.safetensors").write_bytes(b"cut")
     with pytest.raises(ArtifactError, match="no readable directions"):
-        load_directions(tmp_path)
+        open_directions(tmp_path).loaded()
 
 
 def test_a_record_without_response_tokens_is_named():
@@ -170,4 +169,4 @@ def test_directions_written_a_few_at_a_time_are_read_a_few_at_a_time(tmp_path):
     assert toys.error(combine(saved, weights).tensors["model.layers.0.mlp.up_proj.weight"], expected) < 1e-14
     (tmp_path / "directions-00001.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"directions-00001\.safetensors is missing"):
-        open_directions(tmp_path)
+        open_directions(tmp_path).loaded()

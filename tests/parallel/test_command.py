@@ -43,11 +43,11 @@ def files(folder: Path, n: int = 6) -> tuple[str, str]:
 
 
 def score(train: str, queries: str, out: Path) -> None:
-    """`infra score` up to its scores."""
+    """`infra score` up to its spans, which rank 0 makes alone as it does the convergence."""
     recipe = score_recipe(train, queries, **json.loads(json.dumps(SETTINGS)))
     prepare(recipe)
     stages = score_stages(recipe, None)
-    stages = stages[: 1 + [s.name for s in stages].index("scores")]
+    stages = stages[: 1 + [s.name for s in stages].index("spans")]
     run = RunFolder(out)
     with joined() as here:
         if not here.first:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from infra.errors import ArtifactError, InputError
 from infra.influence import FitSettings, fit_curvature
 from infra.influence.steps import OnDisk
 from infra.influence.steps.worker import work_of
-from infra.parallel.launch import Launcher, Runtime, run_task, run_tasks
+from infra.parallel.launch import Launcher, Runtime, run_tasks, worker
 from infra.parallel.shards import open_shards
 from infra.parallel.tasks import ShardPlan, ShardTask
 from tests.parallel.jobs import make
@@ -43,14 +43,8 @@ def test_other_launchers_write_the_same_bytes(tmp_path: Path, launcher: Any) -> 
 def test_a_missing_package_is_said_with_what_to_install(
     tmp_path: Path, launcher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: Any, **named: Any) -> Any:
-        if name in ("submitit", "ray"):
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    for name in ("submitit", "ray"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails, installed or not
     with pytest.raises(InputError, match=rf"infra-attribution\[{launcher}\]"):
         run_tasks(tmp_path / "x", lambda: ShardPlan("bases", "txt", {}, (ShardTask("0"),)), Launcher(launcher), work_of)
 
@@ -70,4 +64,4 @@ def test_a_launcher_under_torchrun_and_tasks_of_another_version_are_refused(
         json.dumps({"kind": "divination", "suffix": "txt", "settings": {}, "tasks": [{"name": "0"}]})
     )
     with pytest.raises(ArtifactError, match="divination"):
-        run_task(str(tmp_path / "y"), "0", work_of)
+        worker(str(tmp_path / "y"), work_of)

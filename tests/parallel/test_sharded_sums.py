@@ -22,7 +22,7 @@ from infra.influence import (
     directions,
     fit_curvature,
     fit_ekfac,
-    load_directions,
+    open_directions,
 )
 from infra.influence.engine import rows
 from infra.influence.engine.batches import build_batch, empty_batch
@@ -199,7 +199,7 @@ def test_infra_score_on_a_sharded_model(tmp_path: Path) -> None:
     assert toys.error(two, one) < 1e-4
     check = json.loads((tmp_path / "two" / "scores" / "check.json").read_text())
     assert max(check["token_sums_against_example_scores"].values()) < 1e-3
-    one_direction, other = (load_directions(tmp_path / out / "directions")[0] for out in ("one", "two"))
+    one_direction, other = (open_directions(tmp_path / out / "directions").loaded()[0] for out in ("one", "two"))
     assert (other - one_direction).norm() < 1e-3 * one_direction.norm()
     assert not (tmp_path / "two" / "directions" / ".work").exists()
 

@@ -1,26 +1,11 @@
 """The command line: help that reads, codes that mean something, one sentence per mistake."""
 
-import io
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from unittest.mock import patch
 
 import pytest
 
-from infra.cli import main
-
-
-def infra(*arguments):
-    """The command in this process, which has paid for its imports: exit code and what was printed."""
-    out, err, argv = io.StringIO(), io.StringIO(), ["infra", *map(str, arguments)]
-    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    return subprocess.CompletedProcess(argv, code or 0, out.getvalue(), err.getvalue())
+from tests.command import infra
 
 
 def test_the_command_is_a_module_too():
@@ -31,7 +16,7 @@ def test_the_command_is_a_module_too():
 def test_help_names_every_command():
     done = infra("--help")
     assert done.returncode == 0
-    for command in ("run", "score", "data", "eval", "validate", "view"):
+    for command in ("run", "score", "select", "data", "eval", "validate", "view"):
         assert command in done.stdout
 
 

@@ -90,3 +90,63 @@ def test_a_malformed_row_is_named_and_can_be_skipped(scored, tmp_path):
     run_score(score_recipe(str(bad), files[1], **skipping), tmp_path / "b", None)
     dropped = json.loads((tmp_path / "b" / "records" / "dropped.json").read_text())
     assert len(dropped["skipped"]) == 2 and "alien" in json.dumps(dropped["skipped"])
+
+
+def test_content_and_format_add_up_to_the_score_over_all_tokens(scored):
+    folder, files = scored
+    given = settings()
+    content = {**given, "scores": {**given["scores"], "tokens": "content"}}
+    run_score(score_recipe(files[0], None, **content), folder / "content", folder / "run")
+    whole = pd.read_parquet(folder / "run" / "scores" / "examples.parquet").set_index("id")
+    parts = pd.read_parquet(folder / "content" / "scores" / "examples.parquet").set_index("id").loc[whole.index]
+    score = next(c for c in whole.columns if c.startswith("score_"))
+    form = score.replace("score_", "format_")
+    assert np.allclose(parts[score] + parts[form], whole[score], rtol=1e-4, atol=1e-5 * whole[score].abs().max())
+    assert np.allclose(parts[form], whole[form], rtol=1e-4) and (parts[form] != 0).any()
+    for run in ("run", "content"):
+        told = json.loads((folder / run / "scores" / "check.json").read_text())
+        assert max(told["token_sums_against_example_scores"].values()) < 1e-4
+        assert all(0 < share < 1 for share in told["template_share"].values())
+    top = pd.read_parquet(folder / "content" / "results" / "tables" / "top_tokens.parquet")
+    assert not top.token.str.contains("im_end").any(), "a template token is ranked among the content's"
+
+
+def test_f_over_content_has_its_own_directions_and_the_queries_say_what_it_is_over(scored, tmp_path):
+    from infra.data import TokenizedFile
+
+    folder, files = scored
+    given = settings()
+    recipe = score_recipe(files[0], files[1], **{**given, "targets": {**given["targets"], "tokens": "content"}})
+    run_score(recipe, tmp_path / "run", None)
+    queries = list(TokenizedFile.open(tmp_path / "run" / "targets" / "tokenized.parquet").stream())
+    assert all(q.content_mask is not None and (q.loss_mask == q.content_mask).all() for q in queries)
+    before = list(TokenizedFile.open(folder / "run" / "targets" / "tokenized.parquet").stream())
+    assert all(q.template_mask.any() for q in before)
+
+
+def test_the_page_and_the_summary_say_whether_the_model_is_near_the_end_of_training(scored):
+    folder, _ = scored
+    found = json.loads((folder / "run" / "convergence" / "convergence.json").read_text())
+    results = json.loads((folder / "run" / "summary.json").read_text())["results"]
+    assert results["convergence"] == found and found["examples"] == 8
+    said = "what a first step on this data would teach" in (folder / "run" / "report.html").read_text()
+    assert said is not found["holds"]
+
+
+def test_a_warm_up_keeps_its_model_attributes_it_and_is_not_made_again(scored, tmp_path):
+    from infra.models import model_hash
+
+    _, files = scored
+    recipe = score_recipe(files[0], files[1], **settings(), warmup={"examples": 6, "epochs": 2.0, "batch_size": 3})
+    run_score(recipe, tmp_path / "run", None)
+    model = tmp_path / "run" / "sft" / "original-s0" / "model"
+    told = json.loads((model.parent / "warmup.json").read_text())
+    assert told["examples"] == 6 and told["steps"] == 4 and told["lora_rank"] is None
+    fitted_on = json.loads((tmp_path / "run" / "directions" / "method.json").read_text())["model_hash"]
+    assert fitted_on == model_hash(str(model)) != model_hash(str(BASE_MODEL))
+    assert "after a warm-up on 6 of these examples" in (tmp_path / "run" / "report.html").read_text()
+    before = (model / "model.safetensors").stat().st_mtime_ns
+    run_score(recipe, tmp_path / "run", None)
+    assert (model / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="--warmup makes a new model"):
+        run_score(recipe, tmp_path / "other", tmp_path / "run")

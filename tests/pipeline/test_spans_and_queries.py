@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.data import Message
-from infra.influence import Curvature, Damping, Engine, combine, example_influence, gradients, load_directions
+from infra.influence import Curvature, Damping, Engine, combine, example_influence, gradients, open_directions
 from infra.models import load_model, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.effects import judge_agreement
@@ -25,7 +25,7 @@ def engine(finished):
     model, _ = load_model(path)
     records = {r.id: r for r in load_records(finished / "records" / "train.parquet")}
     weights = read_json(finished / "directions" / "targets.json")
-    folds = load_directions(finished / "directions")
+    folds = open_directions(finished / "directions").loaded()
     whole = {t: combine(folds, w, name=t) for t, w in weights.items() if ":" not in t}
     return path, model, records, encode(list(records.values()), path, mini()), whole
 

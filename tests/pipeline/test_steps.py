@@ -135,7 +135,7 @@ def test_score_is_the_same_graph_with_artifacts_given(tmp_path: Path) -> None:
         with earlier.writing(name, {}, {}) as part:
             write_text(part / "sub" / "x", name)
     left = stages_for(job_of_score(recipe, earlier.root))
-    assert set(scored) - {s.name for s in left} == {"curvature", "queries"}
+    assert set(scored) - {s.name for s in left} == {"curvature", "queries", "links"}
     taken = [s for s in left if s.name in ("targets", "directions")]
     assert all(not s.needs and not s.config and len(s.inputs) == 1 for s in taken)
     run_stages(taken, RunFolder(tmp_path / "new"))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from playwright.sync_api import Browser, Download, Locator, Page, TimeoutError, sync_playwright
 
 from infra.report import render_report
+from infra.report.explorer import open_run
+from infra.report.explorer.app import build_app
 
 from . import synthetic
+from .run_folder import write_run
 
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -133,3 +139,26 @@ def shots() -> Path:
     """Where screenshots are kept as test artifacts."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     return SHOTS
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The application on a port of its own; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A live explorer comparing two made-up runs: (url, examples, folder of the first)."""
+    folder = tmp_path_factory.mktemp("site")
+    made = write_run(folder / "run-a")
+    write_run(folder / "run-b", shift=0.05, recipe={"name": "run-b", "seed": 7})
+    with serving(build_app(open_run(folder / "run-a", wait=True), open_run(folder / "run-b", words=False))) as url:
+        yield url, made, folder / "run-a"

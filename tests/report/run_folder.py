@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def write_run(
                 columns[f"{d}_{t}"] = pa.array(values, type=pa.list_(pa.float32()))
         pq.write_table(pa.table(columns), root / "scores" / "tokens" / f"train-{shard:05d}.parquet", row_group_size=16)
     write_queries(root, made)
+    write_links(root, made)
     write_records(root, made)
     (root / "recipe.json").write_text(
         json.dumps(recipe or {"name": root.name, "model": {"base": "world"}, "seed": seed})
@@ -106,6 +108,55 @@ def write_queries(root: Path, made: list[ExampleView]) -> None:
             ]
     (root / "queries").mkdir()
     pd.DataFrame(rows).to_parquet(root / "queries" / "queries.parquet", index=False)
+
+
+def answer(q: int) -> ExampleView:
+    """The answer of query ``q``, one character of which is beyond the basic plane."""
+    view = synthetic.example(500 + q, np.random.default_rng(500 + q))
+    at = int(view.token_offsets[0, 0]) + 1
+    return replace(view, text=view.text[:at] + "👩" + view.text[at + 1 :])
+
+
+def link_scores(q: int, view: ExampleView) -> np.ndarray:
+    """``[steps of the example, tokens of the answer]``: seeded, zero in the answer's prompt."""
+    given = answer(q)
+    rng = np.random.default_rng([q, len(view.text), len(view.steps)])
+    return (rng.normal(size=(len(view.steps), len(given.token_offsets))) * given.loss_mask).astype(np.float32)
+
+
+def write_links(root: Path, made: list[ExampleView]) -> None:
+    """Links of the five strongest examples of each side of each query."""
+    by_id = {v.id: v for v in made}
+    pairs = pd.read_parquet(root / "queries" / "queries.parquet", columns=["query", "side", "rank", "id", "influence"])
+    pairs = pairs[pairs["rank"] <= 5].reset_index(drop=True)
+    views = [by_id[i] for i in pairs["id"]]
+    asked = [int(q[1:]) for q in pairs["query"]]
+    links = pairs.assign(
+        t0=[[a for a, _, _ in v.steps] for v in views],
+        t1=[[b for _, b, _ in v.steps] for v in views],
+        labels=[[list(names) for _, _, names in v.steps] for v in views],
+        texts=[
+            [displayable(v.text[v.token_offsets[a, 0] : v.token_offsets[b - 1, 1]])[:80] for a, b, _ in v.steps]
+            for v in views
+        ],
+        scores=[link_scores(q, v).ravel() for q, v in zip(asked, views)],
+    )
+    (root / "links").mkdir()
+    links.to_parquet(root / "links" / "links.parquet", index=False)
+    answers = [answer(q) for q in range(5)]
+    pd.DataFrame(
+        {
+            "query": [f"q{q}" for q in range(5)],
+            "target": "math",
+            "text": [v.text for v in answers],
+            "starts": [v.token_offsets[:, 0] for v in answers],
+            "ends": [v.token_offsets[:, 1] for v in answers],
+            "mask": [v.loss_mask for v in answers],
+            "t0": [[a for a, _, _ in v.steps] for v in answers],
+            "t1": [[b for _, b, _ in v.steps] for v in answers],
+            "labels": [[list(names) for _, _, names in v.steps] for v in answers],
+        }
+    ).to_parquet(root / "links" / "answers.parquet", index=False)
 
 
 def write_records(root: Path, made: list[ExampleView]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import sys
@@ -9,6 +10,8 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
@@ -18,10 +21,13 @@ from infra.report.explorer import open_run
 from infra.report.explorer.app import build_app, parse_query
 from infra.report.explorer.compare import effect_differences, rank_changes, recipe_differences
 from infra.report.explorer.example import Opener
-from infra.report.explorer.rows import Query, facets, find_rows
+from infra.report.explorer.export import table_bytes
+from infra.report.explorer.facets import facets
+from infra.report.explorer.rows import Query, find_rows
+from infra.report.explorer.search import parse_search
 from infra.report.explorer.server import is_loopback
 
-from .run_folder import write_run
+from .run_folder import answer, link_scores, write_run
 from .test_report_parts import unpack
 
 
@@ -86,6 +92,134 @@ def test_search_uses_previews_until_the_words_are_ready(folder):
     assert find_rows(unready, Query(search="zanzibar20"))["total"] == 0
 
 
+def test_a_phrase_in_quotes_matches_words_next_to_each_other(run, folder):
+    made = folder[1]
+    asked = {i for i, v in enumerate(made) if "How many are left" in v.text}
+    phrase = find_rows(run, Query(search='"MANY are left?"', limit=500))
+    assert set(ids(phrase)) == {made[i].id for i in asked} and 0 < len(asked) < len(made)
+    assert find_rows(run, Query(search='"left are many"'))["total"] == 0
+    assert find_rows(run, Query(search='"many are lef"'))["total"] == 0  # whole words
+    assert find_rows(run, Query(search="left are man"))["total"] == len(asked)
+    both = find_rows(run, Query(search='zanz "how many"', limit=500))
+    assert set(ids(both)) == {made[i].id for i in asked if i % 10 == 0}
+    assert parse_search('a "b c" d "e') == parse_search('a d "b c" "e"')
+
+
+def test_words_of_every_script_are_found_whole(tmp_path, folder):
+    write_run(tmp_path / "run", n=12)
+    file = tmp_path / "run" / "records" / "train.parquet"
+    rows = pd.read_parquet(file)
+    rows["messages"] = [[{"role": "user", "content": f"Le café numéro {i} est fermé"}] for i in range(len(rows))]
+    rows.to_parquet(file, index=False)
+    other = open_run(tmp_path / "run", wait=True)
+    assert find_rows(other, Query(search="CAFÉ"))["total"] == 12
+    assert find_rows(other, Query(search='"café numéro 7"'))["total"] == 1
+    assert find_rows(other, Query(search="caf numero"))["total"] == 0
+
+
+def test_facet_counts_follow_the_other_filters_and_not_their_own(client, folder):
+    frame = folder[2]
+    asked = {"equals": json.dumps({"domain": ["math"], "difficulty": ["1", "2"]}), "search": "marbles"}
+    asked["ranges"] = json.dumps({"score_math": [0, None], "n_tokens": [400, None]})
+    found = client.get("/api/facets", params=asked).json()
+    base = frame[(frame.score_math >= 0) & (frame.n_tokens >= 400) & frame.preview.str.contains("marbles")]
+    math, easy = base.domain == "math", base.difficulty.isin([1, 2])
+    for name, rows in {"domain": base[easy], "difficulty": base[math], "family": base[math & easy]}.items():
+        assert dict(map(tuple, found[name])) == {str(k): v for k, v in rows[name].value_counts().items()}
+    assert dict(map(tuple, found["style"])).get(None) == int(base[math & easy]["style"].isna().sum())
+
+
+def test_a_histogram_counts_what_passes_the_other_filters(client, folder):
+    frame = folder[2]
+    asked = {"of": "score_code", "equals": json.dumps({"domain": ["math"]})}
+    asked["ranges"] = json.dumps({"score_code": [1e9, None]})
+    found = client.get("/api/histogram", params=asked).json()
+    assert sum(found["all"]) == len(frame) and sum(found["counts"]) == int((frame.domain == "math").sum())
+    inside = frame.score_code.clip(found["low"], found["high"])
+    expected, _ = np.histogram(inside, bins=len(found["all"]), range=(found["low"], found["high"]))
+    assert np.abs(np.array(found["all"]) - expected).sum() <= 2  # a score on a bin's edge
+    assert client.get("/api/histogram", params={"of": "domain"}).status_code == 400
+
+
+def test_the_list_is_exported_whole_in_its_order_with_every_column(client, folder):
+    frame = folder[2]
+    asked = {"sort": "code", "equals": json.dumps({"domain": ["math"]})}
+    wanted = frame[frame.domain == "math"].sort_values("score_code", ascending=False, kind="stable")
+    table = pd.read_parquet(io.BytesIO(client.get("/api/export", params={**asked, "format": "parquet"}).content))
+    pd.testing.assert_frame_equal(table, wanted.reset_index(drop=True), check_dtype=False)
+    rows = pd.read_csv(io.BytesIO(client.get("/api/export", params={**asked, "format": "csv"}).content))
+    assert rows["id"].tolist() == wanted["id"].tolist() and list(rows) == list(frame)
+    np.testing.assert_allclose(rows["score_code"], wanted["score_code"], rtol=1e-6)
+    assert client.get("/api/export", params={"format": "xls"}).status_code == 400
+
+
+def test_a_formula_in_a_text_does_not_run_in_a_spreadsheet():
+    table = pa.table({"a": ["=1+1", "-2.5", "@x", "plain", None], "b": [-1.5, 2.0, None, 0.0, 1.0]})
+    rows = table_bytes(table, "csv").decode().splitlines()
+    assert rows == ["a,b", "'=1+1,-1.5", "-2.5,2.0", "'@x,", "plain,0.0", ",1.0"]
+
+
+def test_any_table_of_the_page_becomes_a_parquet_file(client):
+    columns = [["id", "code"], ["effect", "effect"], ["n", "int"], ["value", "text"]]
+    sent = {"columns": columns, "rows": [["a", 1, 3, "easy"], ["b", None, None, 2], ["c", 0.25, 5, None]]}
+    table = pq.read_table(io.BytesIO(client.post("/api/parquet", json=sent).content))
+    assert table.to_pydict() == {
+        "id": ["a", "b", "c"],
+        "effect": [1.0, None, 0.25],
+        "n": [3, None, 5],
+        "value": ["easy", "2", None],
+    }
+    assert table.schema.field("effect").type == pa.float64() and table.schema.field("n").type == pa.int64()
+    for wrong in ({"columns": 3}, {"columns": [["a", "b"]], "rows": [[]]}, [], {"columns": [["a", "x"]], "rows": 5}):
+        assert client.post("/api/parquet", json=wrong).status_code == 400
+
+
+def test_an_answer_names_the_steps_that_raised_each_of_its_tokens(client, folder):
+    by_id = {v.id: v for v in folder[1]}
+    given = answer(3)
+    found = client.get("/api/query", params={"query": "q3"}).json()["answer"]
+    text = found["text"].encode("utf-16-le")
+    pieces = [text[2 * a : 2 * b].decode("utf-16-le") for a, b in zip(found["starts"], found["ends"])]
+    assert pieces == [given.text[a:b] for a, b in given.token_offsets] and "👩" in "".join(pieces)
+    assert [tuple(s[:2]) for s in found["steps"]] == [s[:2] for s in given.steps]
+    assert len(found["links"]) == 10
+    for link in found["links"]:
+        np.testing.assert_allclose(link["scores"], link_scores(3, by_id[link["id"]]), rtol=1e-6)
+        assert [(u["t0"], u["t1"]) for u in link["units"]] == [s[:2] for s in by_id[link["id"]].steps]
+
+
+def test_a_training_step_leads_to_the_part_of_the_answer_that_it_raised_most(client, folder):
+    given = answer(3)
+    first = client.get("/api/query", params={"query": "q3"}).json()["answer"]["links"][0]
+    back = client.get("/api/links", params={"id": first["id"]}).json()
+    units = next(q for q in back if q["query"] == "q3")["units"]
+    block = np.array(first["scores"])
+    for k, unit in enumerate(units):
+        sums = [block[k, a:b].sum() for a, b, _ in given.steps]
+        assert unit["step"] == int(np.argmax(sums)) and unit["step_value"] == pytest.approx(max(sums), rel=1e-5)
+        assert unit["value"] == pytest.approx(block[k].sum(), rel=1e-4)
+
+
+def test_links_that_do_not_fit_their_answer_are_refused(tmp_path):
+    write_run(tmp_path / "run", n=12)
+    file = tmp_path / "run" / "links" / "links.parquet"
+    rows = pd.read_parquet(file)
+    rows["scores"] = [s[:-1] for s in rows["scores"]]
+    rows.to_parquet(file, index=False)
+    web = TestClient(build_app(open_run(tmp_path / "run", words=False)), base_url="http://localhost")
+    assert "do not fit its answer" in web.get("/api/query", params={"query": "q3"}).json()["error"]
+
+
+def test_two_targets_of_one_run_are_compared_within_a_set(client, folder):
+    frame = folder[2]
+    asked = {"target": "math", "against": "code", "run": "this", "set": "train"}
+    found = client.get("/api/compare", params=asked).json()
+    train = frame[frame.set == "train"]
+    assert found["n"] == len(train) < len(frame)
+    assert found["spearman"] == pytest.approx(train["score_math"].corr(train["score_code"], method="spearman"))
+    assert "effects" not in found and "recipe" not in found
+
+
 def test_facets_count_every_value_and_give_ranges(run, folder):
     frame = folder[2]
     found = {f["name"]: f for f in facets(run)}
@@ -134,6 +268,8 @@ def test_the_fixed_scale_comes_from_tokens_under_the_loss(client, run):
 def test_a_query_leads_to_its_examples_their_tokens_and_back(client, folder):
     listed = client.get("/api/queries", params={"search": "number 3"}).json()
     assert [q["query"] for q in listed["rows"]] == ["q3"]
+    assert client.get("/api/queries", params={"search": '"number 3" marbles'}).json()["total"] == 1
+    assert client.get("/api/queries", params={"search": '"3 number"'}).json()["total"] == 0
     opened = client.get("/api/query", params={"query": "q3"}).json()
     top = [r for r in opened["rows"] if r["side"] == "top"]
     assert [r["rank"] for r in top] == list(range(1, 11))

@@ -20,7 +20,8 @@ from infra.report.explorer.app import build_app, parse_query
 from infra.report.explorer.example import here
 from infra.report.explorer.guard import locked
 from infra.report.explorer.queries import find_queries
-from infra.report.explorer.rows import MAX_WORDS, Query, find_rows
+from infra.report.explorer.rows import Query, find_rows
+from infra.report.explorer.search import MAX_WORDS
 
 from .run_folder import write_run
 
@@ -221,16 +222,35 @@ ODD = [
     "domain",
     "n_tokens",
 ]
-NAMES = ["search", "equals", "ranges", "sort", "way", "offset", "limit", "id", "target", "query"]
+NAMES = [
+    "search",
+    "equals",
+    "ranges",
+    "sort",
+    "way",
+    "offset",
+    "limit",
+    "id",
+    "target",
+    "query",
+    "of",
+    "against",
+    "run",
+    "set",
+    "format",
+]
 HEARD = {
     "run": [],
     "rows": ["search", "equals", "ranges", "sort", "way", "offset", "limit"],
+    "facets": ["search", "equals", "ranges"],
+    "histogram": ["of", "search", "equals", "ranges"],
+    "export": ["search", "sort", "format"],
     "queries": ["search", "target", "offset"],
     "query": ["query"],
     "links": ["id"],
     "scale": ["target"],
     "tables": [],
-    "compare": ["target"],
+    "compare": ["target", "against", "run", "set"],
     "example": ["id", "target", "query"],
 }
 """The parameters that each endpoint reads."""

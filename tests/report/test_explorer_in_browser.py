@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import numpy as np
 import pytest
-import uvicorn
-
-from infra.report.explorer import open_run
-from infra.report.explorer.app import build_app
 
 from .conftest import downloaded, serious, until
-from .run_folder import write_run
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A live explorer comparing two made-up runs: (url, examples)."""
-    folder = tmp_path_factory.mktemp("site")
-    made = write_run(folder / "run-a")
-    write_run(folder / "run-b", shift=0.05, recipe={"name": "run-b", "seed": 7})
-    app = build_app(open_run(folder / "run-a", wait=True), open_run(folder / "run-b", words=False))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", made
-    server.should_exit = True
-    thread.join(10)
 
 
 @pytest.fixture
 def opened(watch, site):
     def open_at(width=1280, scheme="light", axe=False):
         watched = watch(width, scheme, axe)
-        watched.page.goto(site[0])
+        watched.page.goto(site[0] + "/#set=all")
         watched.page.wait_for_selector(".tokens .tok")
         return watched
 
@@ -138,7 +112,7 @@ def test_tables_compare_theme_and_report(opened, site):
     page.get_by_role("tab", name="Compare").click()
     until(page, "document.querySelector('#panel-compare').textContent.includes('Spearman')")
     page.select_option("#panel-compare select >> nth=0", "code")
-    until(page, "document.querySelector('#panel-compare').textContent.includes('for code')")
+    until(page, "document.querySelector('#panel-compare').textContent.includes('for code (a)')")
     page.locator("#panel-compare button.link").first.click()
     page.wait_for_selector("#panel-examples:not([hidden])")
     page.get_by_role("tab", name="Tables").click()

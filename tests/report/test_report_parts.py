@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from infra.report import ExampleView
 from infra.report.encode import (
     boundaries,
-    dequantise,
     displayable,
     encode_example,
     quantise,
@@ -24,6 +23,12 @@ from infra.report.encode import (
 from infra.report.page import pack_examples, shared_scales
 
 from . import synthetic
+
+
+def dequantise(q: np.ndarray, top: np.ndarray, levels: int) -> np.ndarray:
+    """What the page makes of int8 scores (assets/codec.js): each share squared, times its row's largest score."""
+    ratio = q.astype(np.float32) / levels
+    return np.sign(ratio) * ratio**2 * top[:, None]
 
 
 def unpack(blob: bytes) -> tuple[dict, bytes, bytes]:

@@ -239,7 +239,7 @@ def test_the_next_command_is_what_this_run_lacks():
     done = {**data.tables, "effects": data.tables["effects"].assign(validity="LDS 0.4")}
     assert [c for _, c in next_steps(ReportData("t", tables=done))] == ["infra view ."]
     scored = ReportData("t", tables={"top": data.tables["top"]})
-    assert "infra validate . --minutes 20" not in [c for _, c in next_steps(scored)]
+    assert [c for _, c in next_steps(scored)] == ["infra select . --keep 0.8 --control length", "infra view ."]
 
 
 def test_words_of_the_workshop_are_spelled_out():

@@ -192,3 +192,42 @@ def test_exploding_loss_stops_with_the_records_names(base: Path, tmp_path: Path)
     config = replace(CONFIG, learning_rate=1e30, warmup_ratio=0.0, max_grad_norm=0.0)
     with pytest.raises(ModelError, match=r"the loss is not finite \(records r0-"):
         fine_tune(base, make_examples(10), tmp_path / "m", config, seed=0)
+
+
+def test_a_step_that_runs_out_of_memory_is_done_in_halves_with_the_same_result(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from infra.train import trainer
+
+    config = replace(CONFIG, dtype="float64", save_steps=0, record_every=0)
+    whole = fine_tune(base, make_examples(10), tmp_path / "whole", config, seed=1)
+    rows: list[int] = []
+
+    def small(model, batch):
+        rows.append(len(batch.ids))
+        loss = microbatch_loss(model, batch)
+        if len(batch.ids) > 1 and len(rows) > 3:  # after the forward pass of a later step, gradients half made
+            loss.sum().backward(retain_graph=True)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(trainer, "microbatch_loss", small)
+    cut = fine_tune(base, make_examples(10), tmp_path / "cut", config, seed=1)
+    assert max(rows) > 1 and rows[-4:] == [1, 1, 1, 1][: len(rows[-4:])]
+    assert np.allclose(cut.losses, whole.losses, rtol=1e-10, atol=0)
+    assert "going on with microbatches half as large" in capsys.readouterr().err
+
+
+def test_one_example_that_does_not_fit_ends_the_run_with_advice(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infra.errors import ResourceError
+    from infra.train import trainer
+
+    def never(model, batch):
+        raise MemoryError
+
+    monkeypatch.setattr(trainer, "microbatch_loss", never)
+    for packing in (False, True):
+        with pytest.raises(ResourceError, match="as small as they get"):
+            fine_tune(base, make_examples(10), tmp_path / str(packing), replace(CONFIG, packing=packing), seed=1)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
 
 from infra.analysis.statistics import Floats
 from infra.errors import InputError
@@ -45,6 +48,22 @@ class TargetFolds:
         """Degrees of freedom of the query (and seed) variance of each target, float64 ``[K]``."""
         smallest = [min(f, s) if s > 1 else f for f, s in zip(self.n_folds, self.n_seeds)]
         return np.array(smallest, dtype=np.float64) - 1
+
+    def half_width(self, influence: NDArray[np.floating[Any]], parts: Mapping[str, float]) -> Floats:
+        """Half of the 95% t interval of each example's influence on a weighted sum of targets, float64 ``[N]``.
+
+        Args:
+            influence: of each example on every fold, ``[N, F]``.
+            parts: target -> its weight in the sum. NaN where one of them has a single fold.
+        """
+        which = [self.names.index(name) for name in parts]
+        df = float(self.df[which].min())
+        if df < 1:
+            return np.full(len(influence), np.nan)
+        draws = self.draws[:, :, which] @ np.array(list(parts.values()), dtype=np.float64)
+        blocks = [np.asarray(influence[i : i + 4096], np.float64) @ draws.T for i in range(0, len(influence), 4096)]
+        spread = np.concatenate([b.std(axis=1, ddof=1) for b in blocks] or [np.zeros(0)])
+        return np.asarray(stats.t.ppf(0.975, df) * spread)
 
 
 def target_folds(

@@ -60,21 +60,8 @@ def permutation_test(
                 ]
             )
             nulls.append(null)
-            for k, target in enumerate(drawn.names):
-                top = int(np.argmax(np.abs(observed[:, k])))
-                statistic = float(np.abs(observed[top, k]))
-                rows.append(
-                    {
-                        "target": target,
-                        "attribute": attribute,
-                        "domain": domain,
-                        "statistic": statistic,
-                        "value": names[top],
-                        "p": _p(statistic, null[:, k]),
-                        "n": len(known),
-                        "n_permutations": n_permutations,
-                    }
-                )
+            found = _strongest(observed, null, names, drawn.names)
+            rows += [{**row, "attribute": attribute, "domain": domain, "n": len(known)} for row in found]
     return _with_table_row(rows, nulls, len(used))
 
 
@@ -123,21 +110,8 @@ def span_permutation_test(
             ]
         )
         nulls.append(null)
-        for k, target in enumerate(drawn.names):
-            top = int(np.argmax(np.abs(observed[:, k])))
-            statistic = float(np.abs(observed[top, k]))
-            rows.append(
-                {
-                    "target": target,
-                    "attribute": attribute,
-                    "domain": domain,
-                    "statistic": statistic,
-                    "value": names[top],
-                    "p": _p(statistic, null[:, k]),
-                    "n": len(mine),
-                    "n_permutations": n_permutations,
-                }
-            )
+        found = _strongest(observed, null, names, drawn.names)
+        rows += [{**row, "attribute": attribute, "domain": domain, "n": len(mine)} for row in found]
     return _with_table_row(rows, nulls, len(used))
 
 
@@ -181,6 +155,19 @@ def shuffle_within(value: Ints, strata: Ints, rng: np.random.Generator) -> Ints:
     out = np.empty_like(value)
     out[order] = value[shuffled]
     return out
+
+
+def _strongest(observed: Floats, null: Floats, names: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
+    """Each target's label with the largest ``|t|``, from ``observed [V, K]`` and the largest of each shuffle."""
+    rows = []
+    for k, target in enumerate(targets):
+        top = int(np.argmax(np.abs(observed[:, k])))
+        statistic = float(np.abs(observed[top, k]))
+        p = _p(statistic, null[:, k])
+        rows.append(
+            {"target": target, "statistic": statistic, "value": names[top], "p": p, "n_permutations": len(null)}
+        )
+    return rows
 
 
 def _p(statistic: float, null: Floats) -> float:

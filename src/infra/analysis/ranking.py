@@ -23,7 +23,7 @@ def top_bottom(
     k: int = 10,
     columns: Sequence[str] = ("domain", "difficulty", "preview"),
 ) -> pd.DataFrame:
-    """The ``k`` most helpful ('top') and most harmful ('bottom') rows per target.
+    """The ``k`` most helpful ('top') and least helpful ('bottom') rows per target.
 
     ``target, side, rank, id, influence`` and whichever of ``columns`` the examples have; ``scores`` is
     ``[N, K]``. Ties go by id. Fewer than ``2 k`` rows: no row is on both sides.

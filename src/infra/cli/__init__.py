@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from infra import __version__
-from infra.cli import data, doctor, eval, fetch, grade, plan, run, score, validate, view
+from infra.cli import data, doctor, eval, fetch, grade, plan, run, score, select, validate, view
 from infra.errors import InfraError
 
 MORE = "More commands"
@@ -28,6 +28,7 @@ app = typer.Typer(
 
 app.command("run")(run.run)
 app.command("score")(score.score)
+app.command("select")(select.select)
 app.command("validate")(validate.validate)
 app.command("view")(view.view)
 app.command("eval")(eval.evaluate)

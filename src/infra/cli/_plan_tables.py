@@ -8,10 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.pipeline.plan import Checked, Device, Plan
-
-TOLERANCE = 0.25
-COUNTS_FROM = 1.0
-"""Seconds from which a stage's error is counted: below it start-up and rounding decide."""
+from infra.pipeline.plan.expected import COUNTS_FROM_S, TOLERANCE, near
 
 
 def planned(plan: Plan) -> None:
@@ -50,19 +47,25 @@ def planned(plan: Plan) -> None:
 
 
 def checked(device: Device, rows: Sequence[Checked]) -> None:
-    """Each stage's planned and measured seconds, and how many of those that count lie within a quarter."""
+    """Each stage's planned and measured seconds and memory, beside what the run said beforehand, and how many of those
+    that count are near."""
     console = Console(width=120)
-    table = Table("stage", "planned s", "measured s", "error", "planned memory", "measured memory")
+    heads = ("stage", "told s", "planned s", "measured s", "error", "told memory", "planned memory", "measured memory")
+    table = Table(*heads)
     for row in rows:
-        figures = (f"{row.planned:.2f}", f"{row.measured:.2f}", f"{row.error:+.0%}")
-        table.add_row(row.stage, *figures, size(row.planned_memory), size(row.measured_memory))
+        told = ("" if row.expected is None else f"{row.expected:.2f}", f"{row.planned:.2f}", f"{row.measured:.2f}")
+        memory = "" if row.expected_memory is None else size(row.expected_memory)
+        sizes = (memory, size(row.planned_memory), size(row.measured_memory))
+        table.add_row(row.stage, *told, f"{row.error:+.0%}", *sizes)
     console.print(table)
-    counted = [r for r in rows if r.measured >= COUNTS_FROM]
-    within = sum(abs(r.error) <= TOLERANCE for r in counted)
+    counted = [r for r in rows if r.measured >= COUNTS_FROM_S]
+    within = sum(near(r.planned, r.measured) for r in counted)
+    fitting = sum(near(r.planned_memory, r.measured_memory) for r in counted)
     planned, measured = sum(r.planned for r in rows), sum(r.measured for r in rows)
     console.print(
         f"all stages: {planned:.1f} s planned, {measured:.1f} s measured ({planned / measured - 1:+.0%}); "
-        f"{within} of {len(counted)} stages of {COUNTS_FROM:.0f} s and more within {TOLERANCE:.0%}"
+        f"of {len(counted)} stages of {COUNTS_FROM_S:.0f} s and more {within} within {TOLERANCE:.0%} in time, "
+        f"{fitting} in memory"
     )
     console.print(
         f"this machine: {device.flops['float32'] / 1e9:.1f} GFLOP/s in products, {device.efficiency:.0%} of it in a "

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli._common import ADVANCED, interruptible
+from infra.cli._common import ADVANCED, OFFLINE, interruptible
 from infra.errors import InputError
 
 
@@ -54,10 +54,13 @@ def evaluate(
     unsafe_execution: Annotated[
         bool, typer.Option("--unsafe-execution", rich_help_panel=ADVANCED, help="Run code with no sandbox at all.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything; ask the model nothing.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", rich_help_panel=ADVANCED, help=OFFLINE)] = False,
 ) -> None:
     """Accuracy of a model on benchmarks: pass@k, avg@k and intervals; killed, it goes on from its cache."""
     from infra.evals import EvalSettings
     from infra.models.generation import Sampling
+    from infra.pipeline.checks import Evaluation, check_evaluation
     from infra.pipeline.standalone import evaluate_tasks, print_accuracy, split_options, split_paths
 
     if mode not in ("strict", "compatible"):
@@ -75,7 +78,11 @@ def evaluate(
         paths={name: path for name, path in paths.items() if path},
         options=split_options(option or [], list(paths)),
     )
+    if dry_run:
+        check_evaluation(Evaluation(model, out, settings, server, device, offline))
+        print("everything that can be checked beforehand is in order; the model was asked nothing")
+        return
     with interruptible():
-        summary = evaluate_tasks(model, out, settings, server=server, device=device)
+        summary = evaluate_tasks(model, out, settings, server=server, device=device, offline=offline)
     if summary:  # rank 0's
         print_accuracy(summary)

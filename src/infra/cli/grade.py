@@ -53,13 +53,15 @@ def grade(
     others are, and the first of those are named.
     """
     from infra.evals import GradeSettings, grade_file
+    from infra.intervals import wilson
     from infra.progress import progress
 
     settings = GradeSettings(response, answer, mode, timeout, unsafe_execution)
     with interruptible(), progress(None, "grading", "row") as bar:
         found = grade_file(file, out, settings, limit=limit, workers=workers, progress=bar.advance)
     right = found.outcomes["correct"]
-    print(f"{right} of {found.rows} correct ({right / found.rows:.1%})")
+    low, high = wilson(right / found.rows, found.rows)
+    print(f"{right} of {found.rows} correct ({right / found.rows:.1%}, 95% interval {low:.1%} to {high:.1%})")
     print(", ".join(f"{count} {name}" for name, count in sorted(found.outcomes.items())))
     if found.sandbox is not None:
         print(f"code ran in sandbox {found.sandbox}, mode {found.mode}")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from infra.cli._common import ADVANCED, DEFAULT_RECIPE, QUICK_RECIPE, interruptible
+from infra.cli._common import ADVANCED, DEFAULT_RECIPE, OFFLINE, QUICK_RECIPE, interruptible
+from infra.cli._dry_run import print_plan
 from infra.errors import InputError
 from infra.parallel.process_group import this_rank
-
-if TYPE_CHECKING:
-    from infra.pipeline.recipe import Recipe
 
 
 def run(
@@ -58,8 +56,9 @@ def run(
         ),
     ] = 30.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan, what it needs and what is already done; run nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, print the plan and what is already done; run nothing.")
     ] = False,
+    offline: Annotated[bool, typer.Option("--offline", rich_help_panel=ADVANCED, help=OFFLINE)] = False,
 ) -> None:
     """The whole job: evaluate, fine-tune, attribute, reweight with controls, retrain, report.
 
@@ -78,13 +77,14 @@ def run(
         own = settings.validation or validation_settings()
         settings = settings.model_copy(update={"validation": own.model_copy(update={"minutes": validate_minutes})})
     folder = out or Path("runs") / settings.name
-    from infra.pipeline import run_recipe
+    from infra.pipeline import run_recipe, run_subject, stages_of
 
     if dry_run:
-        print_plan(settings, folder)
+        subject = run_subject(settings, folder, offline=offline, fetch=False)
+        print_plan(subject, lambda: stages_of(settings, folder, fetch=False))
         return
     with interruptible():
-        report = run_recipe(settings, folder)
+        report = run_recipe(settings, folder, offline)
     if not this_rank().first:
         return
     from infra.report import print_summary
@@ -104,29 +104,3 @@ def work(
 
     with interruptible():
         print(f"{join_run(run, work_of, Runtime(threads=threads))} tasks done here")
-
-
-def print_plan(settings: Recipe, folder: Path) -> None:
-    """The dry run: what is needed, and every stage with its state. Raises InputError when a file is missing."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from infra.pipeline import plan_table, stages_of
-    from infra.pipeline.needs import MISSING, needs_table
-    from infra.store import RunFolder
-
-    needs, plan = Table("needed", title=settings.name), Table("stage", "state", "reads")
-    needs.add_column("where", overflow="fold")
-    needs.add_column("state")
-    found = needs_table(settings)
-    for row in found:
-        needs.add_row(*row)
-    for row in plan_table(stages_of(settings, folder, fetch=False), RunFolder(folder)):
-        plan.add_row(*row)
-    plan.title = f"{plan.row_count} stages -> {folder}"
-    console = Console()
-    console.print(needs)
-    console.print(plan)
-    if missing := [where for _, where, state in found if state == MISSING]:
-        raise InputError(f"{', '.join(missing)}: no such file; give it with --set data.sources.0.path=FILE or the like")
-    print("the recipe is valid; nothing was run")

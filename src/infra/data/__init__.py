@@ -12,8 +12,6 @@ from infra.data.chat import (
 )
 from infra.data.difficulty import (
     difficulty_bins,
-    label_levels,
-    label_quantiles,
     text_difficulty,
     with_attributes,
 )
@@ -28,13 +26,13 @@ from infra.data.packing import (
     loss_weights,
     pack,
 )
-from infra.data.reading import BadRow, ReadResult, iter_records, read_records
+from infra.data.reading import BadRow, Place, ReadResult, iter_records, read_records
 from infra.data.schema import Message, Record, Span, ToolCall, record_id
 from infra.data.splits import normalise, split_of
 from infra.data.summary import DataSummary, describe, summarise, summary_figure, summary_table
 from infra.data.target_name import TargetName, is_whole, whole_targets
 from infra.data.thinking import standard_thinking
-from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized import Counted, TokenizedExample
 from infra.data.tokenized_file import TokenizedFile, write_tokenized
 from infra.data.tokenizing import SkippedRecord, TokenizeResult, iter_tokenize, tokenize
 from infra.data.writing import (
@@ -51,11 +49,13 @@ __all__ = [
     "Adapter",
     "BadRow",
     "ChatTemplate",
+    "Counted",
     "DataSummary",
     "Duplicate",
     "Message",
     "Overlap",
     "PackedBatch",
+    "Place",
     "ReadResult",
     "Record",
     "Rendered",
@@ -80,8 +80,6 @@ __all__ = [
     "is_whole",
     "iter_records",
     "iter_tokenize",
-    "label_levels",
-    "label_quantiles",
     "loss_weights",
     "named_records",
     "normalise",

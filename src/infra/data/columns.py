@@ -4,7 +4,7 @@
   the schema has, or follows a question that has none.
 - A trace in a column of its own (``thinking``, ``reasoning``, ...) goes before the response, as ``<think>``.
 - ``weight`` multiplies the record's loss, whatever the schema.
-- The row's own id becomes the attribute ``native_id``; a row without one keeps ``file`` and ``line`` instead.
+- The row's own id is the record's id.
 - Any other text, number or truth value becomes an attribute of the same name.
 - What is left (lists, objects) is not read, and is listed once.
 """
@@ -30,8 +30,8 @@ TRACE_COLUMNS = (
 )
 
 
-def complete(draft: Draft, row: Raw, read: Mapping[str, str], native_id: str | None, file: str, line: int) -> Draft:
-    """The draft with the row's remaining columns. ``read`` are the
+def complete(draft: Draft, row: Raw, read: Mapping[str, str], native_id: str | None) -> Draft:
+    """The draft with the row's own id, where it has one, and its remaining columns. ``read`` are the
     adapter's own columns, see :class:`~infra.data.adapters.Adapter`."""
     rest = {name: value for name, value in row.items() if name not in read and name != native_id}
     response = next((n for n in RESPONSE_COLUMNS if isinstance(rest.get(n), str | list) and rest[n]), None)
@@ -47,13 +47,9 @@ def complete(draft: Draft, row: Raw, read: Mapping[str, str], native_id: str | N
         draft = replace(draft, weight=weight(rest))
         del rest["weight"]
     attributes: dict[str, Attribute] = dict(draft.attributes)
-    if draft.id is None and "native_id" not in attributes:
-        own = id_of(row, native_id)
-        if own is None:
-            attributes |= {"file": file, "line": line}
-        else:
-            attributes["native_id"] = str(row[own])
-            rest.pop(own, None)
+    if draft.id is None and (own := id_of(row, native_id)) is not None:
+        draft = replace(draft, id=str(row[own]).strip())
+        rest.pop(own, None)
     for name, value in rest.items():
         if isinstance(value, str | int | float | bool) and name not in attributes:
             attributes[name] = value

@@ -1,14 +1,13 @@
 """Difficulty labels, kept apart under their own attribute names and never merged.
 
-``difficulty`` is the data's native level. ``difficulty_text`` is the cheap text estimate below.
-``difficulty_pass_rate`` and ``difficulty_judge`` come from a model's pass rate and a judge's rating. An
-analysis slices by one of them, by name.
+``difficulty`` is the level that a run works with, ``difficulty_judge`` a judge's rating, and ``difficulty_native`` the
+data's own level where another took its place. An analysis slices by one of them, by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,40 +64,6 @@ def difficulty_bins(values: Sequence[float], n_bins: int = 5) -> list[int]:
     if n_bins > 1 and len(unique) < 2:
         raise InputError(f"all {array.size} values are {unique[0]}; one value cannot be cut into {n_bins} bins")
     return [int(b) for b in bins]
-
-
-def label_quantiles(
-    records: Sequence[Record],
-    score: Callable[[Record], float] = text_difficulty,
-    *,
-    name: str = "difficulty_text",
-    n_bins: int = 5,
-) -> list[Record]:
-    """Each record with attribute ``name`` = its quantile bin 1..n_bins of ``score`` within its domain."""
-    bins: dict[int, int] = {}
-    for domain in dict.fromkeys(r.domain for r in records):
-        rows = [i for i, r in enumerate(records) if r.domain == domain]
-        bins.update(zip(rows, difficulty_bins([score(records[i]) for i in rows], n_bins)))
-    return [with_attributes(r, {name: bins[i]}) for i, r in enumerate(records)]
-
-
-def label_levels(
-    records: Sequence[Record], levels: Mapping[str, int], *, source: str, name: str = "difficulty"
-) -> list[Record]:
-    """Named levels to numbers: attribute ``source`` through ``levels`` into attribute ``name``.
-
-    Raises :class:`InputError` naming the record for a missing or unknown level.
-    """
-    labelled = []
-    for record in records:
-        value = record.attributes.get(source)
-        if value not in levels:
-            raise InputError(
-                f"record {record.id}: attribute {source!r} is {value!r}; it must be one of "
-                f"{', '.join(map(str, levels))}"
-            )
-        labelled.append(with_attributes(record, {name: levels[str(value)]}))
-    return labelled
 
 
 def with_attributes(record: Record, attributes: Mapping[str, Attribute]) -> Record:

@@ -15,15 +15,19 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from infra.data.bounded import BoundedGzip, refusal, unpacked_limit
 from infra.data.json_rows import Document, is_document
 from infra.data.table_rows import SUFFIXES as TABLES
 from infra.data.table_rows import table_rows
 from infra.errors import InputError
+
+Form = Literal["lines", "json", "table", "parquet"]
+"""JSON Lines, one JSON document, CSV or TSV, Parquet."""
 
 _PLAIN = (".jsonl", ".json", ".ndjson", ".parquet", *TABLES)
 SUFFIXES = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN))
@@ -89,6 +93,20 @@ def _folder_rows(folder: Path, split: str) -> Iterator[Row]:
 
 
 def _file_rows(path: Path, split: str) -> Iterator[Row]:
+    with open_data(path) as (form, stream):
+        if form == "parquet":
+            yield from _parquet_rows(path, stream)
+        elif form == "table":
+            yield from (Row(str(path), *row) for row in table_rows(str(path), stream, MAX_ROW))
+        elif form == "json":
+            yield from _json_rows(path, stream, split)
+        else:
+            yield from _json_lines_rows(path, stream)
+
+
+@contextmanager
+def open_data(path: Path) -> Iterator[tuple[Form, IO[bytes]]]:
+    """A data file's form, and its content unpacked. Raises :class:`InputError` where it cannot be read."""
     try:
         with path.open("rb", buffering=_CHUNK) as raw:
             head = raw.read(4)
@@ -102,7 +120,7 @@ def _file_rows(path: Path, split: str) -> Iterator[Row]:
                     stream.seek(0)
                     stream = io.BytesIO(stream.read())
                 stream.seek(0)
-            yield from _stream_rows(path, stream, split)
+            yield _form(path, stream), stream
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path}: the gzip stream is damaged or breaks off ({error}); download or write the file again"
@@ -113,21 +131,19 @@ def _file_rows(path: Path, split: str) -> Iterator[Row]:
         ) from error
 
 
-def _stream_rows(path: Path, stream: IO[bytes], split: str) -> Iterator[Row]:
+def _form(path: Path, stream: IO[bytes]) -> Form:
     head = stream.read(4)
     stream.seek(0)
     if head == b"PAR1":
-        return _parquet_rows(path, stream)
+        return "parquet"
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         raise InputError(f"{path}: not a Parquet file (it does not begin with PAR1); write it again or rename it")
     start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     stream.seek(0)
     if name.endswith(TABLES):
-        return (Row(str(path), *row) for row in table_rows(str(path), stream, MAX_ROW))
-    if is_document(start, name.endswith((".jsonl", ".ndjson"))):
-        return _json_rows(path, stream, split)
-    return _json_lines_rows(path, stream)
+        return "table"
+    return "json" if is_document(start, name.endswith((".jsonl", ".ndjson"))) else "lines"
 
 
 def _parquet_rows(path: Path, stream: IO[bytes]) -> Iterator[Row]:

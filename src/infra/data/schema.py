@@ -76,6 +76,7 @@ class Span:
 class Record:
     """One training example, pool example or benchmark problem.
 
+    ``id`` is the user's own, or file and line where the data has none (:func:`infra.data.read_records`).
     ``messages`` ends with an assistant turn for training data and with a user turn for a problem. ``tests`` is a JSON
     object for code, one of
 

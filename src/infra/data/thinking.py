@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from infra.data.fields import think
-from infra.data.schema import Message, Record, Span, record_id
+from infra.data.schema import Message, Record, Span
 from infra.data.stand_ins import written
 
 
@@ -28,8 +28,7 @@ def standard_thinking(record: Record) -> Record:
         Span(int(np.interp(s.start, anchors, moved)), int(np.interp(s.end, anchors, moved)), s.labels)
         for s in record.spans
     )
-    new_id = record_id(messages, record.answer, record.tests, record.tools)
-    return replace(record, id=new_id, messages=messages, spans=spans)
+    return replace(record, messages=messages, spans=spans)
 
 
 def _standard(message: Message) -> Message:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Counted = Literal["content", "all"]
+"""Which tokens under the loss count: those that the response's author wrote, or the chat template's as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,16 @@ class TokenizedExample:
     def n_response_tokens(self) -> int:
         """Number of tokens under the loss."""
         return int(self.loss_mask.sum())
+
+    @property
+    def template_mask(self) -> NDArray[np.bool_]:
+        """Bool ``[T]``: the tokens under the loss that the chat template wrote; none where that is not known."""
+        if self.content_mask is None:
+            return np.zeros_like(self.loss_mask)
+        return self.loss_mask & ~self.content_mask
+
+    def counting(self, tokens: Counted) -> TokenizedExample:
+        """The example with the loss on its content tokens alone, or on all that it is on now."""
+        if tokens == "all" or not self.template_mask.any():
+            return self
+        return replace(self, loss_mask=self.loss_mask & ~self.template_mask)

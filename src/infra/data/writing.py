@@ -208,12 +208,20 @@ def _chunks(records: Iterable[Record], size: int) -> Iterator[Sequence[Record]]:
 
 
 def to_llamafactory(records: Iterable[Record], folder: str | Path, name: str = "infra") -> Path:
-    """A LLaMA-Factory data folder: ``<name>.json`` in its ShareGPT form and ``dataset_info.json`` that
+    """Write a LLaMA-Factory data folder: ``<name>.json`` in its ShareGPT form, and ``dataset_info.json`` that
     declares it.
 
-    Point ``dataset_dir`` at the folder and ``dataset`` at ``name``. Each record must end with an assistant
-    turn. What LLaMA-Factory has no form for is refused, because it would be ignored without a word: weights other
-    than 1, turns without loss, text beside a call of a tool.
+    Point ``dataset_dir`` at the folder and ``dataset`` at ``name``. What LLaMA-Factory has no form for is refused,
+    because it would be ignored without a word: weights other than 1, turns without loss, text beside a call of a
+    tool.
+
+    Args:
+        records: each ends with an assistant turn.
+        folder: to write into.
+        name: of the data set.
+
+    Raises:
+        InputError: a record that LLaMA-Factory cannot express, by id.
     """
     rows: list[dict[str, Any]] = []
     for record in records:

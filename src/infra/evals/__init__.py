@@ -9,7 +9,6 @@ from infra.evals._ratings import (
     Ratings,
     interval_alpha,
     judge_difficulty,
-    label_pass_rate,
     label_ratings,
     parse_rating,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "grade_rows",
     "interval_alpha",
     "judge_difficulty",
-    "label_pass_rate",
     "label_ratings",
     "last_code_block",
     "majority_vote",

@@ -1,8 +1,6 @@
-"""Difficulty from models: a judge's rating on the AoPS scale, and a solver's pass rate. Labels of their own, never
-merged.
+"""Difficulty from a model: a judge's rating on the AoPS scale, a label of its own.
 
-A rating is asked several times over; the median is the label and Krippendorff's alpha says how far the votes agree. A
-pass rate is stored with the sampling it was measured under, because it means nothing without.
+A rating is asked several times over; the median is the label and Krippendorff's alpha says how far the votes agree.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import numpy as np
 
 from infra.data.difficulty import with_attributes
 from infra.data.schema import Message, Record
-from infra.errors import InputError
 from infra.models.generation import Generator, Prompt, Sampling, generate_cached
 
 SCALE = """\
@@ -106,22 +103,3 @@ def interval_alpha(units: Sequence[Sequence[float]]) -> float | None:
         return None
     observed = sum(float(((u[:, None] - u[None, :]) ** 2).sum()) / (len(u) - 1) for u in pairable) / len(values)
     return 1 - observed / expected
-
-
-def label_pass_rate(records: Sequence[Record], correct: Mapping[str, Sequence[bool]], *, sampling: str) -> list[Record]:
-    """Records with ``pass_rate`` (share of attempts that were right; high is easy), ``pass_rate_n`` and
-    ``pass_rate_sampling``.
-
-    ``correct`` gives each record's verdicts; ``sampling`` says of which model and how drawn. For bins, pass the rate to
-    :func:`infra.data.label_quantiles`. Raises :class:`InputError` naming a record without attempts.
-    """
-    labelled = []
-    for record in records:
-        verdicts = correct.get(record.id, ())
-        if not verdicts:
-            raise InputError(f"record {record.id}: no attempts to take a pass rate from; generate some or leave it out")
-        rate = sum(map(bool, verdicts)) / len(verdicts)
-        labelled.append(
-            with_attributes(record, {"pass_rate": rate, "pass_rate_n": len(verdicts), "pass_rate_sampling": sampling})
-        )
-    return labelled

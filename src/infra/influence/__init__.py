@@ -19,7 +19,6 @@ from infra.influence.directions import (
     Direction,
     SavedDirections,
     combine,
-    load_directions,
     open_directions,
     save_directions,
 )
@@ -30,9 +29,7 @@ from infra.influence.engine.recompute import recomputed_activations
 from infra.influence.engine.solve import (
     CGSettings,
     Solve,
-    cg_direction,
     cg_directions,
-    gauss_newton_product,
     gauss_newton_products,
 )
 from infra.influence.estimate import Estimate, directions_at_once, estimate, matmul_speed
@@ -89,7 +86,6 @@ __all__ = [
     "Target",
     "TokenScores",
     "agreeing_sample",
-    "cg_direction",
     "cg_directions",
     "choose_eigenvalues",
     "chosen_tokens",
@@ -102,12 +98,10 @@ __all__ = [
     "fit_diagonal",
     "fit_ekfac",
     "fit_kfac",
-    "gauss_newton_product",
     "gauss_newton_products",
     "gradient",
     "gradients",
     "identity",
-    "load_directions",
     "log_likelihoods",
     "matmul_speed",
     "open_directions",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -274,33 +274,45 @@ class InverseCurvature:
     lambdas: Mapping[str, float] = field(repr=False)
 
     def __matmul__(self, gradient: Direction) -> Direction:
-        """``(H + lambda)^-1 gradient``, computed in float64 and returned in the gradient's dtype, under its name.
+        """``(H + lambda)^-1 gradient`` in the gradient's dtype, under its name. Raises as :meth:`apply`."""
+        return self.apply([gradient])[0]
 
-        Without damping, eigenvalues that are zero to rounding are left out (the pseudo-inverse), with a warning that
-        names the weight. Raises :class:`InputError` when the two speak of different weights.
+    def apply(self, gradients: Sequence[Direction]) -> list[Direction]:
+        """The operator on several gradients, each block's factor read once for all of them.
+
+        Raises :class:`InputError` when curvature and a gradient speak of different weights.
         """
         blocks = self.curvature.blocks
         wanted = {b.weight for b in blocks} | {b.bias for b in blocks if b.bias}
-        if wanted != set(gradient.tensors):
-            odd = sorted(wanted ^ set(gradient.tensors))[0]
-            raise InputError(f"the curvature and gradient {gradient.name!r} are over different weights, e.g. {odd}")
-        result = {key: torch.zeros_like(t) for key, t in gradient.tensors.items()}
-        for block in blocks:
-            solved = self._solve(block, block.matrix(gradient.tensors).double())
-            block.store(solved.to(next(iter(result.values())).dtype), result)
-        return Direction(result, gradient.name)
+        for gradient in gradients:
+            if wanted != set(gradient.tensors):
+                odd = sorted(wanted ^ set(gradient.tensors))[0]
+                raise InputError(f"the curvature and gradient {gradient.name!r} are over different weights, e.g. {odd}")
+        results = [{key: torch.zeros_like(t) for key, t in g.tensors.items()} for g in gradients]
+        for block in blocks if gradients else ():
+            solved = self.solve(block, torch.stack([block.matrix(g.tensors) for g in gradients]))
+            for result, matrix in zip(results, solved):
+                block.store(matrix.to(result[block.weight].dtype), result)
+        return [Direction(result, g.name) for result, g in zip(results, gradients)]
 
-    def _solve(self, block: Block, matrix: Tensor) -> Tensor:
-        """One block's ``(H + lambda)^-1 G`` of ``G [o, i (+ 1)]``, float64."""
+    def solve(self, block: Block, matrices: Tensor) -> Tensor:
+        """One block's ``(H + lambda)^-1 G`` of each of ``matrices [K, o, i (+ 1)]``, in the dtype of the factors.
+
+        Without damping everything is in float64, and eigenvalues that are zero to rounding are left out (the
+        pseudo-inverse), with a warning that names the weight.
+        """
         factor, lam = self.curvature.factors[block.key], self.lambdas[block.key]
-        rotated = factor.rotate(matrix)
-        damped = factor.eigenvalues.to(rotated) + lam
+        eigenvalues = factor.eigenvalues
+        dtype = eigenvalues.dtype if lam > 0.0 else torch.float64
+        dtype = torch.promote_types(dtype, matrices.dtype if matrices.dtype == torch.float64 else torch.float32)
+        rotated = factor.rotate(matrices.to(dtype))
+        damped = eigenvalues.to(rotated) + lam
         floor = 0.0
         if lam == 0.0:
-            floor = float(damped.max()) * torch.finfo(factor.eigenvalues.dtype).eps * max(damped.shape)
+            floor = float(damped.max()) * torch.finfo(eigenvalues.dtype).eps * max(damped.shape)
             _warn_of_singular(block.key, int((damped <= floor).sum()), damped.numel())
-        tiny = torch.finfo(torch.float64).tiny
-        return factor.rotate_back(torch.where(damped > floor, rotated / damped.clamp_min(tiny), 0.0))
+        inverse = torch.where(damped > floor, damped.clamp_min(torch.finfo(dtype).tiny).reciprocal(), 0.0)
+        return factor.rotate_back(rotated.mul_(inverse))
 
 
 def _warn_of_singular(key: str, zero: int, size: int) -> None:

@@ -214,11 +214,6 @@ def open_directions(folder: str | Path, model_hash: str | None = None) -> SavedD
     return SavedDirections(path, files, names, keys, tuple(range(len(names))))
 
 
-def load_directions(folder: str | Path, model_hash: str | None = None) -> list[Direction]:
-    """All of :func:`open_directions` in memory."""
-    return open_directions(folder, model_hash).loaded()
-
-
 def _unreadable(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"{path} holds no readable directions ({error}); make them again")
 

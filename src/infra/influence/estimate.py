@@ -313,17 +313,27 @@ def directions_at_once(
     return max(1, min(directions, int(room // (COPIES * one.direction_bytes))))
 
 
+CONTROL_GROUPS = {
+    "/sys/fs/cgroup": ("memory.max", "memory.current"),
+    "/sys/fs/cgroup/memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Folder of a container's control group -> its files with the limit and the bytes in use, of version 2 and 1."""
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device; on the host, within the limit of the control group if there is one."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
-    except (OSError, ValueError):
-        return free
+    for folder, names in CONTROL_GROUPS.items():
+        try:
+            limit, used = (Path(folder, name).read_text().strip() for name in names)
+            if limit != "max":
+                free = max(0, min(free, int(limit) - int(used)))
+        except (OSError, ValueError):
+            continue
+    return free
 
 
 def matmul_speed(model: Any, width: int = 768) -> float:

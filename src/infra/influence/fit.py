@@ -14,7 +14,7 @@ from infra.influence.damping import Damping
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Progress
 from infra.influence.engine.engine import Engine, Fisher, FitSettings
 from infra.influence.engine.functional import record_stream
-from infra.influence.steps.factors import sharing_inputs
+from infra.influence.steps.factors import bundled, sharing_inputs
 from infra.influence.steps.memory import InMemory
 from infra.influence.steps.step import Results
 from infra.models.hashing import model_hash as hash_of
@@ -91,9 +91,12 @@ def fit_curvature(place: Place, settings: FitSettings, covariances: Results | No
     bases: Any = []
     if settings.kind != "diagonal":
         sums: Any = place.over_data("covariances", fit=settings) if covariances is None else covariances
-        bases = place.over_keys(
-            "bases", lambda: sharing_inputs(place.engine.tracked, sums[0].facts["leader"]), covariances=sums
-        )
+        tracked = place.engine.tracked
+
+        def groups() -> list[list[str]]:
+            return bundled(sharing_inputs(tracked, sums[0].facts["leader"]), tracked)
+
+        bases = place.over_keys("bases", groups, fit=settings, covariances=sums)
     values: Any = []
     if settings.kind != "kfac":
         values = place.over_data("eigenvalues", fit=settings, bases=bases)
@@ -132,7 +135,7 @@ def fit_ekfac(
 ) -> Curvature:
     """EK-FAC factors of the summed response loss, mean over sequences (George et al. 2018).
 
-    Sums are float32 (float64 for a float64 model), eigenvectors float64.
+    Sums and eigenvectors are float32 (float64 for a float64 model).
 
     Args:
         model: in memory.

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infra.data.tokenized import TokenizedExample
+from infra.data.tokenized import Counted, TokenizedExample
 from infra.errors import InputError
 from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, check_finite, halving_on_memory
 from infra.influence.engine.functional import Backbone, engine_mode, head_pass, scatter
@@ -29,17 +29,22 @@ class MeanLogLikelihood:
     """The mean over examples of the log-likelihood of their response tokens.
 
     ``form`` ``per_token`` divides each example's sum by its number of response tokens (a long answer counts
-    as much as a short one); ``summed`` does not. Training weights of the examples do not enter.
+    as much as a short one); ``summed`` does not. ``tokens`` ``content`` leaves out the tokens that the chat template
+    wrote, such as the end of turn: ``examples`` then carry the loss on their content tokens alone. Training weights
+    of the examples do not enter.
     Raises :class:`InputError` without examples, or naming one without response tokens.
     """
 
     name: str
     examples: Sequence[TokenizedExample]
     form: Form = "per_token"
+    tokens: Counted = "all"
 
     def __post_init__(self) -> None:
         if not self.examples:
             raise InputError(f"target {self.name!r} has no examples; give it verified responses")
+        if self.tokens == "content":
+            object.__setattr__(self, "examples", [e.counting(self.tokens) for e in self.examples])
         weights_of(self.examples, self.form)
 
     def value(self, model: Any, max_tokens: int = DEFAULT_MAX_TOKENS) -> float:

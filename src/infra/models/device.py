@@ -25,3 +25,12 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device!r} is not here; use cpu")
     elif kind.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {device!r} cannot be used; use cpu, cuda or cuda:1")
+
+
+def check_dtype(device: str, dtype: str) -> None:
+    """Raise :class:`InputError` where the device, which is here, cannot compute in a number format."""
+    kind = torch.device(device)
+    if kind.type == "mps" and dtype == "float64":
+        raise InputError(f"device {device!r} has no float64; use float32, or the device cpu")
+    if kind.type == "cuda" and dtype == "bfloat16" and torch.cuda.get_device_capability(kind)[0] < 8:
+        raise InputError(f"device {device!r} has no bfloat16 of its own (before compute capability 8.0); use float32")

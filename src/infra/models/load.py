@@ -55,7 +55,7 @@ def load_model(
     wanted = _dtype(dtype)
     check_device(device)
     where, folder = str(path_or_id), _folder(path_or_id)
-    _check_folder(folder)
+    check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises many unrelated types for a config.json it cannot use
@@ -133,7 +133,8 @@ def _folder(path_or_id: str | Path, tokenizer: bool = False) -> Path:
     return found
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Raise :class:`InputError` where a model's folder lacks its configuration or its tokenizer."""
     if (path / "config.json").exists() and not any((path / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{path} has no tokenizer; save one beside the model with tokenizer.save_pretrained")
     if not (path / "config.json").exists():

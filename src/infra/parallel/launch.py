@@ -1,17 +1,17 @@
-"""Who does a folder's tasks: the processes of this command, Slurm jobs through submitit, or a map over shards on Ray.
+"""Who does a folder's tasks: the processes of this command, or workers started as Slurm jobs or on Ray.
 
-All three call the same function, :func:`infra.parallel.tasks.TaskFolder.do` with the work that ``work_of`` gives for
-the plan: a module's own function, so that other processes find it by its name. submitit and Ray are optional extras and
-only imported when asked for.
+The folder with its claims is the only queue. Whoever starts them, all workers run :func:`worker`, which claims tasks
+until none is left, and so does a helper from :func:`join_run`. ``work_of`` is a module's own function, so that other
+processes find it by its name. submitit and Ray are optional extras and only imported when asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,10 @@ from infra.parallel.tasks import PARTS, ShardPlan, TaskFolder, TaskFunction, run
 from infra.store import RunFolder
 
 LauncherName = Literal["processes", "slurm", "submitit-local", "ray"]
+Advance = Callable[[float], object]
+"""Told the cost of the tasks that are done."""
+POLL = 0.5
+"""Seconds between two looks at what the started workers have done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ WorkOf = Callable[[ShardPlan, Path, Runtime], TaskFunction]
 class Launcher:
     """``processes``: those of this command (torchrun's, or one). ``slurm`` and ``ray``: ``workers`` others.
 
+    ``ray`` with no ``workers`` uses a cluster that runs already, with a worker for each of its processors.
     ``options`` go to submitit's ``update_parameters`` or to ``ray.remote`` (``num_cpus``, ``num_gpus``, ...).
     """
 
@@ -55,7 +60,7 @@ def run_tasks(
     plan: Callable[[], ShardPlan],
     launcher: Launcher,
     work_of: WorkOf,
-    advance: Callable[[float], object] | None = None,
+    advance: Advance | None = None,
 ) -> TaskFolder:
     """The tasks of a plan, all done. Every process of the command calls this; rank 0 makes the plan.
 
@@ -72,7 +77,10 @@ def run_tasks(
     in_step = launcher.runtime.fsdp  # then one looks and all do the same
     missing = bool(folder.missing()) if here.first or not in_step else None
     if broadcast_object(missing) if in_step else missing:
-        _LAUNCHERS[launcher.kind](folder, launcher, work_of, advance)
+        if launcher.kind == "processes":
+            _work_here(folder, launcher.runtime, work_of, advance)
+        else:
+            _start_workers(folder, launcher, work_of, advance)
     barrier()
     if here.first:
         folder.seal()
@@ -126,80 +134,70 @@ def _open_plans(run: Path) -> list[Path]:
         return []
 
 
-def run_task(root: str, name: str, work_of: WorkOf, runtime: Runtime = Runtime()) -> str:
-    """Do one task of a folder, whoever made the folder. Gives the result's path."""
-    folder, work = _opened(root, work_of, runtime)
-    task = next(t for t in folder.plan.tasks if t.name == name)
-    return str(folder.do(task, work))
+def _work_here(folder: TaskFolder, runtime: Runtime, work_of: WorkOf, advance: Advance | None) -> None:
+    work = work_of(folder.plan, folder.root, runtime)
+    (run_in_lockstep if runtime.fsdp else run_claimed)(folder, work, this_rank(), advance)
 
 
-@lru_cache(maxsize=1)
-def _opened(root: str, work_of: WorkOf, runtime: Runtime) -> tuple[TaskFolder, Any]:
-    folder = TaskFolder.open(Path(root))
-    return folder, work_of(folder.plan, folder.root, runtime)
+def _start_workers(folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Advance | None) -> None:
+    """Start the launcher's workers and wait for them. A failed one does not matter if the others did its tasks."""
+    call = (str(folder.root.resolve()), work_of, launcher.runtime)
+    start = _on_ray if launcher.kind == "ray" else _through_submitit
+    waiting, failure = list(folder.plan.tasks), ""
+    for said in start(folder, launcher, call):
+        failure = said or failure
+        before, waiting = waiting, folder.missing(waiting)
+        if advance is not None:
+            advance(sum(t.cost for t in before) - sum(t.cost for t in waiting))
+    if waiting:
+        reason = failure or "the workers ended"
+        raise ResourceError(f"tasks in {folder.root} are not done ({reason}); run the same command again")
 
 
-def _launch_local(
-    folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Callable[[float], object] | None
-) -> None:
-    work = work_of(folder.plan, folder.root, launcher.runtime)
-    if launcher.runtime.fsdp:
-        run_in_lockstep(folder, work, this_rank(), advance)
-    else:
-        run_claimed(folder, work, this_rank(), advance)
+WorkerCall = tuple[str, WorkOf, Runtime]
+"""The arguments of :func:`worker`."""
 
 
-def _launch_submitit(
-    folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Callable[[float], object] | None
-) -> None:
-    try:
-        import submitit
-    except ImportError as error:
-        raise InputError("Slurm needs the extra 'slurm'; pip install 'infra-attribution[slurm]'") from error
+def _through_submitit(folder: TaskFolder, launcher: Launcher, call: WorkerCall) -> Iterator[str]:
+    """Submit the workers as jobs; yield while they run, and at last how one of them failed, or nothing ("")."""
+    submitit = _package("submitit", "Slurm", "slurm")
     local = launcher.kind == "submitit-local"
     executor = submitit.AutoExecutor(folder.root.resolve() / "jobs", cluster="local" if local else "slurm")
     executor.update_parameters(**launcher.options)
     with executor.batch():
-        jobs = [
-            executor.submit(worker, str(folder.root.resolve()), work_of, launcher.runtime)
-            for _ in range(launcher.workers)
-        ]
-    failed = [job for job in jobs if job.exception() is not None]
-    if folder.missing():
-        reason = failed[0].exception() if failed else "the jobs ended"
-        raise ResourceError(f"tasks in {folder.root} are not done ({reason}); see {folder.root / 'jobs'} and run again")
+        jobs = [executor.submit(worker, *call) for _ in range(launcher.workers)]
+    while not all(job.done() for job in jobs):
+        yield ""
+        time.sleep(POLL)
+    failures = [job.exception() for job in jobs]
+    yield next((f"{f}; see {folder.root / 'jobs'}" for f in failures if f is not None), "")
 
 
-def _launch_ray(
-    folder: TaskFolder, launcher: Launcher, work_of: WorkOf, advance: Callable[[float], object] | None
-) -> None:
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("Ray needs the extra 'ray'; pip install 'infra-attribution[ray]'") from error
+def _on_ray(folder: TaskFolder, launcher: Launcher, call: WorkerCall) -> Iterator[str]:
+    """The same on Ray, which starts a worker that was killed again."""
+    ray = _package("ray", "Ray", "ray")
     started = not ray.is_initialized()
     if started:
         ray.init(address=None if launcher.workers else "auto", num_cpus=launcher.workers or None, log_to_driver=False)
     try:
-        remote: Any = ray.remote(**{"max_retries": 3, **launcher.options})(run_task)
-        waiting = {
-            remote.remote(str(folder.root.resolve()), t.name, work_of, launcher.runtime): t
-            for t in sorted(folder.missing(), key=lambda t: -t.cost)
-        }
-        while waiting:
-            [ready], _ = ray.wait(list(waiting), num_returns=1)
-            ray.get(ready)
-            task = waiting.pop(ready)
-            if advance is not None:
-                advance(task.cost)
+        count = launcher.workers or int(ray.cluster_resources()["CPU"])
+        remote = ray.remote(**{"max_retries": 3, **launcher.options})(worker)
+        going, failure = [remote.remote(*call) for _ in range(min(count, len(folder.missing())))], ""
+        while going:
+            ended, going = ray.wait(going, timeout=POLL)
+            for job in ended:
+                try:
+                    ray.get(job)
+                except ray.exceptions.RayError as error:
+                    failure = str(error)
+            yield failure
     finally:
         if started:
             ray.shutdown()
 
 
-_LAUNCHERS: dict[str, Callable[..., None]] = {
-    "processes": _launch_local,
-    "slurm": _launch_submitit,
-    "submitit-local": _launch_submitit,
-    "ray": _launch_ray,
-}
+def _package(name: str, what: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"{what} needs the extra {extra!r}; pip install 'infra-attribution[{extra}]'") from error

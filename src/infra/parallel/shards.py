@@ -64,7 +64,7 @@ def write_shards(
 
 
 def open_shards(path: Path, digest: str | None = None) -> Shards:
-    """The shards of a file that :func:`cut` wrote.
+    """The shards of a file that :func:`write_shards` wrote.
 
     Raises :class:`ArtifactError` when it is missing or damaged, or does not hash to ``digest``.
     """

@@ -116,12 +116,7 @@ class TaskFolder:
             path.unlink(missing_ok=True)
         return None
 
-    def do(self, task: ShardTask, work: TaskFunction) -> Path:
-        """The task's result, made now if it is not there."""
-        found = self.result(task)
-        return self.make(task, work) if found is None else found
-
-    def make(self, task: ShardTask, work: TaskFunction) -> Path:
+    def run(self, task: ShardTask, work: TaskFunction) -> Path:
         """Do the task and put its result in place, whether or not there is one.
 
         When its batches do not fit in memory it is begun again with batches half as large, and that is written down
@@ -134,8 +129,9 @@ class TaskFolder:
                 return self._made(replace(task, about={**task.about, "halvings": halvings}), work)
             except BatchTooLarge:
                 write_json(note, {"halvings": halvings + 1})
+                say(f"out of memory in {self.plan.kind}, task {task.name}: going on with batches half as large")
 
-    def make_part(self, task: ShardTask, work: TaskFunction) -> Path:
+    def run_part(self, task: ShardTask, work: TaskFunction) -> Path:
         """Do this process's part of a task; every process calls it. The result is in place when all parts are."""
         names = all_gather_object(self._written(task, partial(work, task), "safetensors").name)
         index = None
@@ -206,9 +202,9 @@ def run_claimed(
     at last it waits for what they are doing, and takes over the tasks of those that died.
     """
     here = rank or Rank()
-    broadcast_object = balanced_partition([t.cost for t in folder.plan.tasks], here.size)
-    others = [i for r in range(1, here.size) for i in reversed(broadcast_object[(here.rank + r) % here.size])]
-    turn = [folder.plan.tasks[i] for i in [*broadcast_object[here.rank], *others]]
+    shares = balanced_partition([t.cost for t in folder.plan.tasks], here.size)
+    others = [i for r in range(1, here.size) for i in reversed(shares[(here.rank + r) % here.size])]
+    turn = [folder.plan.tasks[i] for i in [*shares[here.rank], *others]]
     done = 0
     with Claims(folder.root / "locks") as claims:
         waiting = folder.missing(turn)
@@ -224,7 +220,7 @@ def run_claimed(
                         continue
                     try:
                         if folder.result(task) is None:  # finished by another between the look and the claim
-                            folder.do(task, work)
+                            folder.run(task, work)
                             done += 1
                     finally:
                         claims.give_back(task.name)
@@ -254,10 +250,10 @@ def run_in_lockstep(
     for start in range(0, len(missing), each):
         turn = missing[start : start + each]
         if together:
-            folder.make_part(turn[0], work)
+            folder.run_part(turn[0], work)
             done += 1
         elif here.rank < len(turn):
-            folder.make(turn[here.rank], work)
+            folder.run(turn[here.rank], work)
             done += 1
         else:
             work(None, None)

@@ -5,26 +5,43 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.layout import Run
-from infra.parallel.process_group import init_process_group, this_rank
+from infra.layout import EXPLAINED, Run
+from infra.parallel.process_group import barrier, init_process_group, this_rank
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.runner import PeakMemory, follow, plan_table, run_stages
 from infra.pipeline.stage import Stage
 from infra.pipeline.step import Job
-from infra.progress import hide_bars
+from infra.progress import hide_bars, say
 from infra.store import RunFolder, read_json, write_json, write_text
 
-__all__ = ["Job", "Stage", "plan_table", "prepare", "run_job", "run_recipe", "run_stages", "stages_of", "summary"]
+if TYPE_CHECKING:
+    from infra.pipeline.checks import Subject
+    from infra.pipeline.plan import Costs
+
+__all__ = [
+    "Job",
+    "Stage",
+    "plan_table",
+    "prepare",
+    "run_job",
+    "run_recipe",
+    "run_stages",
+    "run_subject",
+    "stages_of",
+    "summary",
+]
 
 
 def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
     """Every stage of `infra run` with a recipe, in order. ``fetch=False`` plans without downloading a base model."""
-    from infra.pipeline import graph, validity
+    from infra.pipeline import batching, graph, validity
 
-    return graph.stages_for(graph.job_of_run(validity.with_recorded(recipe, folder), fetch))
+    recipe = batching.with_recorded(validity.with_recorded(recipe, folder), folder)
+    return graph.stages_for(graph.job_of_run(recipe, fetch))
 
 
 def threads_of(recipe: Recipe) -> int:
@@ -46,36 +63,79 @@ def prepare(recipe: Recipe) -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def run_recipe(recipe: Recipe, folder: Path) -> Path:
-    """Run (or go on with) a recipe in ``folder``. Returns the report's path."""
-    prepare(recipe)
-    return run_job(recipe, folder, lambda: stages_of(recipe, folder))
+def run_subject(recipe: Recipe, folder: Path, *, offline: bool = False, fetch: bool = True) -> Subject:
+    """What `infra run` is about to do, for its checks."""
+    from infra.pipeline import batching
+    from infra.pipeline.checks import Subject
+    from infra.pipeline.graph import given_for_run
+
+    return Subject(given_for_run(batching.with_recorded(recipe, folder), fetch), folder, offline)
 
 
-def run_job(recipe: Recipe, folder: Path, plan: Callable[[], list[Stage]]) -> Path:
-    """Run (or go on with) the stages that ``plan`` gives in ``folder``. Returns the report's path.
+def run_recipe(recipe: Recipe, folder: Path, offline: bool = False) -> Path:
+    """Run (or go on with) a recipe in ``folder``. Returns the report's path.
 
-    Writes recipe.json first, and report.html and summary.json at the top of the folder when every stage is done.
+    Everything cheap is checked first (:mod:`infra.pipeline.checks`); ``offline`` asks nothing over the network for it.
     """
+    prepare(recipe)
+    return run_job(run_subject(recipe, folder, offline=offline), lambda: stages_of(recipe, folder))
+
+
+def run_job(subject: Subject, plan: Callable[[], list[Stage]]) -> Path:
+    """Check a job, then run (or go on with) the stages that ``plan`` gives in its folder. Returns the report's path.
+
+    Nothing is written before every check has passed. Then recipe.json is, and at the end report.html and summary.json
+    at the top of the folder.
+    """
+    from infra.pipeline.checks import check
+    from infra.pipeline.checks.room import costs_of
+
+    recipe, folder = subject.recipe, subject.folder
     run, paths = RunFolder(folder), Run(folder)
+    if this_rank().first:
+        check(subject)
     with init_process_group(recipe.model.device) as here:
         if not here.first:
+            barrier()  # until the batches are settled
             follow(plan(), run)
             return paths.page
         with run.lock():
+            costs = costs_of(subject)
+            recipe = settled(subject, costs)
+            barrier()
             write_json(paths.recipe_file, recipe.model_dump(mode="json", by_alias=True))
             stages = plan()
-            run_logged(stages, run, recipe)
+            run_logged(stages, run, recipe, None if costs is None else replace(costs, recipe=recipe))
             write_text(paths.page, paths.report.read_text(encoding="utf-8"))
             write_json(paths.summary, summary(run, stages))
     return paths.page
 
 
-def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe) -> None:
-    """Run the stages, and log the command's time, peak memory and environment when any of them ran."""
+def settled(subject: Subject, costs: Costs | None) -> Recipe:
+    """The recipe with the batches of this run: as set, as recorded in its folder, or chosen now for the free memory."""
+    import torch
+
+    from infra.influence.estimate import free_memory
+    from infra.pipeline import batching
+
+    free = free_memory(torch.device(this_rank().device(subject.recipe.model.device)))
+    return batching.settle(costs, subject.recipe, subject.folder, free, EXPLAINED not in subject.job.models)
+
+
+def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe, costs: Costs | None = None) -> None:
+    """Run the stages, and log the command's time, peak memory and environment when any of them ran.
+
+    With ``costs`` each stage is told with what it is expected to take, and at the end how well that held.
+    """
+    from infra.pipeline.plan.expected import expectations
+
+    todo = [name for name, state, _ in plan_table(stages, run) if state != "done"]
+    expected = expectations(costs, Run(run.root), todo, this_rank().size)
     start = time.perf_counter()
     with PeakMemory() as memory:
-        ran = run_stages(stages, run, recipe.jobs if this_rank().size == 1 else 1, threads_of(recipe))
+        ran = run_stages(stages, run, recipe.jobs if this_rank().size == 1 else 1, threads_of(recipe), expected)
+    if expected is not None and (told := expected.summary()):
+        say(told)
     if ran:
         entry = {"stage": "(command)", "seconds": round(time.perf_counter() - start, 3), "stages": len(ran)}
         run.log_runtime({**entry, "peak_memory_bytes": memory.peak, "environment": environment(recipe)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infra.data import Record, TokenizedExample, TokenizedFile, is_whole
-from infra.influence import FitSettings, fit_curvature, identity
+from infra.data import Counted, Record, TokenizedExample, TokenizedFile, is_whole
+from infra.influence import FitSettings, combine, fit_curvature, identity, open_directions
 from infra.influence.fit import subsample_draw
 from infra.influence.methods import AlongDirections, has_token_scores, write_fitted
 from infra.influence.steps import ModelSettings, OnDisk, each_shard
@@ -169,34 +170,47 @@ def run_scores(context: Context) -> None:
     targets = token_targets_of(recipe, weights)
     decompositions = ("loss", "position") if recipe.scores.position else ("loss",)
     model, launcher = model_of(context), launcher_of(recipe)
-    frames, folds, check = [], [], {}
+    frames, folds, check, share = [], [], {}, {}
     with work_folder(context) as work:
         for which in sets_of(context):
             data = open_shards(context.tokenized(which))
             label, runtime = f"{context.label} {which}", launcher.runtime
             announce(label, "examples", model, data, work / which, runtime, len(pd.read_parquet(context.folds)))
             announce(label, "forward", model, data, work / which, runtime, len(targets))
-            with progress(2 * sum(data.tokens), label, "token") as bar:
+            visits = 3 if recipe.scores.cosine else 2
+            with progress(visits * sum(data.tokens), label, "token") as bar:
                 place = OnDisk(work / which, data, model, launcher, bar.advance)
-                examples = place.example_scores(here)
-                tokens = place.token_scores(here, {t: weights[t].tolist() for t in targets}, decompositions)
+                counted = recipe.scores.tokens
+                examples = place.example_scores(here, counted)
+                norms = place.gradient_norms(counted) if recipe.scores.cosine else None
+                tokens = place.token_scores(here, {t: weights[t].tolist() for t in targets}, decompositions, counted)
             if not this_rank().first:
                 continue
             per_fold = np.concatenate(list(each_shard(examples)))
             frame = described(stored_records(context.records(which)), data, which)
             for name, w in weights.items():
                 frame[f"score_{name}"] = (per_fold.astype(np.float64) @ w).astype(np.float32)
-            sums = put_in_place(tokens.results(), context, which, targets)
+            put_in_place(tokens.results(), context, which)
+            if norms is not None:
+                lengths = np.concatenate(list(each_shard(norms)))
+                for target in targets:
+                    size = lengths * combine(open_directions(here), weights[target].tolist()).norm()
+                    frame[f"cosine_{target}"] = (frame[f"score_{target}"] / np.where(size > 0, size, np.inf)).astype(
+                        np.float32
+                    )
             for target in targets:
+                sums = token_sums(context.token_files(which), target, counted)
+                frame[f"format_{target}"] = sums.template.astype(np.float32)
                 exact = frame[f"score_{target}"].to_numpy(np.float64)
-                check[f"{which}:{target}"] = float(np.linalg.norm(sums[target] - exact) / np.linalg.norm(exact))
+                check[f"{which}:{target}"] = float(np.linalg.norm(sums.counted - exact) / np.linalg.norm(exact))
+                share[f"{which}:{target}"] = sums.template_share
             frames.append(frame)
             folds.append(per_fold)
         if this_rank().first:
             pd.concat(frames, ignore_index=True).to_parquet(context.example_scores, index=False)
             np.save(context.fold_scores, np.concatenate(folds))
             said = {"token_sums_against_example_scores": check, "spread_evenly": not has_token_scores(recipe.method)}
-            write_json(context.score_check, said)
+            write_json(context.score_check, {**said, "tokens": recipe.scores.tokens, "template_share": share})
 
 
 def described(records: Iterable[Record], data: TokenizedFile, which: str) -> pd.DataFrame:
@@ -209,19 +223,39 @@ def described(records: Iterable[Record], data: TokenizedFile, which: str) -> pd.
     return pd.concat(frames, ignore_index=True)
 
 
-def put_in_place(
-    results: Sequence[Path], context: Context, which: str, targets: Sequence[str]
-) -> dict[str, NDArray[np.float64]]:
-    """Token-score files as tokens/<set>-<shard>.parquet; returns each target's sum over tokens per example."""
-    sums: dict[str, list[float]] = {t: [] for t in targets}
+def put_in_place(results: Sequence[Path], context: Context, which: str) -> None:
+    """Token-score files as tokens/<set>-<shard>.parquet."""
     for number, result in enumerate(results):
         path = context.token_file(which, number)
         path.parent.mkdir(exist_ok=True)
         link(result, path)
-        table = pq.read_table(path, columns=[f"loss_{t}" for t in targets])
-        for target in targets:
-            sums[target] += [float(np.sum(row, dtype=np.float64)) for row in table[f"loss_{target}"].to_pylist()]
-    return {t: np.array(v) for t, v in sums.items()}
+
+
+@dataclass(frozen=True)
+class TokenSums:
+    """Sums of one target's `loss` scores over the tokens of each example, float64 ``[N]``.
+
+    ``counted``: over the tokens that make the example's score. ``template``: over those that the chat template wrote.
+    ``template_share``: the template tokens' share of the absolute scores of all tokens of all examples.
+    """
+
+    counted: NDArray[np.float64]
+    template: NDArray[np.float64]
+    template_share: float
+
+
+def token_sums(files: Sequence[Path], target: str, counted: Counted) -> TokenSums:
+    """The sums of a target over files of token scores, in the order of their examples."""
+    column, sums, sizes = f"loss_{target}", [], np.zeros(2)
+    for file in files:
+        table = pq.read_table(file, columns=[column, "template"])
+        for values, template in zip(table[column].to_pylist(), table["template"].to_pylist()):
+            scores, mask = np.asarray(values, np.float64), np.asarray(template, bool)
+            parts = scores[~mask].sum(), scores[mask].sum()
+            sums.append((parts[0] if counted == "content" else sum(parts), parts[1]))
+            sizes += np.abs(scores[mask]).sum(), np.abs(scores).sum()
+    both = np.array(sums, np.float64).reshape(-1, 2)
+    return TokenSums(both[:, 0], both[:, 1], float(sizes[0] / sizes[1]) if sizes[1] else 0.0)
 
 
 def _fit_settings(job: Job) -> tuple[str, ...]:
@@ -259,7 +293,7 @@ SCORES = Step(
     run_scores,
     reads=("records", "tokenized", "directions"),
     uses=(Uses(EXPLAINED),),
-    settings=("method", "scores.token_targets", "scores.position", TRACKED, *PASSES),
+    settings=("method", "scores.token_targets", "scores.tokens", "scores.cosine", "scores.position", TRACKED, *PASSES),
     unhashed=("scale",),
     parallel=True,
 )

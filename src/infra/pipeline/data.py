@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
 from infra.data import (
+    ReadResult,
     Record,
     difficulty_bins,
-    drop,
     duplicates,
     normalise,
     overlaps,
@@ -29,6 +30,7 @@ from infra.data import (
 from infra.errors import InputError
 from infra.evals import get_task, judge_difficulty
 from infra.models.generation import OpenAIServer
+from infra.pipeline.origins import Origins, labels_of
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.settings import SourceSettings, TaskSettings
 from infra.pipeline.stage import Context
@@ -70,26 +72,28 @@ def share_of(record: Record, shares: Mapping[Any, float] | str) -> str | None:
 def make_records(context: Context) -> None:
     """Write train, pool, pretrain and problems/<task> Parquet files, and what was dropped or skipped and why."""
     recipe = context.recipe
-    problems = {t.label: _problems(recipe, t) for t in recipe.tasks}
-    sets: dict[str, list[Record]] = {use: [] for use in USES}
+    problems = {t.label: task_problems(recipe, t) for t in recipe.tasks}
     skipped: list[dict[str, object]] = []
-    for source in recipe.data.origins:
-        for record in read_source(source, recipe, skipped):
-            use = share_of(record, source.shares)
-            if use is not None:
-                sets[use].append(record)
-    sets = {use: _unique(records) for use, records in sets.items()}
-    sets["pool"] = _without(sets["pool"], {normalise(r.question) for r in sets["train"]})
+    sets, origins = _read_sets(recipe, skipped)
+    for use in USES:
+        # a repeated record would be trained on twice and counted as two
+        copies = {d.id: f"a copy of {d.of}" for d in duplicates(sets[use]) if d.kind == "record"}
+        sets[use] = origins.without(use, sets[use], copies)
+    asked = {normalise(r.question) for r in sets["train"]}
+    repeated = [r.id for r in sets["pool"] if normalise(r.question) in asked]
+    sets["pool"] = origins.without("pool", sets["pool"], dict.fromkeys(repeated, "its question is trained on"))
     dropped = []
     for use in USES:
         leaks = overlaps(sets[use], [p for ps in problems.values() for p in ps], n=recipe.data.ngram)
-        gone = {leak.train_id for leak in leaks}
         dropped += [{"set": use, "id": leak.train_id, "problem": leak.eval_id, "kind": leak.kind} for leak in leaks]
-        sets[use] = [r for r in sets[use] if r.id not in gone]
+        gone = {leak.train_id: f"leaks into the evaluation problem {leak.eval_id} ({leak.kind})" for leak in leaks}
+        sets[use] = origins.without(use, sets[use], gone)
     label_levels_by(sets, recipe, context.beside("judge.jsonl"), "text-estimate")
     for use in ("train", "pool"):
         if recipe.data.limit is not None:
-            sets[use] = _first_per_domain(sets[use], recipe.data.limit)
+            kept = {r.id for r in _first_per_domain(sets[use], recipe.data.limit)}
+            beyond = [r.id for r in sets[use] if r.id not in kept]
+            sets[use] = origins.without(use, sets[use], dict.fromkeys(beyond, "beyond data.limit"))
         if not sets[use] and (use == "train" or (recipe.tasks and recipe.arms.names)):
             raise InputError(f"no {use} records: give a source a share of '{use}' in data.sources")
     agreement = label_levels_by(sets, recipe, context.beside("judge.jsonl"), "judge")
@@ -99,6 +103,7 @@ def make_records(context: Context) -> None:
     for name, records in problems.items():
         records = under_system(records, recipe.eval.system, sets["train"])
         save_records(records, context.problems(name))
+    origins.table().to_parquet(context.origins, index=False)
     write_json(context.dropped, {"leaks": dropped, "skipped": skipped})
     counts = {use: _counts(records) for use, records in sets.items()}
     write_json(context.counts, {**counts, "judge": agreement} if agreement else counts)
@@ -127,7 +132,22 @@ RECORDS = Step(
 )
 
 
-def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, object]]) -> list[Record]:
+def _read_sets(recipe: Recipe, skipped: list[dict[str, object]]) -> tuple[dict[str, list[Record]], Origins]:
+    """The records of every source by use. Raises InputError where two records that differ have one id."""
+    sets: dict[str, list[Record]] = {use: [] for use in USES}
+    origins, sources = Origins(), recipe.data.origins
+    for number, (source, label) in enumerate(zip(sources, labels_of(sources))):
+        result = read_source(source, recipe, skipped, label)
+        for record, place in zip_longest(result.records, result.places):
+            use = share_of(record, source.shares)
+            if origins.add(record, number, source, place, use):
+                sets[str(use)].append(record)
+    return sets, origins
+
+
+def read_source(
+    source: SourceSettings, recipe: Recipe, skipped: list[dict[str, object]], label: str | None = None
+) -> ReadResult:
     """Records of one file or hub data set, each with a response. Rows passed over are added to ``skipped``."""
     result = read_records(
         source.path,
@@ -136,6 +156,8 @@ def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, 
         source=source.source,
         limit=source.limit,
         on_error=recipe.data.on_error,
+        ids=source.ids,
+        label=label,
     )
     skipped.extend(
         {"file": b.file, "line": b.line, "id": b.id, "field": b.field, "reason": b.reason} for b in result.skipped
@@ -143,10 +165,10 @@ def read_source(source: SourceSettings, recipe: Recipe, skipped: list[dict[str, 
     for record in result.records:
         if record.response is None:
             raise InputError(f"{source.path}: record {record.id} has no assistant turn; give a file with responses")
-    return list(result.records)
+    return result
 
 
-def _problems(recipe: Recipe, settings: TaskSettings) -> list[Record]:
+def task_problems(recipe: Recipe, settings: TaskSettings) -> list[Record]:
     """A task's problems with their split, limited per split when the recipe says so."""
     task = get_task(settings.name, path=settings.path)
     options: dict[str, Any] = dict(settings.options)
@@ -175,16 +197,6 @@ def under_system(problems: list[Record], system: str | None, train: Sequence[Rec
             raise InputError("eval.system is 'train', and no training record has a system prompt; leave it out")
         system = used.most_common(1)[0][0]
     return [replace(p, messages=with_system(p.messages, system)) for p in problems]
-
-
-def _unique(records: Iterable[Record]) -> list[Record]:
-    """Without whole copies: a repeated record would be trained on twice and counted as two."""
-    kept = list({r.id: r for r in records}.values())
-    return drop(kept, [d.id for d in duplicates(kept) if d.kind == "record"])
-
-
-def _without(records: Sequence[Record], questions: set[str]) -> list[Record]:
-    return [r for r in records if normalise(r.question) not in questions]
 
 
 def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:

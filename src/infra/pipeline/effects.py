@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from infra.analysis import (
     definition_agreement,
@@ -116,7 +115,7 @@ def attribution_tables(context: Context) -> dict[str, pd.DataFrame]:
     """The tables that come from influence alone: effects, and the strongest examples, steps and tokens."""
     tables = {p.stem: pd.read_parquet(p) for p in context.effect_tables}
     strongest = {f"top_{kind}": pd.read_parquet(context.strongest(kind)) for kind in ("steps", "tokens")}
-    return {**tables, "top": top_examples(context), **strongest}
+    return {**tables, "top": top_examples(context), **strongest, "shares": pd.read_parquet(context.shares)}
 
 
 def top_examples(context: Context) -> pd.DataFrame:
@@ -126,9 +125,39 @@ def top_examples(context: Context) -> pd.DataFrame:
     table = table.iloc[mine].reset_index(drop=True)
     targets = whole_targets(table.columns)
     top = top_bottom(table, table[[f"score_{t}" for t in targets]].to_numpy(), targets)
+    top = with_standing(top, table)
     fold_scores = np.load(context.fold_scores, mmap_mode="r")
     folds, weights = load_folds(context)
     return with_intervals(top, dict(zip(table.id.astype(str), mine)), fold_scores, folds, by_name(folds, weights))
+
+
+def with_standing(top: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    """``top`` with each influence's place among those of all ``examples``: columns to read it by.
+
+    - ``percentile``: share of the examples with at most this score, in percent.
+    - ``standardised``: standard deviations from the mean; NaN where all are equal.
+    - ``relative``: minus the mean of the example's domain.
+    - ``cosine``: over the norms of gradient and direction, where the recipe asks for it.
+    - ``format``: the part of the chat template's tokens, where the target has token scores.
+    """
+    parts = []
+    for target, rows in top.groupby("target", sort=False):
+        known = examples.set_index(examples.id.astype(str))
+        scores = known[f"score_{target}"].astype(np.float64)
+        mine = scores.loc[rows.id]
+        spread = scores.std(ddof=1)
+        below = np.searchsorted(np.sort(scores.to_numpy()), mine.to_numpy(), side="right")
+        means = scores.groupby(known["domain"]).transform("mean")
+        added = {
+            "percentile": 100 * below / len(scores),
+            "standardised": ((mine - scores.mean()) / spread).to_numpy() if spread > 0 else np.nan,
+            "relative": (mine - means.loc[rows.id]).to_numpy(),
+        }
+        for name in ("cosine", "format"):
+            if f"{name}_{target}" in known:
+                added[name] = known[f"{name}_{target}"].loc[rows.id].to_numpy(np.float64)
+        parts.append(rows.assign(**added))
+    return pd.concat(parts) if parts else top
 
 
 def with_intervals(
@@ -149,12 +178,9 @@ def with_intervals(
     whole = {t: targets[t] for t in dict.fromkeys(top.target)}
     drawn = target_folds(folds, fold_scores.shape[1], whole, n_boot=200, seed=0)
     half = np.full(len(top), np.nan)
-    for k, target in enumerate(drawn.names):
+    for target in drawn.names:
         places = np.flatnonzero(top.target == target)
-        if drawn.df[k] >= 1 and len(places):
-            rows = fold_scores[[row_of[i] for i in top.id.iloc[places]]].astype(np.float64)
-            spread = (rows @ drawn.draws[:, :, k].T).std(axis=1, ddof=1)
-            half[places] = stats.t.ppf(0.975, drawn.df[k]) * spread
+        half[places] = drawn.half_width(fold_scores[[row_of[i] for i in top.id.iloc[places]]], {target: 1.0})
     return top.assign(low=top.influence - half, high=top.influence + half)
 
 

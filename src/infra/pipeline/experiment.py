@@ -24,10 +24,11 @@ from infra.analysis import (
 from infra.data import Record
 from infra.experiments.selection import CONTROLS, ArmItem, make_arm
 from infra.influence import MeanLogLikelihood
-from infra.layout import BASE, SETS
+from infra.layout import BASE, EXPLAINED, SETS
 from infra.models import load_model
 from infra.pipeline.answers import evaluated_models
 from infra.pipeline.attribute import load_weights
+from infra.pipeline.convergence import CONVERGENCE
 from infra.pipeline.data import load_records, save_records
 from infra.pipeline.effects import attribution_tables, validated
 from infra.pipeline.recipe import Recipe
@@ -239,6 +240,8 @@ def write_results(context: Context, tables: Mapping[str, pd.DataFrame], more: Ma
             "judge": agreement,
             "dropped": {k: len(v) for k, v in read_json(context.dropped).items()},
             "model": {"name": recipe.model.base, "hash": made_for, "parameters": coverage.get("parameters")},
+            **({"warmup": read_json(context.warmup)} if context.has(EXPLAINED) else {}),
+            **({"convergence": read_json(context.convergence)} if context.has(CONVERGENCE.name) else {}),
             "versions": versions(),
             "coverage": {name: coverage[name] for name in ("tracked", "share")},
             "token_sums": read_json(context.score_check),
@@ -262,11 +265,13 @@ def to_json(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _read_by_results(job: Job, _: object) -> tuple[str, ...]:
     attribution = ("records", "targets", "directions", "scores", "spans", "effects")
+    warmed = (EXPLAINED,) if job.warms_up else ()
+    seen = (*attribution, *(() if job.recipe.scale.fsdp else (CONVERGENCE.name,)), *warmed)
     if not job.trains:
-        return attribution
+        return seen
     answers = [of.step for of in evaluated_models(job.recipe)]
     guided = ("strategies",) if job.recipe.strategies.names else ()
-    return (*attribution, "arms", *guided, "measure", *answers, *validated(job))
+    return (*seen, "arms", *guided, "measure", *answers, *validated(job))
 
 
 NAMED = ("arms.names", "strategies.names", "seeds")

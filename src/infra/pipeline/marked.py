@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.data import Record, TokenizedExample
-from infra.spans import behaviours, parts, spans_to_tokens, steps
+from infra.spans import behaviours, parts, spans_to_tokens, steps, token_classes
+
+FORMAT = "format"
+"""The class of tokens that the chat template wrote."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Marked:
     def text(self) -> str:
         """The response."""
         return self.record.response or ""
+
+
+def classes_of(example: TokenizedExample) -> list[str]:
+    """The class of each token; those that the chat template wrote under the loss are :data:`FORMAT`."""
+    found = token_classes(example.text, example.offsets)
+    return [FORMAT if template else name for name, template in zip(found, example.template_mask.tolist())]
 
 
 def mark(example: TokenizedExample, record: Record) -> Marked:

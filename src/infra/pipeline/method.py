@@ -13,7 +13,7 @@ from infra.errors import InputError
 from infra.experiments.retraining import recorded_run
 from infra.influence import MeanLogLikelihood
 from infra.influence.methods import Context as MethodContext
-from infra.influence.methods import Fitted, get_method, needs_recorded_run, open_fitted, write_fitted
+from infra.influence.methods import DirectionMethod, Fitted, get_method, needs_recorded_run, open_fitted, write_fitted
 from infra.influence.steps import ModelSettings
 from infra.influence.steps.settings import engine_of, forget_model
 from infra.layout import BASE, EXPLAINED
@@ -40,6 +40,18 @@ def check_method(job: Job) -> None:
         raise InputError(
             f"method {job.recipe.method!r} follows the training run, and `infra score` trains nothing; use `infra run`,"
             " which records its training, or another method"
+        )
+    if job.recipe.scores.cosine and not (
+        has_curvature(job.recipe) or isinstance(get_method(job.recipe.method), DirectionMethod)
+    ):
+        raise InputError(
+            f"scores.cosine needs a method that is one direction a target, and {job.recipe.method!r} is none; use "
+            "ekfac, gradient or another such, or set scores.cosine to false"
+        )
+    if job.recipe.scores.cosine and job.recipe.scale.fsdp:
+        raise InputError(
+            "scores.cosine forms each example's whole gradient, which no process has of a sharded model; set "
+            "scores.cosine or scale.fsdp to false"
         )
     if not has_curvature(job.recipe) and job.recipe.scale.fsdp:
         raise InputError(f"method {job.recipe.method!r} cannot be fitted on a sharded model; set scale.fsdp to false")

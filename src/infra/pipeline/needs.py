@@ -1,4 +1,4 @@
-"""What a recipe needs from outside: said by a dry run, before anything is loaded or downloaded."""
+"""What a recipe needs from outside: said by a dry run after its checks, before anything is loaded or downloaded."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 from infra.data import TokenizedFile
 from infra.pipeline.attribute import token_targets_of
 from infra.pipeline.data import load_records
+from infra.pipeline.marked import classes_of
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step
 from infra.report import ExampleView, ReportData, render_report
-from infra.spans import token_classes
 from infra.store import read_json
 
 
@@ -87,7 +87,7 @@ def example_views(context: Context) -> list[ExampleView]:
                 targets=names,
                 steps=[(int(r["t0"]), int(r["t1"]), tuple(r["behaviours"])) for r in mine.to_dict("records")],
                 example_scores=np.array([table.loc[id_, f"score_{n}"] for n in names], np.float32),
-                token_classes=token_classes(example.text, example.offsets),
+                token_classes=classes_of(example),
                 preview=str(table.loc[id_, "preview"]),
             )
         )

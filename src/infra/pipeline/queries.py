@@ -1,12 +1,14 @@
 """Step `queries`: for every single query of the targets, the training examples it gains and loses most from.
 
-A query is one response inside a target, with a gradient of its own. The first visit to the training data gives every
-example's influence on every query, exact; the second the tokens of the pairs that are kept, from low-rank directions.
+A query is one response inside a target, with a gradient of its own. A visit to the training data gives every example's
+influence on every query. Where full-rank directions fit in memory it is exact, and a second visit gives the tokens of
+the pairs that are kept, from low-rank directions; else the low-rank directions give both in one visit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,13 @@ from infra.influence import (
     query_directions,
 )
 from infra.influence.engine.lowrank import LowRank, compress, concatenate
+from infra.influence.scores import TokenScores
 from infra.layout import EXPLAINED
 from infra.models import TrackedWeights, load_model, model_hash, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.fitting import damping_of
 from infra.pipeline.method import has_curvature
+from infra.pipeline.recipe import Recipe
 from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step, Uses
@@ -56,7 +60,8 @@ ROWS = 256  # per row group
 def run_queries(context: Context) -> None:
     """Write queries.parquet: ``query, target, text, side, rank, id, influence, tokens``, and accuracy.json.
 
-    ``influence`` is exact; ``tokens`` are `position` scores of low rank (accuracy.json says how much they lose). The
+    ``tokens`` are `position` scores of low rank (accuracy.json says how much they lose, and whether ``influence`` is
+    exact). The
     recipe's ``scores.queries`` draws that many queries at random, the same number of every target.
     """
     recipe = context.recipe
@@ -66,14 +71,17 @@ def run_queries(context: Context) -> None:
     frame, queries = query_examples(context)
     kept = chosen_queries(frame, recipe.scores.queries, recipe.seed)
     frame, queries = frame.iloc[kept].reset_index(drop=True), [queries[i] for i in kept]
-    train = tokens_of(context.tokenized("train"))
-    scores, low, exact = first_visit(context, model, tracked, curvature, train, queries)
+    train = [e.counting(recipe.scores.tokens) for e in tokens_of(context.tokenized("train"))]
+    visit = first_visit(context, model, tracked, curvature, train, queries)
+    scores, low = visit.scores, visit.directions
     rows, chosen = strongest_pairs(scores, recipe.scores.query_top)
-    tokens: dict[tuple[int, int], NDArray[np.float32]] = {}
-    with progress(int(chosen.any(axis=1).sum()), f"{context.label} tokens", "example") as bar:
-        engine = Engine(model, tracked, recipe.scores.max_tokens)
-        for index, which, values in chosen_tokens(engine, train, low, chosen, bar.reach):
-            tokens |= {(index, int(q)): row.astype(np.float32) for q, row in zip(which, values)}
+    tokens = visit.tokens
+    if tokens is None:
+        tokens = {}
+        with progress(int(chosen.any(axis=1).sum()), f"{context.label} tokens", "example") as bar:
+            engine = Engine(model, tracked, recipe.scores.max_tokens)
+            for index, which, values in chosen_tokens(engine, train, low, chosen, bar.reach):
+                tokens |= {(index, int(q)): row.astype(np.float32) for q, row in zip(which, values)}
     records = {r.id: r for r in load_records(context.queries)}
     texts = [displayable(f"{records[q.id].question}\n\n{records[q.id].response}") for q in queries]
     heads = [(q.id, str(target), text) for q, target, text in zip(queries, frame.target, texts)]
@@ -89,7 +97,7 @@ def run_queries(context: Context) -> None:
             "kept_per_side": recipe.scores.query_top,
             "decomposition": DECOMPOSITION,
             "energy_kept": {"mean": float(low.kept.mean()), "least": float(low.kept.min())},
-            "influence": "exact" if exact else "low rank",
+            "influence": "low rank" if visit.tokens is not None else "exact",
             "token_sums_against_influence": float(np.linalg.norm(added - whole)) / size if size else 0.0,
         },
     )
@@ -109,6 +117,19 @@ def chosen_queries(frame: pd.DataFrame, most: int | None, seed: int) -> list[int
     return sorted(drawn)
 
 
+@dataclass(frozen=True)
+class Visit:
+    """Influence of every example on every query, float32 ``[N, Q]``, and the queries' low-rank directions.
+
+    ``tokens``: `position` scores float32 ``[T_i]`` of the strongest pairs (example, query), where the influence is that
+    of the low-rank directions itself, so that one visit gives both; None where it is exact.
+    """
+
+    scores: NDArray[np.float32]
+    directions: LowRank
+    tokens: dict[tuple[int, int], NDArray[np.float32]] | None = None
+
+
 def first_visit(
     context: Context,
     model: Any,
@@ -116,11 +137,11 @@ def first_visit(
     curvature: Curvature,
     train: Sequence[TokenizedExample],
     queries: Sequence[TokenizedExample],
-) -> tuple[NDArray[np.float32], LowRank, bool]:
-    """Influence of every example on every query, float32 ``[N, Q]``, the queries' low-rank directions, whether exact.
+) -> Visit:
+    """Influence of every example on every query.
 
     Where fewer than eight full-rank directions fit in memory a visit for each handful of queries would be too dear:
-    the influence is then that of the low-rank directions too. Finished groups of queries lie in ``part-*.npy``, and a
+    the influence is then that of the low-rank directions. Finished groups of queries lie in ``part-*.npy``, and a
     later command goes on from them.
     """
     recipe = context.recipe
@@ -129,11 +150,8 @@ def first_visit(
     group = DIRECTION_BYTES // (4 * tracked.size)
     if group < min(8, len(queries)):
         low = query_directions(engine, queries, inverse, form, LowRankSettings(ENERGY, RANK))
-        scores = np.zeros((len(train), len(queries)), np.float32)
         with progress(len(train), context.label, "example") as bar:
-            for chunk in pairwise_tokens(engine, train, low, bar.reach):
-                scores[chunk.indices] = [tokens.sum(axis=1) for tokens in chunk.scores]
-        return scores, low, False
+            return _low_rank_visit(pairwise_tokens(engine, train, low, bar.reach), low, len(train), recipe)
     columns, parts = [], []
     with progress(len(queries), context.label, "query") as bar:
         for first in range(0, len(queries), group):
@@ -149,7 +167,27 @@ def first_visit(
             bar.advance(len(some))
     for file in context.out.glob("part-*.npy"):
         file.unlink()
-    return np.concatenate(columns, axis=1).astype(np.float32), concatenate(parts), True
+    return Visit(np.concatenate(columns, axis=1).astype(np.float32), concatenate(parts))
+
+
+def _low_rank_visit(chunks: Iterator[TokenScores], low: LowRank, n: int, recipe: Recipe) -> Visit:
+    """Token scores of every pair pass by once; those of pairs that may be among the strongest are kept."""
+    scores = np.zeros((n, len(low)), np.float32)
+    tokens: dict[tuple[int, int], NDArray[np.float32]] = {}
+    most = recipe.scores.query_top
+    wanted, seen = 2 * most * len(low), list[int]()
+    for chunk in chunks:
+        for index, rows in zip(chunk.indices, chunk.scores):
+            scores[index] = rows.sum(axis=1)
+            tokens |= {(index, q): row.astype(np.float32) for q, row in enumerate(rows)}
+            seen.append(index)
+        if len(tokens) > 2 * wanted:
+            places = np.array(sorted(seen))
+            _, chosen = strongest_pairs(scores[places], most, n)
+            kept = {(int(places[i]), int(q)) for i, q in zip(*np.nonzero(chosen))}
+            tokens = {pair: row for pair, row in tokens.items() if pair in kept}
+            seen = sorted({index for index, _ in kept})
+    return Visit(scores, low, tokens)
 
 
 def _compressed(tracked: TrackedWeights, directions: Sequence[Direction]) -> LowRank:
@@ -159,13 +197,15 @@ def _compressed(tracked: TrackedWeights, directions: Sequence[Direction]) -> Low
 
 
 def strongest_pairs(
-    scores: NDArray[np.float32], most: int
+    scores: NDArray[np.float32], most: int, among: int | None = None
 ) -> tuple[list[tuple[int, str, int, int]], NDArray[np.bool_]]:
     """(query, side, rank, example) of each query's ``most`` highest and lowest, and bool ``[N, Q]``: which those are.
 
-    Ties go to the earlier example; with fewer than ``2 most`` examples none is on both sides.
+    Ties go to the earlier example; with fewer than ``2 most`` examples none is on both sides. ``among``: how many
+    examples there are in all, when ``scores`` are those of some of them.
     """
-    n, n_queries = scores.shape
+    n_queries = scores.shape[1]
+    n = len(scores) if among is None else among
     top, bottom = min(most, (n + 1) // 2), min(most, n // 2)
     rows: list[tuple[int, str, int, int]] = []
     chosen = np.zeros(scores.shape, dtype=bool)
@@ -226,6 +266,7 @@ QUERIES = Step(
             "method",
             "scores.query_top",
             "scores.queries",
+            "scores.tokens",
             "curvature.damping",
             "curvature.damping_scale",
             "targets.form",

@@ -33,6 +33,7 @@ from infra.pipeline.settings import (
     TaskSettings,
     TrainSettings,
     ValidationSettings,
+    WarmupSettings,
 )
 from infra.plugins import file_of, label_of
 
@@ -68,6 +69,7 @@ class Recipe(Settings):
     arms: ArmSettings = Field(ArmSettings(), description="training sets with data swapped in and out")
     strategies: StrategySettings = Field(StrategySettings(), description="other ways to change the data")
     report: ReportSettings = Field(ReportSettings(), description="the page")
+    warmup: WarmupSettings | None = Field(None, description="for `infra score`: fine-tune first")
     validation: ValidationSettings | None = Field(None, description="None: the scores stay 'not validated'")
 
     @model_validator(mode="after")

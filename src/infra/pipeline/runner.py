@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -22,8 +22,11 @@ from infra.errors import ArtifactError, ResourceError
 from infra.parallel.process_group import barrier, broadcast_object
 from infra.pipeline.stage import Context, Stage
 from infra.pipeline.step import in_order
-from infra.progress import Bar, hide_bars, log_to, progress, say
+from infra.progress import Bar, alive, hide_bars, log_to, progress, say
 from infra.store import MANIFEST, RunFolder, sha256_path, stage_key
+
+if TYPE_CHECKING:
+    from infra.pipeline.plan.expected import Expectations, Expected
 
 METRICS = "metrics.jsonl"
 """Progress and training metrics as they come, in the run folder and outside every hash."""
@@ -65,7 +68,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     """
     start, processor = time.perf_counter(), time.process_time()
     log_to(run.root / METRICS)
-    with PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
+    with alive(label), PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         if stage.parallel:
             broadcast_object((stage.name, str(part), label))
         stage.run(Context(stage, part, run.root, label))
@@ -93,11 +96,18 @@ def follow(stages: Sequence[Stage], run: RunFolder) -> None:
         barrier()
 
 
-def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: int = 1) -> list[str]:
+def run_stages(
+    stages: Sequence[Stage],
+    run: RunFolder,
+    jobs: int = 1,
+    threads: int = 1,
+    expected: Expectations | None = None,
+) -> list[str]:
     """Run what is not done yet, up to ``jobs`` stages at a time. Returns the names of the stages that ran.
 
     With several jobs each runs in a process of its own with ``threads`` threads. A stage starts when everything it
-    needs is done; which stages run beside each other does not change what they write.
+    needs is done; which stages run beside each other does not change what they write. What ``expected`` says is told
+    before each stage and noted beside what the stage took.
 
     Raises ArtifactError when a finished stage's file is damaged, and whatever a stage raised, after the others
     under way have ended.
@@ -109,7 +119,7 @@ def run_stages(stages: Sequence[Stage], run: RunFolder, jobs: int = 1, threads: 
         _workers(jobs, threads, interrupts) as submit,
         progress(len(stages), "stages", "stage") as bar,
     ):
-        queue = _Queue(stages, run, submit, bar)
+        queue = _Queue(stages, run, submit, bar, expected)
         while queue.waiting or queue.under_way:
             queue.start(jobs)
             if not queue.under_way:
@@ -130,8 +140,15 @@ class _Queue:
     """Stages waiting, under way and done, with the digests of those that are done. After a failure none is started."""
 
     def __init__(
-        self, stages: Sequence[Stage], run: RunFolder, submit: Callable[..., Future[dict[str, Any]]], bar: Bar
+        self,
+        stages: Sequence[Stage],
+        run: RunFolder,
+        submit: Callable[..., Future[dict[str, Any]]],
+        bar: Bar,
+        expected: Expectations | None = None,
     ) -> None:
+        self._expected = expected
+        self._told: dict[str, Expected] = {}
         self._run, self._submit, self._bar = run, submit, bar
         self._label = {s.name: f"[{i}/{len(stages)}] {s.name}" for i, s in enumerate(stages, 1)}
         self._digests: dict[str, str] = {}
@@ -152,8 +169,15 @@ class _Queue:
                 say(f"{label} already done")
                 self._done(stage, found)
                 continue
-            say(f"{label} ...")
+            self._tell(stage.name, label)
             self.under_way[self._submit(perform, stage, self._run, inputs, label)] = stage
+
+    def _tell(self, name: str, label: str) -> None:
+        """Say that a stage begins, and what it is expected to take."""
+        told = None if self._expected is None else self._expected.of(name)
+        if told is not None:
+            self._told[name] = told
+        say(f"{label} ..." if told is None else f"{label} ... about {told}")
 
     def end(self, future: Future[dict[str, Any]]) -> None:
         """Note a stage that has ended, well or not."""
@@ -167,9 +191,14 @@ class _Queue:
         except (Exception, KeyboardInterrupt) as error:
             self.failure = self.failure or error
             return
+        said = ""
+        if (told := self._told.get(stage.name)) is not None and self._expected is not None:
+            entry |= {"expected_seconds": round(told.seconds, 3), "expected_memory_bytes": round(told.memory)}
+            said = f" (expected {told})"
+            self._expected.learn(stage.name, entry["seconds"], entry["peak_memory_bytes"])
         self._run.log_runtime(entry)
         memory = entry["peak_memory_bytes"] / 2**30
-        say(f"{self._label[stage.name]} done in {entry['seconds']:.1f} s, peak {memory:.2f} GiB")
+        say(f"{self._label[stage.name]} done in {entry['seconds']:.1f} s, peak {memory:.2f} GiB{said}")
         manifest = self._run.manifest(stage.name)
         if manifest is None:
             raise ArtifactError(f"{self._run.path(stage.name)} has no manifest after it was made; run again")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.errors import ModelError
-from infra.layout import Run
-from infra.models import model_hash
 from infra.pipeline.recipe import Recipe, apply_change, parse_recipe
 from infra.pipeline.stage import Stage
-from infra.store import read_json
+
+if TYPE_CHECKING:
+    from infra.pipeline.checks import Subject
 
 
 def score_recipe(train: str, queries: str | None, changes: Sequence[str] = (), **settings: Any) -> Recipe:
@@ -34,29 +33,39 @@ def score_recipe(train: str, queries: str | None, changes: Sequence[str] = (), *
     return parse_recipe(raw, where="infra score", folder=Path.cwd())
 
 
-def score_stages(recipe: Recipe, directions: Path | None) -> list[Stage]:
-    """The stages of `infra score`, in order. Raises ArtifactError for a run without finished directions."""
-    from infra.pipeline import graph
+def score_stages(
+    recipe: Recipe, directions: Path | None, folder: Path | None = None, *, fetch: bool = True
+) -> list[Stage]:
+    """The stages of `infra score`, in order. ``fetch=False`` plans without downloading a model.
 
-    return graph.stages_for(graph.job_of_score(recipe, directions))
+    With ``folder`` the batches are those that were chosen for it. Raises ArtifactError for a run without finished
+    directions.
+    """
+    from infra.pipeline import batching, graph
 
-
-def check_same_model(model: str, run: Path) -> None:
-    """Refuse directions that were made for other weights. Raises ModelError."""
-    expected = str(read_json(Run(run).method_index).get("model_hash"))
-    got = model_hash(model)
-    if expected != got:
-        raise ModelError(
-            f"the directions in {run} were made for a model with hash {expected[:12]}, and {model} has {got[:12]}; "
-            "score with the model they were made for, or make new directions with --queries"
-        )
+    recipe = recipe if folder is None else batching.with_recorded(recipe, folder)
+    return graph.stages_for(graph.job_of_score(recipe, directions, fetch))
 
 
-def run_score(recipe: Recipe, folder: Path, directions: Path | None) -> Path:
-    """Score ``recipe``'s training file. Returns the report's path."""
+def run_score(recipe: Recipe, folder: Path, directions: Path | None, offline: bool = False) -> Path:
+    """Score ``recipe``'s training file. Returns the report's path.
+
+    Everything cheap is checked first (:mod:`infra.pipeline.checks`); ``offline`` asks nothing over the network for it.
+    """
     from infra.pipeline import prepare, run_job
 
     prepare(recipe)
-    if directions is not None:
-        check_same_model(recipe.model.base, directions)
-    return run_job(recipe, folder, lambda: score_stages(recipe, directions))
+    subject = score_subject(recipe, folder, directions, offline=offline)
+    return run_job(subject, lambda: score_stages(recipe, directions, folder))
+
+
+def score_subject(
+    recipe: Recipe, folder: Path, directions: Path | None, *, offline: bool = False, fetch: bool = True
+) -> Subject:
+    """What `infra score` is about to do, for its checks."""
+    from infra.pipeline import batching
+    from infra.pipeline.checks import Subject
+    from infra.pipeline.graph import given_for_score
+
+    recipe = batching.with_recorded(recipe, folder)
+    return Subject(given_for_score(recipe, directions, fetch), folder, offline)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra.data.tokenized import Counted
 from infra.plugins import label_of
 
 ArmName = Literal["flip", "same-difficulty-swap", "random-swap", "reverse-flip"]
@@ -30,6 +31,7 @@ class SourceSettings(Settings):
     domain: str | None = Field(None, description="math, code, or another name; default: what each row says, or a guess")
     source: str | None = Field(None, description="a name for the origin of these records; default: the file's own")
     limit: int | None = Field(None, ge=1, description="first N records of the file")
+    ids: Literal["own", "line"] = Field("own", description="'line': records are named by file and line instead")
     shares: dict[Literal["pretrain", "train", "pool"], float] | Literal["own"] = Field(
         default={"train": 1.0},
         description="shares of the file for each use, split by hash of the problem; 'own': by each record's `split`",
@@ -160,7 +162,8 @@ class TrainSettings(Settings):
     max_tokens_per_microbatch: int = Field(
         8192,
         ge=64,
-        description="tokens, padding included, of one forward and backward pass; no result depends on it",
+        description="tokens, padding included, of one forward and backward pass; no result depends on it; where it is "
+        "not set, a run takes fewer if memory or a CPU asks for it",
     )
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
@@ -175,6 +178,19 @@ class TrainSettings(Settings):
     )
     lora_rank: int | None = Field(None, description="train LoRA pairs of this rank; default: all weights")
     save_steps: int = Field(0, ge=0, description="a checkpoint to go on from every so many steps; 0: none")
+
+
+class WarmupSettings(Settings):
+    """A short fine-tuning before `infra score` attributes, for a model that has not seen this kind of data."""
+
+    examples: int = Field(1000, ge=2, description="training examples, drawn at random; at most all")
+    epochs: float = Field(2.0, gt=0, description="passes over these examples")
+    batch_size: int = Field(8, ge=1, description="examples per optimiser step")
+    learning_rate: float | None = Field(None, gt=0, description="default: 5e-5, with LoRA 2e-4")
+    lora_rank: int | Literal["auto"] | None = Field(
+        "auto", description="rank of LoRA pairs, or null for all weights; 'auto': 64 from 1e9 parameters on"
+    )
+    autocast: Literal["bfloat16"] | None = Field(None, description="compute in bfloat16 over weights kept in dtype")
 
 
 class EvalSettings(Settings):
@@ -201,6 +217,9 @@ class TargetSettings(Settings):
     temperature: float = Field(0.7, ge=0, description="of sampling the responses")
     form: Literal["per_token", "summed"] = Field(
         "per_token", description="log-likelihood of a response divided by its tokens, or summed over them; in nats"
+    )
+    tokens: Counted = Field(
+        "all", description="f over all response tokens, or over content: without what the chat template writes"
     )
     folds: int = Field(5, ge=2, description="query folds per target and difficulty, for intervals")
     minimum: int = Field(20, ge=1, description="fewer responses than this: 'too few'")
@@ -237,13 +256,26 @@ class ScoreSettings(Settings):
     """Which scores are kept token by token."""
 
     token_targets: tuple[str, ...] = Field(("math", "code"), description="targets with a score for every token")
+    tokens: Counted = Field(
+        "all",
+        description="an example's score is the sum over all its response tokens, or over content: without what the "
+        "chat template writes, whose part is the column `format` either way",
+    )
+    cosine: bool = Field(
+        False, description="also keep each score over the norms of gradient and direction; one more visit to the data"
+    )
     position: bool = Field(False, description="also keep `position` scores")
     span_examples: int = Field(600, ge=1, description="training examples whose steps and token classes get intervals")
     judge: StepJudgeSettings | None = Field(None, description="who labels steps beside the rules, for agreement")
     delete_examples: int = Field(60, ge=0, description="training examples whose steps are also scored by deletion")
     query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
+    query_links: int = Field(
+        3, ge=0, description="examples per query and side whose steps are linked to the tokens of its answer; 0: none"
+    )
     queries: int | None = Field(None, ge=1, description="queries followed one by one, drawn at random; default: all")
-    max_tokens: int = Field(8192, ge=64, description="tokens per batch")
+    max_tokens: int = Field(
+        8192, ge=64, description="tokens per batch; not set, a run takes fewer where memory or a CPU asks for it"
+    )
     shard_tokens: int = Field(65_536, ge=64, description="tokens of a shard, the unit of work and of resume")
 
 

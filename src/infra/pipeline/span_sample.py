@@ -14,13 +14,13 @@ from infra.experiments.selection.truncate import without
 from infra.influence.methods import Fitted, mixed, spread
 from infra.layout import EXPLAINED
 from infra.pipeline.attribute import load_folds, token_targets_of
-from infra.pipeline.marked import Marked, mark
+from infra.pipeline.marked import Marked, classes_of, mark
 from infra.pipeline.method import fitted_method
 from infra.pipeline.settings import StepJudgeSettings
 from infra.pipeline.stage import Context
 from infra.pipeline.tokenized import encode
 from infra.progress import progress
-from infra.spans import Judge, JudgeItem, judge_behaviours, parts, sum_over, token_classes
+from infra.spans import Judge, JudgeItem, judge_behaviours, parts, sum_over
 
 
 def score_sample(context: Context, examples: Sequence[TokenizedExample], records: Mapping[str, Record]) -> None:
@@ -34,7 +34,7 @@ def score_sample(context: Context, examples: Sequence[TokenizedExample], records
     fitted = fitted_method(context)
     rng = np.random.default_rng(recipe.seed)
     n = min(recipe.scores.span_examples, len(examples))
-    sample = [examples[i] for i in sorted(rng.choice(len(examples), n, replace=False))]
+    sample = [examples[i].counting(recipe.scores.tokens) for i in sorted(rng.choice(len(examples), n, replace=False))]
     coarse, columns = [], []
     for target in dict.fromkeys(folds.target):
         for part in sorted(set(folds.part[folds.target == target])):
@@ -104,7 +104,7 @@ def group_rows(marked: Marked, scores: NDArray[np.float32]) -> list[tuple[dict[s
     for a, b, name in parts(marked.text):
         inside = example.loss_mask & (starts >= a) & (starts < b)
         masks["part", name] = masks.get(("part", name), np.zeros(len(example), dtype=bool)) | inside
-    classes = np.array(token_classes(example.text, example.offsets))
+    classes = np.array(classes_of(example))
     for name in sorted(set(classes.tolist())):
         masks["token_class", name] = example.loss_mask & (classes == name)
     return [
@@ -153,7 +153,9 @@ def deleted_steps(
     if not rows:
         return pd.DataFrame(columns=["id", "domain", "step", "n_tokens", "behaviours", *names])
     unique = list({r.id: r for r in cut}.values())  # equal steps of one example leave the same text
-    examples = [*sample, *encode(unique, context.use(EXPLAINED), context.recipe)]
+    counted = context.recipe.scores.tokens
+    shorter = encode(unique, context.use(EXPLAINED), context.recipe)
+    examples = [*sample, *(e.counting(counted) for e in shorter)]
     score: dict[str, NDArray[np.float64]] = {}
     with progress(len(examples), f"{context.label} deleted", "example") as bar:
         for found in fitted.scores(examples, tokens=False):

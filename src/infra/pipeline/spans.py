@@ -20,15 +20,14 @@ from infra.data import TokenizedExample
 from infra.layout import EXPLAINED
 from infra.pipeline.data import load_records
 from infra.pipeline.marked import Marked, mark
+from infra.pipeline.shares import Shares
 from infra.pipeline.span_sample import score_sample
 from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import TOKENIZER, WEIGHTS, Step, Uses
 from infra.pipeline.tokenized import ENCODING, sets_of, tokens_of
 from infra.progress import progress
-from infra.spans import (
-    sum_over,
-)
+from infra.spans import sum_over
 
 SHOWN = 20  # strongest steps and tokens kept per target and side
 CONTEXT = 40  # characters shown on either side of a token
@@ -38,20 +37,25 @@ CONTEXT = 40  # characters shown on either side of a token
 def run_spans(context: Context) -> None:
     """Steps, behaviours and token classes with their influence; on a sample also per query fold and by deletion.
 
-    Writes steps.parquet (every step), top_steps.parquet and top_tokens.parquet (training data), fold_steps and groups
-    (a sample: rows x query folds) and deleted.parquet (both definitions side by side).
+    Writes steps.parquet (every step), top_steps.parquet and top_tokens.parquet (training data), shares.parquet (what
+    the absolute scores lie in), fold_steps and groups (a sample: rows x query folds) and deleted.parquet (both
+    definitions side by side).
     """
     records = {which: {r.id: r for r in load_records(context.records(which))} for which in sets_of(context)}
     tokenised = {which: tokens_of(context.tokenized(which)) for which in records}
     step_rows: list[dict[str, object]] = []
     strongest: dict[str, tuple[Strongest, Strongest]] = {}
+    shares = Shares()
     for which, examples in tokenised.items():
         with progress(len(examples), f"{context.label} {which}", "example") as bar:
-            for example, scores in with_scores(context.token_files(which), examples):
+            for whole, scores in with_scores(context.token_files(which), examples):
+                example = whole.counting(context.recipe.scores.tokens)
+                scores = {name: counted_scores(name, row, example) for name, row in scores.items()}
                 marked = mark(example, records[which][example.id])
                 rows = step_table(marked, scores, which)
                 step_rows += rows
                 if which == "train":
+                    shares.add(example, scores)
                     keep_strongest(strongest, marked, scores, rows)
                 bar.advance()
     pd.DataFrame(step_rows).to_parquet(context.step_scores, index=False)
@@ -60,7 +64,13 @@ def run_spans(context: Context) -> None:
         table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         first = [c for c in ("target", "side", "rank", "id", "influence") if c in table]
         table[[*first, *table.columns.difference(first, sort=False)]].to_parquet(context.strongest(kind), index=False)
+    shares.table().to_parquet(context.shares, index=False)
     score_sample(context, tokenised["train"], records["train"])
+
+
+def counted_scores(column: str, scores: NDArray[np.float32], example: TokenizedExample) -> NDArray[np.float32]:
+    """Scores ``[T]`` that sum to the example's: `loss` scores of tokens that do not count become 0."""
+    return np.where(example.loss_mask, scores, np.float32(0)) if column.startswith("loss_") else scores
 
 
 def step_table(marked: Marked, scores: Mapping[str, NDArray[np.float32]], which: str) -> list[dict[str, object]]:
@@ -150,7 +160,7 @@ SPANS = Step(
     reads=("records", "tokenized", "directions", "scores"),
     uses=(Uses(EXPLAINED, (WEIGHTS, TOKENIZER)),),
     settings=(
-        *("scores.span_examples", "scores.delete_examples", "scores.judge", "scores.token_targets"),
+        *("scores.span_examples", "scores.delete_examples", "scores.judge", "scores.token_targets", "scores.tokens"),
         *("method", "seed", TRACKED, *PASSES, *ENCODING),
     ),
     unhashed=("scale.recompute",),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from infra.data import TokenizedExample
 from infra.influence import recomputed_activations
@@ -34,10 +35,10 @@ def launcher_of(recipe: Recipe) -> Launcher:
 def model_of(context: Context) -> ModelSettings:
     """The explained model, with the hash of its weights in the dtype they are used in."""
     recipe, path = context.recipe, context.use(EXPLAINED)
-    made_for = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if this_rank().first else None
+    made_for: Any = model_hash(load_model(path, dtype=recipe.model.dtype)[0]) if this_rank().first else None
     return ModelSettings(
         path=path,
-        model_hash=broadcast_object(made_for),
+        model_hash=made_for if context.alone else broadcast_object(made_for),
         tracked=recipe.curvature.tracked,
         dtype=recipe.model.dtype,
         device=recipe.model.device,

@@ -61,6 +61,11 @@ class Context(Run):
         return self._stage.models[model] or str(self.model(model))
 
     @property
+    def alone(self) -> bool:
+        """Whether this process runs the step by itself: no other one waits at its collectives."""
+        return not self._stage.parallel
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe, of which only the declared settings can be read."""
         return cast(Recipe, _Declared(self._stage.recipe, self._stage.settings, self._stage.name))

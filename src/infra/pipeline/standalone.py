@@ -14,7 +14,8 @@ from infra.evals import EvalSettings, get_task, run_eval
 from infra.models import load_model, model_hash
 from infra.models.generation import Generator, InProcess, OpenAIServer
 from infra.parallel.generation import DistributedGenerator, generate_for_rank_0
-from infra.parallel.process_group import init_process_group
+from infra.parallel.process_group import init_process_group, this_rank
+from infra.pipeline.checks import Evaluation, check_evaluation
 from infra.progress import progress
 from infra.store import write_json
 
@@ -27,6 +28,8 @@ def split_paths(names: Sequence[str]) -> dict[str, str]:
 
 def split_options(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
     """``name=value`` -> name and value. Raises ``InputError`` for a name that none of the tasks' loaders has."""
+    if not texts:
+        return {}
     known = sorted({name for task in tasks for name in get_task(task).options})
     found: dict[str, str] = {}
     for text in texts:
@@ -43,12 +46,22 @@ def named_tasks(names: Sequence[str]) -> dict[str, list[Record]]:
 
 
 def evaluate_tasks(
-    model: str, out: Path, settings: EvalSettings, *, server: str | None = None, device: str = "cpu"
+    model: str,
+    out: Path,
+    settings: EvalSettings,
+    *,
+    server: str | None = None,
+    device: str = "cpu",
+    offline: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a model in this process or behind a server. Returns the summary also written to ``out``.
 
+    Everything cheap is checked first; ``offline`` asks nothing over the network for that.
+
     Under torchrun every process generates its share; the summary is rank 0's, and empty elsewhere.
     """
+    if this_rank().first:
+        check_evaluation(Evaluation(model, out, settings, server, device, offline))
     with init_process_group(device) as here:
         if server is not None:
             generator, identity = OpenAIServer(server, model), f"{server} {model}"

@@ -47,7 +47,12 @@ class Job:
     @property
     def trains(self) -> bool:
         """Whether the explained model is made here, and data experiments with it; else it is given."""
-        return EXPLAINED not in self.models
+        return EXPLAINED not in self.models and not self.warms_up
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether the explained model is the given one after a short fine-tuning here."""
+        return self.recipe.warmup is not None
 
     def makes(self, step: str) -> bool:
         """Whether a step is run here rather than given."""

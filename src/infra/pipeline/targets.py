@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from infra.data import Message, Record, TargetName, TokenizedExample
+from infra.data import Message, Record, TargetName, TokenizedExample, record_id
 from infra.errors import InputError
 from infra.layout import BASE
 from infra.pipeline.data import load_records, read_source, save_records
@@ -28,9 +28,10 @@ Chosen = tuple[str, Record, str, str]
 """Target, problem, text of the response, and where it comes from."""
 
 
-def fold_of(problem_id: str, n: int) -> int:
-    """Fold number of a query, by hash: all responses to one problem share it."""
-    return int(hashlib.sha256(("fold:" + problem_id).encode()).hexdigest()[:8], 16) % n
+def fold_of(problem: Record, n: int) -> int:
+    """Fold number of a query, by hash of the problem's content: all responses to one problem share it."""
+    content = record_id(problem.messages, problem.answer, problem.tests, problem.tools)
+    return int(hashlib.sha256(("fold:" + content).encode()).hexdigest()[:8], 16) % n
 
 
 def run_targets(context: Context) -> None:
@@ -39,12 +40,13 @@ def run_targets(context: Context) -> None:
     The responses are the run's own verified-correct ones (or, too few of them, reference solutions), or those of the
     user's files in ``data.queries``, one target a domain.
 
-    Writes queries.parquet (the responses as records), tokenized.parquet (their tokens), folds.parquet (target,
-    difficulty and fold of each) and targets.json (tried, solved and kept per target).
+    Writes queries.parquet (the responses as records), tokenized.parquet (their tokens, the loss on those that f is
+    over), folds.parquet (target, difficulty and fold of each) and targets.json (tried, solved and kept per target).
     """
     chosen, summary = _given_responses(context) if context.recipe.data.queries else _own_responses(context)
     save_targets(context, chosen, summary)
-    write_tokens(stored_records(context.queries), context.tokenized_queries, context)
+    counted = context.recipe.targets.tokens
+    write_tokens(stored_records(context.queries), context.tokenized_queries, context, counted)
 
 
 def _own_responses(context: Context) -> tuple[list[Chosen], list[dict[str, object]]]:
@@ -92,7 +94,7 @@ def _given_responses(context: Context) -> tuple[list[Chosen], list[dict[str, obj
     recipe = context.recipe
     chosen: list[Chosen] = []
     for source in recipe.data.queries:
-        for record in read_source(source, recipe, []):
+        for record in read_source(source, recipe, []).records:
             chosen.append((record.domain, record, record.response or "", "given"))
     summary: list[dict[str, object]] = []
     for target in dict.fromkeys(c[0] for c in chosen):
@@ -122,7 +124,7 @@ def save_targets(context: Context, chosen: Sequence[Chosen], summary: list[dict[
             (
                 target,
                 int(level) if isinstance(level, int | float) else 0,
-                fold_of(problem.id, context.recipe.targets.folds),
+                fold_of(problem, context.recipe.targets.folds),
                 problem.id,
                 text,
                 source,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.data import (
+    Counted,
     Record,
     TokenizedExample,
     TokenizedFile,
@@ -18,6 +20,7 @@ from infra.data import (
     resolve_template,
     write_tokenized,
 )
+from infra.influence.fit import subsample_draw
 from infra.layout import BASE, SETS
 from infra.models import Limits, load_tokenizer
 from infra.parallel.shards import SHARD_EXAMPLES
@@ -56,9 +59,16 @@ def tokens_of(path: Path) -> list[TokenizedExample]:
     return list(TokenizedFile.open(path).stream())
 
 
-def write_tokens(records: Iterator[Record], path: Path, context: Context) -> TokenizeResult:
+def sampled(examples: Iterable[TokenizedExample], n: int, seed: int) -> list[TokenizedExample]:
+    """At most ``n`` examples, drawn by hash of seed and id, in the order of the data."""
+    draws = ((subsample_draw(seed, e), i, e) for i, e in enumerate(examples))
+    return [e for _, _, e in sorted(heapq.nsmallest(n, draws), key=lambda drawn: drawn[1])]
+
+
+def write_tokens(records: Iterator[Record], path: Path, context: Context, counted: Counted = "all") -> TokenizeResult:
     """Tokenise under the base model's tokenizer into ``path``, in the shards that scoring takes; returns its notes.
 
+    ``counted`` are the tokens that the loss is on.
     Raises InputError naming a record that is too long, unless the recipe skips those.
     """
     recipe, notes = context.recipe, TokenizeResult()
@@ -70,7 +80,7 @@ def write_tokens(records: Iterator[Record], path: Path, context: Context) -> Tok
         result=notes,
     )
     examples = Limits.of_folder(context.use(BASE)).checked(examples, f" of {path.stem}")
-    write_tokenized(examples, path, recipe.scores.shard_tokens, SHARD_EXAMPLES)
+    write_tokenized((e.counting(counted) for e in examples), path, recipe.scores.shard_tokens, SHARD_EXAMPLES)
     return notes
 
 

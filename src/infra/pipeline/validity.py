@@ -10,7 +10,6 @@ from infra.data import is_whole
 from infra.errors import ArtifactError, PlanTooLong
 from infra.experiments.retraining import ValidationOptions, validate_run
 from infra.experiments.retraining.plan import MINIMUM_SEEDS, MINIMUM_SUBSETS
-from infra.experiments.retraining.run_folder import check_recorded
 from infra.layout import BASE, EXPLAINED, Run
 from infra.pipeline.recipe import Recipe, parse_recipe
 from infra.pipeline.settings import ValidationSettings
@@ -67,14 +66,15 @@ def validate_finished(folder: Path, settings: ValidationSettings) -> pd.DataFram
     are gone) only RUN/validation is written, since going on would train it again. Raises ArtifactError for a folder
     that is no finished run, PlanTooLong for a plan that does not fit in the time.
     """
-    from infra.pipeline import plan_table, run_recipe, stages_of
+    from infra.pipeline import plan_table, run_recipe, run_subject, stages_of
+    from infra.pipeline.checks import check_validation
 
     run = Run(folder)
     if not run.recipe_file.exists():
         raise ArtifactError(f"{folder} is no run folder: recipe.json is missing; make a run with infra run")
     recipe = parse_recipe(read_json(run.recipe_file), where=str(run.recipe_file), folder=folder)
     recipe = recipe.model_copy(update={"validation": settings})
-    check_recorded(run.model(EXPLAINED))
+    check_validation(run_subject(recipe, folder))
     stages = stages_of(recipe, folder)
     states = plan_table(stages, RunFolder(folder))
     stale = [name for name, state, _ in states if state != "done" and name not in (STAGE, *AFTER)]

@@ -63,12 +63,6 @@ def quantise(scores: NDArray[Any], levels: int) -> tuple[NDArray[np.int8], NDArr
     return (np.sign(scores) * np.rint(np.sqrt(ratio) * levels)).astype(np.int8), top
 
 
-def dequantise(q: NDArray[np.int8], top: NDArray[np.float32], levels: int) -> NDArray[np.float32]:
-    """The inverse of :func:`quantise`, as the page computes it."""
-    ratio = q.astype(np.float32) / levels
-    return (np.sign(ratio) * ratio**2 * top[:, None]).astype(np.float32)
-
-
 def _small_ints(values: NDArray[np.int64]) -> tuple[str, bytes]:
     kind = "uint16" if len(values) == 0 or values.max() <= 0xFFFF else "uint32"
     return kind, values.astype("<u2" if kind == "uint16" else "<u4").tobytes()

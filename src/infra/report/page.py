@@ -212,7 +212,7 @@ def _run_tables(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 def _render(page: Mapping[str, Any], payload: Mapping[str, Any], blobs: Sequence[str], precision: str) -> str:
     css = asset("base.css") + asset("report.css") + asset("tokens.css")
-    js = script("common.js", "tables.js", "codec.js", "tokens.js", "report.js")
+    js = script("common.js", "tables.js", "codec.js", "token-rows.js", "tokens.js", "report.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return displayable(
         environment.from_string(asset("report.html")).render(

@@ -106,7 +106,8 @@ def next_steps(data: ReportData) -> list[tuple[str, str]]:
     if trained and (effects is None or (effects["validity"].astype(str) == "not validated").any()):
         steps.append(("Measure by retraining how well these scores predict", "infra validate . --minutes 20"))
     if not trained and table(data, "top") is not None:
-        steps.append(("Fine-tune, retrain on changed data and compare", "infra run RECIPE"))
+        keep = "Write the training file without the least helpful fifth, and a control of the same length"
+        steps.append((keep, "infra select . --keep 0.8 --control length"))
     return [*steps, ("Search, filter and open every example", "infra view .")]
 
 

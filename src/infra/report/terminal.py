@@ -13,16 +13,18 @@ from rich.table import Table
 
 from infra.data import is_whole
 from infra.report.data import ReportData
-from infra.report.sections import answer, caveats
+from infra.report.sections import answer, caveats, trust
 from infra.report.sections.accuracy import over_seeds
 from infra.report.sections.contrasts import detectable, interval
+from infra.report.sections.top import READ_BY, reading
 from infra.report.wording import contrast_name, is_number, number, percent, points, set_name, signed
 
 _TONES = {"up": "blue", "down": "dark_orange", "open": "dim", "plain": "default"}
 
 
 def print_summary(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the answer, what to beware of, accuracies, contrasts and predicted against measured.
+    """Print the answer, how far to trust it, what to beware of, the ends of the ranking, accuracies, contrasts and
+    predicted against measured.
 
     ``results`` is the content of ``summary.json`` or ``results.json``; tables that are not in it are left out.
     """
@@ -34,9 +36,11 @@ def print_summary(results: Mapping[str, Any], console: Console | None = None) ->
     console.print(f"\n[bold]{escape(data.title)}[/bold]")
     for sentence in answer(data):
         console.print(f"  [{_TONES[sentence.tone]}]•[/] {escape(sentence.text)}", highlight=False)
+    for name, text in trust(data) if tables else ():
+        console.print(f"  [dim]{escape(name)}.[/] {escape(text)}", highlight=False)
     for note in caveats(data):
         console.print(f"  [yellow]![/] {escape(note)}", highlight=False)
-    for build in (_accuracy, _contrasts, _arms, _definitions, _stages):
+    for build in (_top, _accuracy, _contrasts, _arms, _definitions, _stages):
         shown = build(tables, results)
         if shown is not None:
             console.print(shown)
@@ -51,6 +55,27 @@ def _table(title: str, *columns: str) -> Table:
 
 def _has(tables: Mapping[str, pd.DataFrame], name: str) -> bool:
     return name in tables and len(tables[name]) > 0
+
+
+def _top(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:
+    """The first and the last three of each whole target."""
+    if not _has(tables, "top"):
+        return None
+    columns = ("example", "target", "reads as", "percentile", "sd", "influence, nats", "95% interval")
+    made = _table("Most and least helpful examples", *columns)
+    made.caption, made.caption_justify = READ_BY, "left"
+    top = tables["top"]
+    for row in top[(top["rank"] <= 3) & top["target"].astype(str).map(is_whole)].to_dict("records"):
+        made.add_row(
+            escape(str(row["id"])),
+            escape(str(row["target"])),
+            reading(pd.Series(row)),
+            number(row.get("percentile")),
+            signed(row.get("standardised"), 2) if is_number(row.get("standardised")) else "–",
+            signed(row["influence"]),
+            escape(f"[{number(row['low'])}, {number(row['high'])}]") if is_number(row.get("low")) else "–",
+        )
+    return made
 
 
 def _accuracy(tables: Mapping[str, pd.DataFrame], _: Mapping[str, Any]) -> Table | None:

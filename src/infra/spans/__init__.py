@@ -6,7 +6,6 @@ from infra.spans.behaviours import LABELS, behaviours
 from infra.spans.judge import Judge, JudgeError, JudgeItem, judge_behaviours
 from infra.spans.lexicon import CONNECTIVES
 from infra.spans.parts import parts
-from infra.spans.pivots import PivotCluster, Pivots, pivots
 from infra.spans.regions import Region, regions
 from infra.spans.segment import RULES, steps
 from infra.spans.token_classes import CLASSES, token_classes
@@ -20,15 +19,12 @@ __all__ = [
     "Judge",
     "JudgeError",
     "JudgeItem",
-    "PivotCluster",
-    "Pivots",
     "Region",
     "behaviours",
     "cohen_kappa",
     "judge_behaviours",
     "label_kappa",
     "parts",
-    "pivots",
     "regions",
     "spans_to_tokens",
     "stated_answer",

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from infra.data.number_words import NUMBER_WORDS
+
 
 @dataclass(frozen=True, slots=True)
 class Cue:
@@ -48,29 +50,7 @@ STRIP = re.compile(
     r"^(?:\s|</?\w+>|<\|\w+\|>|[-*•#>]+\s|\**\(?(?:\d{1,2}|[a-z])[.)]\**\s)+|(?:\s|</?\w+>|<\|\w+\|>)+$", re.IGNORECASE
 )
 NUMBER = re.compile(r"(?<![A-Za-z_\d])\d+(?:,\d{3})*(?:\.\d+)?")
-NUMBER_WORDS = (
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-)
-NUMBER_WORD = re.compile(r"\b(?:" + "|".join(NUMBER_WORDS) + r")\b", re.IGNORECASE)
+NUMBER_WORD = re.compile(r"\b(?:" + "|".join(w for w, n in NUMBER_WORDS.items() if 1 <= n <= 20) + r")\b", re.I)
 
 # The answer.
 ANSWER_TAG = re.compile(r"<answer>\s*(.*?)\s*(?:</answer>|$)", re.DOTALL | re.IGNORECASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from infra.data.number_words import NUMBER_WORDS
 from infra.spans import cues
 
 
@@ -24,7 +25,7 @@ def numbers_in(body: str) -> list[str]:
 
 
 def number_words_in(body: str) -> list[str]:
-    return [str(1 + cues.NUMBER_WORDS.index(w.lower())) for w in cues.NUMBER_WORD.findall(body)]
+    return [str(NUMBER_WORDS[w.lower()]) for w in cues.NUMBER_WORD.findall(body)]
 
 
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}")

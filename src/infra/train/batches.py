@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,24 @@ def _packed(group: Sequence[TokenizedExample], pad_id: int) -> Microbatch:
     batch = collate_packed([row])
     inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"]}
     return Microbatch(inputs, batch["weights"], row.ids, True, row.n_tokens)
+
+
+def cut_up(batch: Microbatch, pieces: int) -> list[Microbatch]:
+    """A padded microbatch in at most ``pieces`` of nearly equal numbers of rows; a packed one stays whole."""
+    rows = len(batch.ids)
+    if pieces == 1 or batch.packed or rows == 1:
+        return [batch]
+    borders = np.linspace(0, rows, min(pieces, rows) + 1).round().astype(int)
+    return [
+        Microbatch(
+            {name: tensor[a:b] for name, tensor in batch.inputs.items()},
+            batch.weights[a:b],
+            batch.ids[a:b],
+            False,
+            round(batch.n_tokens * (b - a) / rows),
+        )
+        for a, b in pairwise(borders.tolist())
+    ]
 
 
 def to_device(batch: Microbatch, device: torch.device) -> Microbatch:

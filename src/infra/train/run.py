@@ -20,6 +20,7 @@ import torch
 from infra.data import TokenizedExample, loss_weights
 from infra.errors import ArtifactError, InputError, ModelError, ResourceError
 from infra.models import Limits, deterministic, float64_everywhere, load_model, model_hash
+from infra.models.memory import is_memory
 from infra.store import write_text
 from infra.train.batches import StepDataset
 from infra.train.config import SFTConfig
@@ -209,21 +210,18 @@ def _train(
         _save(trainer, tokenizer, out, config)
         trainer.accelerator.wait_for_everyone()
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_memory(error):
             raise
         raise ResourceError(
-            "out of memory while fine-tuning; lower sft.max_tokens_per_microbatch (now "
-            f"{config.max_tokens_per_microbatch}), or set gradient_checkpointing or lora_rank"
+            "out of memory while fine-tuning, with microbatches as small as they get; lower sft."
+            f"max_tokens_per_microbatch (now {config.max_tokens_per_microbatch}), or set gradient_checkpointing or "
+            "lora_rank"
         ) from error
     except OSError as error:
         raise ResourceError(
             f"{out}: cannot be written ({error.strerror or error}); free disk space and run the same command again"
         ) from error
     return losses
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _arguments(work: Path, config: SFTConfig, seed: int, n_steps: int, report_to: Sequence[str] = ()) -> Any:

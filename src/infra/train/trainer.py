@@ -20,9 +20,11 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
 
 from infra.errors import ModelError
+from infra.models.memory import is_memory
 from infra.models.precision import exact_in
+from infra.progress import say
 from infra.store import replacing
-from infra.train.batches import Microbatch, StepDataset, to_device
+from infra.train.batches import Microbatch, StepDataset, cut_up, to_device
 from infra.train.config import SFTConfig
 from infra.train.loss import microbatch_loss
 from infra.train.plan import learning_rate_factor
@@ -42,7 +44,7 @@ class SummedLossTrainer(Trainer):
         super().__init__(**kwargs)
         self.config, self.normaliser, self.metrics = config, normaliser, metrics
         self._last = time.monotonic()
-        self._tokens = 0
+        self._tokens, self._pieces = 0, 1
         self.losses: list[float] = []
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -64,11 +66,31 @@ class SummedLossTrainer(Trainer):
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """All forward and backward passes of one optimiser step; returns its loss."""
+        """All forward and backward passes of one optimiser step; returns its loss.
+
+        A step that runs out of memory is begun again with microbatches half as large, down to one example each, and
+        so are the steps after it. With several processes it ends the run: the others could not be told.
+        """
         model.train()
-        world = self.args.world_size
         self._tokens += sum(b.n_tokens for b in inputs["microbatches"])
-        mine = share(inputs["microbatches"], self.args.process_index, world)
+        while True:
+            batches = [piece for b in inputs["microbatches"] for piece in cut_up(b, self._pieces)]
+            try:
+                return self._passes(model, batches)
+            except (MemoryError, RuntimeError) as error:
+                smaller = sum(len(cut_up(b, 2 * self._pieces)) for b in inputs["microbatches"])
+                if not is_memory(error) or self.args.world_size > 1 or smaller == len(batches):
+                    raise
+            model.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self._pieces *= 2
+            say(f"out of memory in step {self.state.global_step}: going on with microbatches half as large")
+
+    def _passes(self, model: Any, batches: list[Microbatch]) -> Tensor:
+        """The passes of one step over these microbatches."""
+        world = self.args.world_size
+        mine = share(batches, self.args.process_index, world)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         for i, microbatch in enumerate(mine):
             batch = to_device(microbatch, self.args.device)

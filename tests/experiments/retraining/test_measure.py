@@ -12,6 +12,7 @@ import pytest
 from infra.data import Message, Record, TokenizedExample
 from infra.errors import ArtifactError, InputError, ResourceError
 from infra.experiments.retraining import (
+    Budget,
     FlatModel,
     Problem,
     Run,
@@ -51,16 +52,7 @@ def problem_of(flat: FlatModel, **changes: object) -> Problem:
 
 
 def small_plan(problem: Problem, n: int = 12) -> SubsetPlan:
-    return make_subset_plan(
-        problem.training,
-        EXAMPLES,
-        QUERIES,
-        {k: len(u) for k, u in UNITS.items()},
-        model_hash="m",
-        blocks=BLOCKS,
-        n_subsets=n,
-        extra={"below_protocol": True},
-    )
+    return make_subset_plan(problem, BLOCKS, n_subsets=n, extra={"below_protocol": True})
 
 
 def test_runs_measure_what_retraining_by_hand_gives(flat: FlatModel, tmp_path: Path) -> None:
@@ -125,11 +117,11 @@ def test_a_plan_that_takes_too_long_is_refused_with_its_estimate(flat: FlatModel
     tokens = sum(len(e) for e in EXAMPLES)
     minutes = 100 * (tokens / 2 + 1) / 60
     with pytest.raises(ResourceError, match=f"about {minutes:.1f} minutes"):
-        fit_budget(problem, [("half", "same_seed")], 1.0, speed=slow)
-    sizing = fit_budget(problem, BLOCKS, minutes + 1, speed=slow)
+        fit_budget(problem, [("half", "same_seed")], Budget(1.0), slow)
+    sizing = fit_budget(problem, BLOCKS, Budget(minutes + 1), slow)
     assert sizing.blocks == (("half", "same_seed"),) and len(sizing.left_out) == 2
     with pytest.raises(ResourceError):
-        fit_budget(problem, BLOCKS, minutes + 1, speed=slow, insist=True)
+        fit_budget(problem, BLOCKS, Budget(minutes + 1, insist=True), slow)
 
 
 def test_unrolled_scores_predict_small_removals(flat: FlatModel, tmp_path: Path) -> None:

@@ -235,6 +235,5 @@ def test_bad_requests_are_named(problem: Problem) -> None:
     with pytest.raises(InputError, match="fewer than its 8 folds"):
         make_targets(["math"] * 4, folds=8)
     with pytest.raises(InputError, match="records and a tokeniser"):
-        score_methods(
-            replace(problem, units={**problem.units, "step": problem.units["token"]}), TARGETS, ["length"], deletes=True
-        )
+        cut = replace(problem, units={**problem.units, "step": problem.units["token"]})
+        score_methods(cut, TARGETS, ["length"], ScoreSettings(deletes=True))

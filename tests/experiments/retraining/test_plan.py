@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from infra.errors import ArtifactError, InputError
-from infra.experiments.retraining import SubsetPlan, load_plan, make_subset_plan, random_subsets
-from tests.experiments.retraining.tiny import tiny_examples, tiny_plan
+from infra.experiments.retraining import (
+    Problem,
+    SubsetPlan,
+    example_units,
+    flat_model,
+    load_plan,
+    make_subset_plan,
+    random_subsets,
+    token_units,
+)
+from tests.experiments.retraining.tiny import tiny_examples, tiny_model, tiny_plan
 
 EXAMPLES = tiny_examples(30, seed=1)
 QUERIES = tiny_examples(4, seed=2, prefix="q")
 
 
-def a_plan(**changes: object) -> SubsetPlan:
-    settings = {
-        "model_hash": "m",
-        "blocks": [("half", "same_seed"), ("token", "seed_mean")],
-        "n_subsets": 100,
-        **changes,
-    }
-    return make_subset_plan(tiny_plan(30), EXAMPLES, QUERIES, {"example": 30, "token": 200, "step": 90}, **settings)
+BLOCKS = [("half", "same_seed"), ("token", "seed_mean")]
+TOKENS = token_units(EXAMPLES)
+UNITS = {"example": example_units(EXAMPLES), "token": TOKENS, "step": TOKENS}  # a step of one token is a step
+PROBLEM = Problem(flat_model(tiny_model()), tiny_plan(30), EXAMPLES, QUERIES, UNITS, model_hash="m")
+
+
+def a_plan(problem: Problem = PROBLEM, blocks: Any = BLOCKS, **changes: Any) -> SubsetPlan:
+    return make_subset_plan(problem, blocks, **changes)
 
 
 def test_a_plan_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
@@ -56,23 +67,11 @@ def test_hash_depends_on_data_order_and_settings() -> None:
         a_plan(),
         a_plan(seed=1),
         a_plan(seeds=(1, 2, 3)),
-        a_plan(model_hash="n"),
-        make_subset_plan(
-            tiny_plan(30, learning_rate=2e-3),
-            EXAMPLES,
-            QUERIES,
-            {"example": 30, "token": 200, "step": 90},
-            model_hash="m",
-            blocks=[("half", "same_seed"), ("token", "seed_mean")],
-        ),
-        make_subset_plan(
-            tiny_plan(30),
-            EXAMPLES[::-1],
-            QUERIES,
-            {"example": 30, "token": 200, "step": 90},
-            model_hash="m",
-            blocks=[("half", "same_seed"), ("token", "seed_mean")],
-        ),
+        a_plan(replace(PROBLEM, model_hash="n")),
+        a_plan(replace(PROBLEM, training=tiny_plan(30, learning_rate=2e-3))),
+        a_plan(replace(PROBLEM, examples=EXAMPLES[::-1])),
+        a_plan(replace(PROBLEM, queries=QUERIES[:3])),
+        a_plan(replace(PROBLEM, form="summed")),
     ]
     assert len({p.hash for p in plans}) == len(plans)
     assert a_plan().hash == a_plan().hash

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from infra.data.schema import Message
-from infra.errors import ArtifactError, InputError
+from infra.errors import ArtifactError, InputError, ResourceError
 from infra.models.generation import Generation, InProcess, Prompt, Sampling, generate_cached
 from infra.models.generation._in_process import draw
 
@@ -201,3 +201,32 @@ def test_an_interrupted_run_in_process_ends_with_the_same_generations(
 def test_sampling_out_of_range_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="out of range"):
         Sampling(**bad)
+
+
+def test_answers_that_do_not_fit_together_are_given_in_halves(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampling = Sampling(temperature=1.0, max_new_tokens=12, n=2)
+    whole = InProcess(model, tokenizer).generate(ask(*QUESTIONS), sampling, seed=3)
+    forward, passes = type(model).forward, []
+
+    def tight(self: Any, input_ids: Any, **more: Any) -> Any:
+        passes.append(len(input_ids))
+        if len(input_ids) > 3 and len(passes) > 4:  # some answers may be finished by then
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(type(model), "forward", tight)
+    told: list[Generation] = []
+    halves = InProcess(model, tokenizer).generate(ask(*QUESTIONS), sampling, seed=3, on_result=told.append)
+    assert halves == whole and len(told) == len(whole) == len({(g.prompt_id, g.index) for g in told})
+    assert passes[0] > 3 and "going on with half as many" in capsys.readouterr().err
+
+
+def test_a_prompt_that_does_not_fit_alone_is_named(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: Any, **more: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(type(model), "forward", never)
+    with pytest.raises(ResourceError, match="'p0' does not fit in memory alone"):
+        InProcess(model, tokenizer).generate(ask("a"), Sampling(max_new_tokens=4), seed=0)

@@ -17,8 +17,8 @@ class Adapter:
     """``convert`` turns a raw row into a draft record or raises ``RowProblem``.
 
     ``fields`` must all be present for the schema to be detected, and ``accepts`` may look closer at the
-    values. ``source`` is the default source of its records; ``native_id`` the field that names a row, which becomes
-    the attribute of that name.
+    values. ``source`` is the default source of its records; ``native_id`` the field that names a row, whose
+    value becomes the record's id.
 
     ``columns`` says of every column that ``convert`` reads, or leaves out on purpose, what becomes of it, in a few
     words for the reference page of schemas. Those that begin with "not kept" have no influence on the

@@ -32,7 +32,6 @@ def convert(row: Raw) -> Draft:
         answer=optional_text(lower, "answer"),
         attributes=known(
             difficulty=int(number.group(1)) if number else None,
-            native_id=optional_text(lower, "id"),
             url=optional_text(lower, "url"),
         ),
     )
@@ -51,7 +50,7 @@ ADAPTERS = (
         source="aime",
         native_id="id",
         columns={
-            "id": "attribute native_id",
+            "id": "id",
             "problem": "question",
             "solution": "response",
             "answer": "answer",
@@ -66,7 +65,7 @@ ADAPTERS = (
         source="aime",
         native_id="ID",
         columns={
-            "ID": "attribute native_id; the number at its end is the difficulty",
+            "ID": "id; the number at its end is the difficulty",
             "Problem": "question",
             "Solution": "response",
             "Answer": "answer",

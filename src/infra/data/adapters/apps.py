@@ -69,7 +69,7 @@ def program_draft(row: Raw, levels: Mapping[str, int], unrated: Set[str], extra:
 
 def convert(row: Raw) -> Draft:
     """Question, first reference program, input-output tests."""
-    return program_draft(row, LEVELS, set(), known(native_id=optional_text(row, "problem_id")))
+    return program_draft(row, LEVELS, set(), {})
 
 
 ADAPTERS = (
@@ -79,7 +79,7 @@ ADAPTERS = (
         convert,
         source="apps",
         native_id="problem_id",
-        columns={**COLUMNS, "problem_id": "attribute native_id"},
+        columns={**COLUMNS, "problem_id": "id"},
         published="codeparrot/apps",
     ),
 )

@@ -9,7 +9,7 @@ Example row (openai/openai_humaneval)::
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.fields import Draft, Raw, dialogue, fence, known, optional_text, text
+from infra.data.fields import Draft, Raw, dialogue, fence, optional_text, text
 
 
 def convert(row: Raw) -> Draft:
@@ -23,7 +23,6 @@ def convert(row: Raw) -> Draft:
         ),
         "code",
         tests={"kind": "program", "entry_point": text(row, "entry_point"), "code": text(row, "test")},
-        attributes=known(native_id=optional_text(row, "task_id")),
     )
 
 
@@ -35,7 +34,7 @@ ADAPTERS = (
         source="humaneval",
         native_id="task_id",
         columns={
-            "task_id": "attribute native_id",
+            "task_id": "id",
             "prompt": "question, fenced",
             "entry_point": "tests",
             "canonical_solution": "response, after the prompt",

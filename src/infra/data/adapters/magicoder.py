@@ -19,7 +19,6 @@ def convert(row: Raw) -> Draft:
         "code",
         attributes=known(
             language=optional_text(row, "lang"),
-            native_id=optional_text(row, "index"),
             raw_index=optional_text(row, "raw_index"),
         ),
     )
@@ -36,7 +35,7 @@ ADAPTERS = (
         columns={
             "lang": "attribute language",
             "raw_index": "attribute raw_index",
-            "index": "attribute native_id",
+            "index": "id",
             "seed": "not kept: the snippet that the problem was written from",
             "openai_fingerprint": "not kept",
             "problem": "question",

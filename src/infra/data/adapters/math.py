@@ -31,7 +31,6 @@ def convert(row: Raw) -> Draft:
         attributes=known(
             difficulty=level_number(row.get("level")),
             subject=optional_text(row, "subject") or optional_text(row, "type"),
-            native_id=optional_text(row, "unique_id"),
             written_by=None
             if response is None and solution is None
             else ("model" if response is not None else "reference"),
@@ -60,7 +59,7 @@ ADAPTERS = (
             "solution": "response where there is no other; its last box is the answer where there is no other",
             "response": "response",
             "answer": "answer",
-            "unique_id": "attribute native_id",
+            "unique_id": "id",
         },
         published="hendrycks/competition_math, its re-splits, HuggingFaceH4/MATH-500",
     ),

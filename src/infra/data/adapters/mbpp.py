@@ -16,7 +16,7 @@ The question is the text and the first assert, which fixes the function's name; 
 from __future__ import annotations
 
 from infra.data.adapters._adapter import Adapter
-from infra.data.fields import Draft, Raw, RowProblem, dialogue, fence, known, listing, optional_text, text
+from infra.data.fields import Draft, Raw, RowProblem, dialogue, fence, listing, optional_text, text
 
 
 def convert(row: Raw) -> Draft:
@@ -34,7 +34,6 @@ def convert(row: Raw) -> Draft:
         dialogue(f"{question.strip()}\nYour code should pass this test:\n{asserts[0]}", fence(text(row, "code"))),
         "code",
         tests=tests,
-        attributes=known(native_id=optional_text(row, "task_id")),
     )
 
 
@@ -54,7 +53,7 @@ ADAPTERS = (
             "text": "question, with the first assert",
             "prompt": "question where there is no text (sanitized)",
             "code": "response, fenced",
-            "task_id": "attribute native_id",
+            "task_id": "id",
             "test_setup_code": "tests",
             "test_imports": "tests where there is no setup code",
             "test_list": "tests; the first is in the question",

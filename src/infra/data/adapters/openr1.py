@@ -37,7 +37,6 @@ def convert(row: Raw) -> Draft:
             problem_type=optional_text(row, "problem_type"),
             question_type=optional_text(row, "question_type"),
             origin=optional_text(row, "source"),
-            native_id=optional_text(row, "uuid"),
         ),
     )
 
@@ -77,7 +76,7 @@ ADAPTERS = (
             "problem_type": "attribute problem_type",
             "question_type": "attribute question_type",
             "source": "attribute origin",
-            "uuid": "attribute native_id",
+            "uuid": "id",
             "is_reasoning_complete": "chooses the generation; attribute complete",
             "generations": "one is the response; attribute n_generations",
             "correctness_math_verify": "chooses the generation; attribute verified",

@@ -20,8 +20,8 @@ is said here happens. In every schema:
   follows a question that has none: {responses}.
 - A trace in a column of its own, of which the schema says nothing, goes before the response as `<think>`:
   {traces}. A row with a question, a trace and an answer, and no response, is answered by the trace and the answer.
-- The row's own id becomes the attribute `native_id`: {ids}. A row without one
-  keeps the attributes `file` and `line`.
+- The row's own id is the record's id: {ids}. A row without one is named by its
+  file and line, such as `train.jsonl:17`.
 - Any other text, number or truth value becomes an attribute of the same name.
 - Lists and objects that the schema does not name are not read. `read_records(...).unread` and `infra data` list them
   once, as they do keys of turns that are not read.

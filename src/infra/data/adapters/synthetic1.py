@@ -44,7 +44,6 @@ def convert(row: Raw) -> Draft:
             verified=None if not isinstance(score, int | float) else score >= 1,
             score=score if isinstance(score, int | float) else None,
             written_by=writer,
-            native_id=optional_text(row, "response_id") or optional_text(row, "problem_id"),
             problem_id=optional_text(row, "problem_id"),
             in_source_id=optional_text(row, "in_source_id"),
         ),
@@ -74,8 +73,8 @@ ADAPTERS = (
         source="synthetic-1",
         native_id="response_id",
         columns={
-            "response_id": "attribute native_id",
-            "problem_id": "attribute problem_id; native_id where there is no response_id",
+            "response_id": "id",
+            "problem_id": "attribute problem_id; id where there is no response_id",
             "source": "attribute origin",
             "in_source_id": "attribute in_source_id",
             "hf_dataset_name": "not kept",

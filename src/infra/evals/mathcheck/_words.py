@@ -5,32 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from infra.data.number_words import NUMBER_WORDS
+
 from ._number import exact_value
 
-_ONES = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-)
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_SMALL = {w: i for i, w in enumerate(_ONES)} | {w: 20 + 10 * i for i, w in enumerate(_TENS)}
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _IRREGULAR = {
     "first": "one",
@@ -77,8 +55,8 @@ def _cardinal(words: list[str]) -> Fraction | None:
     total = part = 0
     last = "scale"
     for word in words:
-        if word in _SMALL:
-            small = _SMALL[word]
+        if word in NUMBER_WORDS:
+            small = NUMBER_WORDS[word]
             if last == "one" or (last == "ten" and not 1 <= small <= 9):
                 return None
             part += small

@@ -28,7 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from infra.data.schema import Message, Record, record_id
+from infra.data.schema import Message, Record
 from infra.errors import InputError
 from infra.evals.tasks._task import Task
 from infra.evals.tasks.mbpp import FENCED
@@ -117,7 +117,6 @@ def convert(row: dict[str, Any], where: str) -> Record:
             "platform": row["platform"],
             "date": date,
             "month": date[:7],
-            "native_id": str(row["question_id"]),
             "title": row["question_title"],
         }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -129,7 +128,7 @@ def convert(row: dict[str, Any], where: str) -> Record:
         tests = {"kind": "functional", "entry_point": name, "cases": plain}
         ask = f"Complete this class:\n\n```python\n{starter}\n```"
     messages = (Message("user", f"{content}\n\n{ask}"),)
-    return Record(record_id(messages, None, tests), messages, "code", "livecodebench", None, tests, attributes)
+    return Record(str(row["question_id"]), messages, "code", "livecodebench", None, tests, attributes)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

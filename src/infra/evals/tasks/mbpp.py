@@ -33,7 +33,7 @@ def _load(path: str | Path | None, options: dict[str, Any]) -> list[Record]:
 
 
 def _number(record: Record) -> int:
-    text = str(record.attributes.get("native_id", "1"))
+    text = record.id.partition("~")[0]
     return int(text) if text.isdigit() else 1
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     )
     from infra.experiments.retraining.extremes import removal
     from infra.experiments.retraining.measure import (
+        Budget,
         Journal,
-        Problem,
         Sizing,
         Speed,
         finished_part,
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
         Run,
         SubsetPlan,
         load_plan,
-        make_subset_plan,
         random_subsets,
         runs_of,
     )
+    from infra.experiments.retraining.problem import Problem, make_subset_plan
     from infra.experiments.retraining.run import ValidationOptions, read_validity, validate_run
     from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
     from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
@@ -90,8 +90,8 @@ _PLACES = {
         "query_weights",
     ),
     "measure": (
+        "Budget",
         "Journal",
-        "Problem",
         "Sizing",
         "Speed",
         "run_retrains",
@@ -109,11 +109,14 @@ _PLACES = {
         "Run",
         "SubsetPlan",
         "load_plan",
-        "make_subset_plan",
         "random_subsets",
         "runs_of",
     ),
     "extremes": ("removal",),
+    "problem": (
+        "Problem",
+        "make_subset_plan",
+    ),
     "infra.train.replay": (
         "AdamState",
         "Retrain",
@@ -133,7 +136,6 @@ _PLACES = {
         "check_replay",
         "greedy_accuracy",
         "read_run",
-        "recorded_run",
         "recorded_run",
     ),
     "scores": (
@@ -170,6 +172,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "KINDS",
     "AdamState",
+    "Budget",
     "Estimate",
     "FiniteDifference",
     "FlatModel",

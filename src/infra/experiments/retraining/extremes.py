@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from infra.experiments.retraining.correlation import estimate, resamples
-from infra.experiments.retraining.measure import Problem, run_retrains
-from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan, data_hash, training_settings
+from infra.experiments.retraining.measure import run_retrains
+from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan
+from infra.experiments.retraining.problem import Problem
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.train.flat_model import loss_weights, query_values
 from infra.train.replay import train
@@ -37,8 +38,6 @@ def removal(
     *,
     unit: str = "example",
     fractions: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.4),
-    sides: Sequence[str] = ("top", "bottom"),
-    model_hash: str = "",
     progress: Callable[[int], object] | None = None,
 ) -> pd.DataFrame:
     """Retrain without the top and bottom shares of each method's ranking, under the recorded order.
@@ -54,16 +53,12 @@ def removal(
     for method, method_scores in scores.items():
         per_unit = method_scores.of_units(kind, problem.units[unit], problem.examples)
         for target, weights in targets.weights.items():
-            for side in sides:
+            for side in ("top", "bottom"):
                 for fraction in fractions:
                     rows.append(extremes(per_unit @ weights, fraction, side))
                     labels.append((method, target, side, fraction))
     settings: dict[str, Any] = {
-        "training": training_settings(problem.training),
-        "data": data_hash(problem.examples),
-        "queries": data_hash(problem.queries),
-        "model": model_hash,
-        "form": problem.form,
+        **problem.described(),
         "unit": unit,
         "labels": labels,
         "seeds": [],

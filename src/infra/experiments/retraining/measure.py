@@ -13,71 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infra.data import Record, TokenizedExample
 from infra.errors import ArtifactError, InputError, PlanTooLong, ResourceError
-from infra.experiments.retraining.plan import RECORDED, UNIT_OF, Run, SubsetPlan, runs_of
-from infra.experiments.retraining.units import Units, cut_examples, cut_response, kept_token_weights
-from infra.train.flat_model import FlatModel, Form, loss_weights, query_values
-from infra.train.replay import Retrain, TrainingPlan, train, train_stack
-
-Accuracy = Callable[[Any], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is retrained and what is measured.
-
-    ``training`` holds the recorded order. ``queries`` are the fixed responses inside f. ``encode`` tokenises a
-    record, for `delete` runs. ``accuracy`` gives held-out accuracy per domain of a model, for ``accuracy_lds``.
-    """
-
-    flat: FlatModel
-    training: TrainingPlan
-    examples: Sequence[TokenizedExample]
-    queries: Sequence[TokenizedExample]
-    units: Mapping[str, Units]
-    form: Form = "per_token"
-    records: Sequence[Record] = ()
-    encode: Callable[[Sequence[Record]], Sequence[TokenizedExample]] | None = None
-    accuracy: Accuracy | None = None
-    stack: int = 1
-
-    def order(self, order: str | int) -> TrainingPlan:
-        """The training plan under the recorded order or a fresh one."""
-        if order == RECORDED:
-            return self.training
-        return self.training.reordered(len(self.examples), int(order))
-
-    def retrain(self, run: Run, subsets: Mapping[str, NDArray[np.bool_]]) -> Retrain:
-        """Data, weights and order of one planned run."""
-        training = self.order(run.order)
-        if run.subset < 0:
-            return Retrain(self.examples, loss_weights(self.examples), training)
-        keep = subsets[run.kind][run.subset]
-        return self.without(run.kind, keep, training)
-
-    def without(self, kind: str, keep: NDArray[np.bool_], training: TrainingPlan) -> Retrain:
-        """Training with only the kept units: weight 0 for the others, or, for ``step_delete``, their text cut out."""
-        units = self.units[UNIT_OF[kind]]
-        if kind == "step_delete":
-            examples = self._cut(units, keep)
-            return Retrain(examples, loss_weights(examples), training)
-        weights = loss_weights(self.examples, token_weights=kept_token_weights(units, keep, self.examples))
-        return Retrain(self.examples, weights, training)
-
-    def _cut(self, units: Units, keep: NDArray[np.bool_]) -> list[TokenizedExample]:
-        if self.encode is None or len(self.records) != len(self.examples):
-            raise InputError("deleting steps needs the records and a tokeniser; give them, or leave out step_delete")
-        gone: dict[int, list[int]] = {}
-        for u in np.flatnonzero(~keep):
-            gone.setdefault(int(units.owner[u]), []).append(int(u))
-        changed = sorted(gone)
-        records = [cut_response(self.records[i], units, np.array(gone[i])) for i in changed]
-        shorter = cut_examples(records, [self.examples[i] for i in changed], self.encode)
-        out = list(self.examples)
-        for i, example in zip(changed, shorter):
-            out[i] = example
-        return out
+from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan, runs_of
+from infra.experiments.retraining.problem import Problem
+from infra.train.flat_model import loss_weights, query_values
+from infra.train.replay import TrainingPlan, train, train_stack
 
 
 @dataclass(frozen=True)
@@ -139,38 +79,44 @@ class Sizing:
         return sum(self.seconds[b] for b in self.blocks)
 
 
-def fit_budget(
-    problem: Problem,
-    wanted: Sequence[tuple[str, str]],
-    minutes: float,
-    *,
-    n_subsets: int = 100,
-    n_seeds: int = 3,
-    speed: Speed | None = None,
-    insist: bool = False,
-    margin: float = 1.0,
-) -> Sizing:
-    """Choose blocks, in the order wanted, that fit in ``margin`` of ``minutes``.
+@dataclass(frozen=True)
+class Budget:
+    """``minutes`` for ``n_subsets`` of each kind, ``seed_mean`` blocks under ``n_seeds`` orders each.
 
-    Raises PlanTooLong with the estimate when nothing fits, or when ``insist`` and not everything does.
+    ``margin``: the share of the minutes to plan for. ``insist``: every block that is wanted must fit.
+    """
+
+    minutes: float
+    n_subsets: int = 100
+    n_seeds: int = 3
+    insist: bool = False
+    margin: float = 1.0
+
+
+def fit_budget(
+    problem: Problem, wanted: Sequence[tuple[str, str]], budget: Budget, speed: Speed | None = None
+) -> Sizing:
+    """Choose blocks, in the order wanted, that fit in the budget.
+
+    Raises PlanTooLong with the estimate when nothing fits, or when the budget insists and not everything does.
     """
     speed = speed or measure_speed(problem)
     seconds = {
-        (kind, protocol): n_subsets * run_seconds(problem, kind, speed)
+        (kind, protocol): budget.n_subsets * run_seconds(problem, kind, speed)
         if protocol == "same_seed"
-        else n_subsets * n_seeds * run_seconds(problem, kind, speed, order=0)
+        else budget.n_subsets * budget.n_seeds * run_seconds(problem, kind, speed, order=0)
         for kind, protocol in wanted
     }
-    left, chosen = 60.0 * minutes * margin, []
+    left, chosen = 60.0 * budget.minutes * budget.margin, []
     for block in wanted:
         if seconds[block] <= left:
             chosen.append(block)
             left -= seconds[block]
     rate = 60 / run_seconds(problem, "half", speed)
-    if not chosen or (insist and len(chosen) < len(wanted)):
-        need = sum(seconds.values()) if insist else min(seconds.values())
+    if not chosen or (budget.insist and len(chosen) < len(wanted)):
+        need = sum(seconds.values()) if budget.insist else min(seconds.values())
         raise PlanTooLong(
-            f"the subset plan would take about {need / 60:.1f} minutes and {minutes:g} were given "
+            f"the subset plan would take about {need / 60:.1f} minutes and {budget.minutes:g} were given "
             f"({rate:.1f} half-data retrains a minute measured here); allow more minutes, ask for fewer kinds of "
             "removal, or train on fewer examples"
         )

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from infra import __version__
 from infra.data import TokenizedExample
 from infra.errors import InputError
-from infra.experiments.retraining.measure import Problem
-from infra.experiments.retraining.plan import data_hash, training_settings
+from infra.experiments.retraining.plan import data_hash
+from infra.experiments.retraining.problem import Problem
 from infra.experiments.retraining.scores import MethodScores, Shelf, Targets
 from infra.experiments.retraining.units import cut_examples, cut_response
 from infra.influence import MeanLogLikelihood
@@ -32,11 +32,17 @@ Variants = Sequence[tuple[int, TokenizedExample]]
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What all methods share: tracked weights, seed, and token positions of a batch."""
+    """What all methods share: tracked weights, seed, and token positions of a batch.
+
+    ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting each step out of the
+    text.
+    """
 
     tracked: str = "mlp"
     seed: int = 0
     max_tokens: int = 8192
+    tokens: bool = True
+    deletes: bool = False
 
 
 def score_methods(
@@ -45,23 +51,20 @@ def score_methods(
     methods: Sequence[str] | Mapping[str, Method],
     settings: ScoreSettings | None = None,
     *,
-    tokens: bool = True,
-    deletes: bool = False,
     done: Callable[[str], object] | None = None,
     kept: Path | None = None,
 ) -> dict[str, MethodScores]:
     """Scores of the training data by each method, for the model that the recorded run ends in.
 
     ``methods``: names for :func:`infra.influence.methods.get_method`, at stated defaults, or methods with settings of
-    their own by name. ``tokens`` False scores whole examples only, much faster; ``deletes`` adds the score of cutting
-    each step out of the text. With a folder ``kept`` each method's scores, and the members of its ensemble, are
-    written there under the hash of everything they depend on and the version of Infra, and read instead of made when
-    they lie there. Raises InputError for an unknown method.
+    their own by name. With a folder ``kept`` each method's scores, and the members of its ensemble, are written there
+    under the hash of everything they depend on and the version of Infra, and read instead of made when they lie there.
+    Raises InputError for an unknown method.
     """
     asked = methods if isinstance(methods, Mapping) else {name: get_method(name) for name in methods}
     settings = settings or ScoreSettings()
-    variants = step_variants(problem) if deletes else []
-    common = _inputs(problem, targets, settings, tokens, variants) if kept is not None else ""
+    variants = step_variants(problem) if settings.deletes else []
+    common = _inputs(problem, targets, settings, variants) if kept is not None else ""
     shelves = {name: Shelf(kept, sha256_json([common, _identity(m)])[:16]) for name, m in asked.items()}
     known = {name: scores for name, shelf in shelves.items() if (scores := shelf.read(name)) is not None}
     missing = {name: method for name, method in asked.items() if name not in known}
@@ -73,7 +76,7 @@ def score_methods(
         try:
             for name, method in missing.items():
                 fitted = method.fit(replace(context, folder=shelves[name].folder_of(name)))
-                known[name] = scores_of(fitted, problem.examples, variants, tokens)
+                known[name] = scores_of(fitted, problem.examples, variants, settings.tokens)
                 shelves[name].write(name, known[name])
                 if done is not None:
                     done(name)
@@ -134,20 +137,14 @@ def _identity(method: Method) -> str:
     return f"{kind.__module__} {method!r} {hashlib.sha256(source.encode()).hexdigest()}"
 
 
-def _inputs(
-    problem: Problem, targets: Targets, settings: ScoreSettings, tokens: bool, variants: Variants
-) -> dict[str, Any]:
+def _inputs(problem: Problem, targets: Targets, settings: ScoreSettings, variants: Variants) -> dict[str, Any]:
     """What scores of any method depend on: model, training, data, queries and folds, cut steps, settings, version."""
     start = problem.flat.start.cpu().view(torch.uint8).numpy()  # bytes: numpy has no bfloat16
     return {
         "infra": __version__,
         "start": hashlib.sha256(start.tobytes()).hexdigest(),
-        "training": training_settings(problem.training),
-        "data": data_hash(problem.examples),
-        "queries": data_hash(problem.queries),
+        **problem.described(),
         "fold": targets.fold.tolist(),
-        "form": problem.form,
         "settings": asdict(settings),
-        "tokens": tokens,
         "cut": [[o for o, _ in variants], data_hash([v for _, v in variants])],
     }

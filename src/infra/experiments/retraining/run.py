@@ -12,8 +12,8 @@ import pandas as pd
 from infra.errors import ArtifactError, PlanTooLong, ResourceError
 from infra.experiments.retraining.extremes import removal
 from infra.experiments.retraining.measure import (
+    Budget,
     Journal,
-    Problem,
     Speed,
     finished_part,
     fit_budget,
@@ -21,8 +21,9 @@ from infra.experiments.retraining.measure import (
     run_retrains,
     run_seconds,
 )
-from infra.experiments.retraining.methods import check_methods, score_methods
-from infra.experiments.retraining.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan, make_subset_plan
+from infra.experiments.retraining.methods import ScoreSettings, check_methods, score_methods
+from infra.experiments.retraining.plan import MINIMUM_DROP1, UNIT_OF, SubsetPlan, load_plan
+from infra.experiments.retraining.problem import Problem, make_subset_plan
 from infra.experiments.retraining.run_folder import RunData, check_replay, own_scores, read_run
 from infra.experiments.retraining.scores import MethodScores
 from infra.experiments.retraining.smoothness import metasmoothness
@@ -155,24 +156,15 @@ def _planned(
     sizing = fit_budget(
         problem,
         wanted_blocks(options.kinds, options.protocols, len(problem.examples)),
-        minutes,
-        n_subsets=options.n_subsets,
-        n_seeds=options.n_seeds,
-        speed=speed,
-        insist=options.insist,
-        margin=MARGIN,
+        Budget(minutes, options.n_subsets, options.n_seeds, options.insist, MARGIN),
+        speed,
     )
     left_out = [list(b) for b in sizing.left_out]
     plan = make_subset_plan(
-        problem.training,
-        problem.examples,
-        problem.queries,
-        {k: len(u) for k, u in problem.units.items()},
-        model_hash=data.base_hash,
-        blocks=sizing.blocks,
+        problem,
+        sizing.blocks,
         n_subsets=options.n_subsets,
         seeds=tuple(range(101, 101 + options.n_seeds)),
-        form=problem.form,
         extra={
             "left_out": left_out,
             "methods": [data.method, *options.methods],
@@ -244,7 +236,6 @@ def _removals(data: RunData, scores: MethodScores, kinds: set[str], folder: Path
                     folder / f"removal-{unit}",
                     unit=unit,
                     fractions=fractions,
-                    model_hash=data.base_hash,
                     progress=bar.advance,
                 )
             )
@@ -273,15 +264,7 @@ def kinds_of(blocks: Sequence[Sequence[str]]) -> set[str]:
 
 
 def _same_run(settings: Mapping[str, Any], data: RunData, path: Path) -> None:
-    from infra.experiments.retraining.plan import data_hash, training_settings
-
-    now = {
-        "data": data_hash(data.problem.examples),
-        "queries": data_hash(data.problem.queries),
-        "model": data.base_hash,
-        "training": training_settings(data.problem.training),
-    }
-    for key, value in now.items():
+    for key, value in data.problem.described().items():
         if settings[key] != value:
             raise ArtifactError(
                 f"{path} was planned for another run: its {key} differs; choose another --out, or delete that folder"
@@ -299,7 +282,7 @@ def gather_scores(
     fine, deletes = any(UNIT_OF[k] != "example" for k in kinds), "step_delete" in kinds
     own = own_scores(data, deletes=deletes) if fine else data.scores
     others = [m for m in methods if m != data.method]
-    found = score_methods(data.problem, data.targets, others, tokens=fine, deletes=deletes, kept=kept)
+    found = score_methods(data.problem, data.targets, others, ScoreSettings(tokens=fine, deletes=deletes), kept=kept)
     return {data.method: own, **found}
 
 

@@ -11,10 +11,19 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from infra.data import Record, TargetName, TokenizedExample, TokenizedFile, is_whole, records_from_table, tokenize
+from infra.data import (
+    Counted,
+    Record,
+    TargetName,
+    TokenizedExample,
+    TokenizedFile,
+    is_whole,
+    records_from_table,
+    tokenize,
+)
 from infra.errors import ArtifactError, InputError, ModelError
-from infra.experiments.retraining.measure import Accuracy, Problem
 from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
+from infra.experiments.retraining.problem import Accuracy, Problem
 from infra.experiments.retraining.scores import MethodScores, Targets
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence.methods import Engine, methods_that_replay, open_fitted
@@ -30,15 +39,16 @@ from infra.train.replay import TrainingPlan, plan_of_sft, train
 
 @dataclass(frozen=True)
 class RunData:
-    """What lies in a run's ``folder``: problem, targets and scores. ``method`` is what its curvature is called."""
+    """What lies in a run's ``folder``: problem, targets and scores. ``method`` is what its curvature is called.
+
+    ``counted``: the tokens that an example's score is over."""
 
     problem: Problem
     targets: Targets
     scores: MethodScores
     method: str
-    base_hash: str
-    base_path: str
     tracked: str
+    counted: Counted
     folder: Path
 
 
@@ -71,6 +81,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         examples,
         queries,
         {"example": example_units(examples), "token": token_units(examples), "step": step_units(examples, records)},
+        model_hash=model_hash(model),
         form=recipe["targets"]["form"],
         records=records,
         encode=encode,
@@ -78,7 +89,13 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
     )
     scores = read_scores(paths, examples)
     return RunData(
-        problem, targets, scores, recipe["method"], model_hash(model), base, recipe["curvature"]["tracked"], run
+        problem,
+        targets,
+        scores,
+        recipe["method"],
+        recipe["curvature"]["tracked"],
+        recipe["scores"].get("tokens", "all"),
+        run,
     )
 
 
@@ -187,7 +204,8 @@ def own_scores(data: RunData, *, deletes: bool) -> MethodScores:
     model, _ = load_model(Run(data.folder).model(EXPLAINED), dtype=start.dtype, device=str(start.device))
     engine = Engine(model, tracked_weights(model, data.tracked), ScoreSettings().max_tokens)
     fitted = open_fitted(Run(data.folder).directions, engine)
-    return scores_of(fitted, problem.examples, step_variants(problem) if deletes else ())
+    variants = [(i, e.counting(data.counted)) for i, e in step_variants(problem)] if deletes else ()
+    return scores_of(fitted, [e.counting(data.counted) for e in problem.examples], variants)
 
 
 def check_replay(data: RunData, run: Path, tolerance: float = 0.02) -> float:

@@ -19,8 +19,9 @@ from infra.experiments.retraining.correlation import (
     ratio,
     tracking,
 )
-from infra.experiments.retraining.measure import Journal, Problem, gathered
+from infra.experiments.retraining.measure import Journal, gathered
 from infra.experiments.retraining.plan import RECORDED, UNIT_OF, Run, SubsetPlan
+from infra.experiments.retraining.problem import Problem
 from infra.experiments.retraining.scores import MethodScores, Targets
 
 MEAN = "mean"
@@ -42,12 +43,11 @@ def block_estimates(
     journal: Journal,
     scores: Mapping[str, MethodScores],
     targets: Targets,
-    kind: str,
-    protocol: str,
-    *,
-    n_boot: int = 1000,
+    block: tuple[str, str],
+    n_boot: int,
 ) -> tuple[dict[str, dict[str, Estimate]], dict[str, Estimate | None]]:
     """LDS of one block: target -> method -> estimate, and target -> ceiling (None for ``same_seed``, where it is 1)."""
+    kind, protocol = block
     measured = targets.folded(gathered(journal, plan, kind, protocol))
     units = problem.units[UNIT_OF[kind]]
     keep = plan.subsets[kind]
@@ -81,7 +81,7 @@ def lds_table(
     rows: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     for kind, protocol in plan.settings["blocks"]:
-        found, tops = block_estimates(problem, plan, journal, scores, targets, kind, protocol, n_boot=n_boot)
+        found, tops = block_estimates(problem, plan, journal, scores, targets, (kind, protocol), n_boot)
         size = {
             "n_subsets": len(plan.subsets[kind]),
             "n_seeds": 1 if protocol == "same_seed" else len(plan.settings["seeds"]),

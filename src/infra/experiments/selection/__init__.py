@@ -1,8 +1,10 @@
 """Data in, better data out: the arms and their manifests, selection, pruning, weights and truncation."""
 
 from infra.experiments.selection.arms import make_arm
+from infra.experiments.selection.files import SelectionFiles, write_selection
 from infra.experiments.selection.guided import CONTROLS, influence_swap, random_prune, random_selection
 from infra.experiments.selection.items import ARM_NAMES, DIRECTIONS, Arm, ArmItem, build_arm
+from infra.experiments.selection.records import SelectedRecords, SelectSettings, select_records
 from infra.experiments.selection.select import Selection, prune, select, utility
 from infra.experiments.selection.truncate import Truncation, truncate
 from infra.experiments.selection.weights import Weighting, example_weights, token_weights, weigh
@@ -13,7 +15,10 @@ __all__ = [
     "DIRECTIONS",
     "Arm",
     "ArmItem",
+    "SelectSettings",
+    "SelectedRecords",
     "Selection",
+    "SelectionFiles",
     "Truncation",
     "Weighting",
     "build_arm",
@@ -24,8 +29,10 @@ __all__ = [
     "random_prune",
     "random_selection",
     "select",
+    "select_records",
     "token_weights",
     "truncate",
     "utility",
     "weigh",
+    "write_selection",
 ]

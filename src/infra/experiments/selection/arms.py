@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from infra.experiments.selection.matching import pair_by_rank
 from infra.experiments.selection.plan import (
     BAND,
     DomainPlan,
-    Side,
+    Swap,
     plan_flip,
     plan_plain,
     side,
@@ -88,13 +89,14 @@ def make_arm(
             )
         low, high = tuple(sorted(easy)), tuple(sorted(hard))
         out_levels, in_levels = (low, high) if domains[domain] == "harder" else (high, low)
-        plan = _plan(name, domain, mine, theirs, out_levels, in_levels, n, seed, token_matched, length_matched)
-        ids = _pair(name, mine, theirs, plan, length_matched)
+        swap = Swap(name, domain, mine, theirs, out_levels, in_levels, n, seed, token_matched)
+        plan = _plan(swap, length_matched)
+        ids = _pair(swap, plan, length_matched)
         if token_matched:
-            _check_band(domain, mine, theirs, plan)
+            _check_band(swap, plan)
         pairs.extend(ids)
-        changes.extend(_changes(name, domain, mine, theirs, ids))
-        reports[domain] = _report(name, domain, mine, theirs, plan, ids, n, domains[domain])
+        changes.extend(_changes(swap, ids))
+        reports[domain] = _report(swap, plan, len(ids), domains[domain])
     manifest = {
         "arm": name,
         "settings": {
@@ -116,26 +118,15 @@ def make_arm(
     return build_arm(name, train, pool, pairs, manifest)
 
 
-def _plan(
-    name: str,
-    domain: str,
-    train: Side,
-    pool: Side,
-    out_levels: tuple[int, ...],
-    in_levels: tuple[int, ...],
-    n: int,
-    seed: int,
-    token_matched: bool,
-    length_matched: bool,
-) -> DomainPlan:
-    every = tuple(sorted({int(k) for k in np.concatenate([train.levels, pool.levels])}))
-    ladder = [(every, every)] if name == "random-swap" else reverse_ladder(in_levels, out_levels, every)
+def _plan(swap: Swap, length_matched: bool) -> DomainPlan:
+    every = tuple(sorted({int(k) for k in np.concatenate([swap.train.levels, swap.pool.levels])}))
+    ladder = [(every, every)]
+    if swap.name != "random-swap":
+        ladder = reverse_ladder(swap.in_levels, swap.out_levels, every)
     if length_matched:
-        levels = (out_levels, in_levels) if name in ("flip", "same-difficulty-swap") else ladder[0]
-        return plan_length_matched(name, domain, train, pool, *levels, n, seed, token_matched, LENGTH_TOLERANCE)
-    if name in ("flip", "same-difficulty-swap"):
-        return plan_flip(name, domain, train, pool, out_levels, in_levels, n, seed, token_matched)
-    return plan_plain(name, domain, train, pool, ladder, n, seed, token_matched)
+        levels = (swap.out_levels, swap.in_levels) if swap.shares_out else ladder[0]
+        return plan_length_matched(replace(swap, out_levels=levels[0], in_levels=levels[1]), LENGTH_TOLERANCE)
+    return plan_flip(swap) if swap.shares_out else plan_plain(swap, ladder)
 
 
 def reverse_ladder(
@@ -160,14 +151,15 @@ def reverse_ladder(
         ladder.append((out_levels, in_levels))
 
 
-def _pair(name: str, train: Side, pool: Side, plan: DomainPlan, length_matched: bool) -> list[tuple[str, str]]:
+def _pair(swap: Swap, plan: DomainPlan, length_matched: bool) -> list[tuple[str, str]]:
     """Ids of (out, in); a length-matched plan is aligned already, others pair by rank of length (within
     level).
     """
+    train, pool = swap.train, swap.pool
     if length_matched:
         aligned = list(zip(range(len(plan.out)), range(len(plan.put))))
     else:
-        by_level = name == "same-difficulty-swap"
+        by_level = swap.name == "same-difficulty-swap"
         zeros = np.zeros(len(plan.out), dtype=np.int64)
         aligned = pair_by_rank(
             train.lengths[plan.out],
@@ -178,24 +170,16 @@ def _pair(name: str, train: Side, pool: Side, plan: DomainPlan, length_matched: 
     return [(train.items[plan.out[o]].id, pool.items[plan.put[i]].id) for o, i in aligned]
 
 
-def _check_band(domain: str, train: Side, pool: Side, plan: DomainPlan) -> None:
-    total = float(train.lengths.sum())
-    gap = abs(float(pool.lengths[plan.put].sum() - train.lengths[plan.out].sum()))
+def _check_band(swap: Swap, plan: DomainPlan) -> None:
+    total = float(swap.train.lengths.sum())
+    gap = abs(float(swap.pool.lengths[plan.put].sum() - swap.train.lengths[plan.out].sum()))
     if gap > BAND * total:
-        raise AssertionError(f"{domain}: planned within the band, yet {gap:.0f} of {total:.0f} tokens off")
+        raise AssertionError(f"{swap.domain}: planned within the band, yet {gap:.0f} of {total:.0f} tokens off")
 
 
-def _report(
-    name: str,
-    domain: str,
-    train: Side,
-    pool: Side,
-    plan: DomainPlan,
-    pairs: Sequence[tuple[str, str]],
-    n: int,
-    direction: str,
-) -> dict[str, Any]:
+def _report(swap: Swap, plan: DomainPlan, n_swapped: int, direction: str) -> dict[str, Any]:
     """One domain's part of the manifest; plain JSON."""
+    train, pool = swap.train, swap.pool
     before = Counter(int(k) for k in train.levels)
     after = before - Counter(int(k) for k in train.levels[plan.out]) + Counter(int(k) for k in pool.levels[plan.put])
     tokens = int(train.lengths.sum())
@@ -203,8 +187,8 @@ def _report(
     return {
         "direction": direction,
         "n_records": len(train.items),
-        "n_wanted": n,
-        "n_swapped": len(pairs),
+        "n_wanted": swap.n,
+        "n_swapped": n_swapped,
         "n_unmatched": plan.unmatched,
         "out_levels": list(plan.out_levels),
         "in_levels": list(plan.in_levels),
@@ -222,20 +206,20 @@ def _report(
     }
 
 
-def _changes(name: str, domain: str, train: Side, pool: Side, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+def _changes(swap: Swap, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """One line per swap: what left, what came, and why; plain JSON."""
-    known = {i.id: i for i in (*train.items, *pool.items)}
+    known = {i.id: i for i in (*swap.train.items, *swap.pool.items)}
     return [
         {
-            "domain": domain,
+            "domain": swap.domain,
             "out": o,
             "in": i,
             "level_out": known[o].difficulty,
             "level_in": known[i].difficulty,
             "tokens_out": known[o].n_response_tokens,
             "tokens_in": known[i].n_response_tokens,
-            "reason": REASONS[name].format(
-                domain=domain, out=f"level {known[o].difficulty}", put=f"level {known[i].difficulty}"
+            "reason": REASONS[swap.name].format(
+                domain=swap.domain, out=f"level {known[o].difficulty}", put=f"level {known[i].difficulty}"
             ),
         }
         for o, i in pairs

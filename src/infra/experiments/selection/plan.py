@@ -54,6 +54,30 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class Swap:
+    """One domain's part of the arm ``name``: ``n`` of its records out at some levels, as many of the pool's in."""
+
+    name: str
+    domain: str
+    train: Side
+    pool: Side
+    out_levels: tuple[int, ...]
+    in_levels: tuple[int, ...]
+    n: int
+    seed: int
+    token_matched: bool
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether the arm is the flip or its control, which take the same records out."""
+        return self.name in ("flip", "same-difficulty-swap")
+
+    def stream(self, *key: str) -> np.random.Generator:
+        """The domain's random stream for ``key``."""
+        return stream(self.seed, self.domain, *key)
+
+
+@dataclass(frozen=True, slots=True)
 class DomainPlan:
     """What leaves and enters in one domain: positions into the two sides, pairs already aligned, and how it
     was found.
@@ -181,22 +205,14 @@ def _settle(
     return settled
 
 
-def plan_flip(
-    name: str,
-    domain: str,
-    train: Side,
-    pool: Side,
-    out_levels: tuple[int, ...],
-    in_levels: tuple[int, ...],
-    n: int,
-    seed: int,
-    token_matched: bool,
-) -> DomainPlan:
-    """The flip (``name='flip'``) or its control, from the one plan that serves both.
+def plan_flip(swap: Swap) -> DomainPlan:
+    """The flip or its control, from the one plan that serves both.
 
     Raises:
         InputError: too few records at a level, or no choice of records brings the tokens within the band.
     """
+    domain, train, pool, n = swap.domain, swap.train, swap.pool, swap.n
+    out_levels, in_levels = swap.out_levels, swap.in_levels
     size = len(train.items)
     need(len(train.at(out_levels)), n, f"train, {domain}, levels {out_levels}", size)
     need(len(pool.at(in_levels)), n, f"pool, {domain}, levels {in_levels}", size)
@@ -209,10 +225,10 @@ def plan_flip(
         """
         found: tuple[float, str, list[Draw]] = (np.inf, "", [])
         for note, free, *draws in flip_options(train, pool, out_levels, in_levels, size):
-            gap = range_gap(draws) if token_matched else 0.0
+            gap = range_gap(draws) if swap.token_matched else 0.0
             if gap < found[0]:
                 found = (gap, note, draws)
-            if gap == 0 and (free or not token_matched or largest_tilt(draws) <= MILD_TILT):
+            if gap == 0 and (free or not swap.token_matched or largest_tilt(draws) <= MILD_TILT):
                 return gap, note, draws
         return found
 
@@ -220,27 +236,19 @@ def plan_flip(
     total_tokens = float(train.lengths.sum())
     if gap > SLACK * BAND * total_tokens:
         raise too_far(domain, gap, total_tokens, size, largest_size(n, total_tokens, lambda k: nearest(k)[0]))
-    rngs = [stream(seed, domain, key) for key in ("flip/out", "flip/in", "same/in")]
-    out, put, control = _settle(draws, total_tokens, rngs, token_matched)
-    mine, levels = (put, in_levels) if name == "flip" else (control, out_levels)
+    rngs = [swap.stream(key) for key in ("flip/out", "flip/in", "same/in")]
+    out, put, control = _settle(draws, total_tokens, rngs, swap.token_matched)
+    mine, levels = (put, in_levels) if swap.name == "flip" else (control, out_levels)
     return DomainPlan(out[0], mine[0], out_levels, levels, out[1], mine[1], out[2] + mine[2], 0, note)
 
 
-def plan_plain(
-    name: str,
-    domain: str,
-    train: Side,
-    pool: Side,
-    ladder: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-    n: int,
-    seed: int,
-    token_matched: bool,
-) -> DomainPlan:
+def plan_plain(swap: Swap, ladder: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> DomainPlan:
     """An arm whose out set is its own: the first (out levels, in levels) of ``ladder`` that can be done.
 
     Raises:
         InputError: none can.
     """
+    domain, train, pool, n = swap.domain, swap.train, swap.pool, swap.n
     size, total_tokens = len(train.items), float(train.lengths.sum())
     gap, draws = np.inf, [Draw(train.lengths, ())]
     for step, (out_levels, in_levels) in enumerate(ladder):
@@ -253,11 +261,11 @@ def plan_plain(
             Draw(train.lengths, _free(train, out_levels, n)),
             Draw(pool.lengths, _free(pool, in_levels, n)),
         ]
-        gap = range_gap(draws) if token_matched else 0.0
+        gap = range_gap(draws) if swap.token_matched else 0.0
         if gap > 0 and not (last and gap <= SLACK * BAND * total_tokens):
             continue
-        rngs = [stream(seed, domain, f"{name}/{key}") for key in ("out", "in")]
-        out, put = _settle(draws, total_tokens, rngs, token_matched)
+        rngs = [swap.stream(f"{swap.name}/{key}") for key in ("out", "in")]
+        out, put = _settle(draws, total_tokens, rngs, swap.token_matched)
         note = "levels free"
         if step > 0:
             note = f"levels widened to {out_levels} out and {in_levels} in, as few as would do"

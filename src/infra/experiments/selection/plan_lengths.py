@@ -9,22 +9,11 @@ from numpy.typing import NDArray
 
 from infra.errors import InputError
 from infra.experiments.selection.matching import match_lengths
-from infra.experiments.selection.plan import BAND, DomainPlan, Side, stream
+from infra.experiments.selection.plan import BAND, DomainPlan, Side, Swap
 from infra.experiments.selection.sampling import Ints
 
 
-def plan_length_matched(
-    name: str,
-    domain: str,
-    train: Side,
-    pool: Side,
-    out_levels: tuple[int, ...],
-    in_levels: tuple[int, ...],
-    n: int,
-    seed: int,
-    token_matched: bool,
-    tolerance: float,
-) -> DomainPlan:
+def plan_length_matched(swap: Swap, tolerance: float) -> DomainPlan:
     """Pairs within ``tolerance`` of each other's length; at most ``n``, the rest not swapped and counted.
 
     For the flip and its control a record leaves only if it has a partner in both arms, so that they share the
@@ -35,8 +24,9 @@ def plan_length_matched(
     Raises:
         InputError: not a single pair is left.
     """
-    shared = name in ("flip", "same-difficulty-swap")
-    key = "flip" if shared else name
+    train, pool, out_levels, in_levels = swap.train, swap.pool, swap.out_levels, swap.in_levels
+    shared = swap.shares_out
+    key = "flip" if shared else swap.name
     eligible = train.at(out_levels)
     found = [_partners(train, pool, eligible, [(out_levels, in_levels)], tolerance)]
     if shared:
@@ -46,20 +36,20 @@ def plan_length_matched(
         same[mine] = _partners(train, pool, eligible[mine], levels, tolerance)
         found.append(same)
     matched = eligible[np.all([f >= 0 for f in found], axis=0)]
-    outs = np.sort(stream(seed, domain, f"{key}/matched").permutation(matched)[:n])
+    outs = np.sort(swap.stream(f"{key}/matched").permutation(matched)[: swap.n])
     sets = [_partners(train, pool, outs, [(out_levels, in_levels)], tolerance)]
     if shared:
         sets.append(_partners(train, pool, outs, [((k,), (k,)) for k in out_levels], tolerance))
     partners = np.stack(sets)
-    if token_matched:
+    if swap.token_matched:
         kept = within_band(pool.lengths[partners] - train.lengths[outs], BAND * float(train.lengths.sum()))
         outs, partners = outs[kept], partners[:, kept]
     if len(outs) == 0:
         raise InputError(
-            f"{domain}: no record at levels {out_levels} has a partner at levels {in_levels} within "
+            f"{swap.domain}: no record at levels {out_levels} has a partner at levels {in_levels} within "
             f"{tolerance:.0%} of its length; set length_matched to false or add pool records of those lengths."
         )
-    control = name == "same-difficulty-swap"
+    control = swap.name == "same-difficulty-swap"
     return DomainPlan(
         outs,
         partners[1] if control else partners[0],
@@ -68,7 +58,7 @@ def plan_length_matched(
         0.0,
         0.0,
         0,
-        n - len(outs),
+        swap.n - len(outs),
         f"pairs within {tolerance:.0%}",
     )
 

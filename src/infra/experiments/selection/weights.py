@@ -75,10 +75,7 @@ def weigh(
             raise InputError(f"record '{record.id}' has no {what}; score the whole training set first.")
     values = np.array([influence[r.id] for r in records], dtype=np.float64)
     if shuffle is not None:
-        rng, domain = np.random.default_rng([shuffle, 8]), np.array([r.domain for r in records])
-        for name in sorted(set(domain)):
-            mine = np.flatnonzero(domain == name)
-            values[mine] = values[rng.permutation(mine)]
+        values = dealt_anew(values, [r.domain for r in records], shuffle)
     counts = None if tokens is None else np.array([tokens[r.id] for r in records], dtype=np.int64)
     weights = example_weights(values, counts, strength=strength, low=low, high=high)
     changes = [{"id": r.id, "influence": float(v), "weight": float(w)} for r, v, w in zip(records, values, weights)]
@@ -95,6 +92,15 @@ def weigh(
         "changes": changes,
     }
     return Weighting(tuple(replace(r, weight=float(w)) for r, w in zip(records, weights)), manifest)
+
+
+def dealt_anew(values: Floats, domains: Sequence[str], seed: int) -> Floats:
+    """The same values with another owner each, inside every domain: what weights by influence are compared with."""
+    rng, domain, out = np.random.default_rng([seed, 8]), np.array(domains), values.copy()
+    for name in sorted(set(domain)):
+        mine = np.flatnonzero(domain == name)
+        out[mine] = values[rng.permutation(mine)]
+    return out
 
 
 def token_weights(

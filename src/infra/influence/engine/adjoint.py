@@ -51,12 +51,6 @@ class UnrolledScores:
         """``[N, K]``: sums over tokens."""
         return np.stack([t.sum(1) for t in self.tokens])
 
-    @property
-    def variant_sums(self) -> NDArray[np.float64]:
-        """``[V, K]``: sums over the tokens of each variant."""
-        k = len(self.values)
-        return np.stack([t.sum(1) for t in self.variants]) if self.variants else np.zeros((0, k))
-
 
 def unrolled(
     run: RecordedRun,

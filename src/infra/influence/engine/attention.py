@@ -67,7 +67,10 @@ class Layout:
 
 
 documents: ContextVar[tuple[tuple[int, int], ...] | None] = ContextVar("documents", default=None)
-"""Where the documents of a packed row lie; None when every row is one document."""
+"""Where the documents of a packed row lie; None when every row is one document.
+
+A context variable, because transformers calls the attention below, with arguments of its own.
+"""
 
 
 def window_mask(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError, ModelError, ResourceError
+from infra.models.memory import is_memory as is_memory
 
 DEFAULT_MAX_TOKENS = 8192
 Result = TypeVar("Result")
@@ -27,7 +28,11 @@ Progress = Callable[[int, int], None]
 
 
 on_halving: ContextVar[Callable[[Any], None] | None] = ContextVar("on_halving", default=None)
-"""Told each batch that does not fit, before its halves run; what it raises ends the visit instead."""
+"""Told each batch that does not fit, before its halves run; what it raises ends the pass instead.
+
+A context variable, because passes lie anywhere below a method, a user's own included, and only who does tasks on disk
+must know of the halving.
+"""
 
 
 @dataclass(frozen=True)
@@ -211,11 +216,3 @@ def per_example(values: Tensor, batch: Batch) -> list[NDArray[Any]]:
     """Cut ``values [K, B, T]``, indexed by the predicting position, into one array ``[K, T_i]`` per example."""
     host = values.detach().to("cpu").numpy()
     return [host[:, row, start : start + length] for _, row, start, length in batch.segments]
-
-
-def is_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

@@ -10,10 +10,11 @@ The second drops products across positions; under sampled labels their expectati
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.engine.rotation import eigenbasis, rotate, standard_basis
 from infra.influence.engine.squares import Rotated, sequence_squares, token_squares
 from infra.models.tracked import Block, TrackedWeights
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,24 @@ class Basis:
     input_values: Tensor
 
 
-def eigenbases(sums: Covariances, tracked: TrackedWeights) -> tuple[dict[str, Basis], list[str]]:
-    """Eigenvectors of both factors of each block, in float64, and warnings that name the factors that had none."""
+def eigenbases(
+    sums: Covariances, tracked: TrackedWeights, dtype: torch.dtype = torch.float64
+) -> tuple[dict[str, Basis], list[str]]:
+    """Eigenvectors of both factors of each block, and warnings that name the factors that had none.
+
+    ``dtype``: what the decompositions are computed in, never less than the sums are. On a CPU as many of them run side
+    by side as torch has threads: one decomposition gains little from a second thread.
+    """
     warned: list[str] = []
     blocks = {block.key: block for block in tracked.blocks}
-    sides = {key: _eigh(total, blocks[key].columns, f"{key}, inputs", warned) for key, total in sums.inputs.items()}
+    sides = [(total, blocks[key].columns, f"{key}, inputs") for key, total in sums.inputs.items()]
+    sides += [(sums.outputs[key], block.shape[0], f"{key}, outputs") for key, block in blocks.items()]
+    found = _decompose(sides, dtype, warned)
+    inputs, outputs = dict(zip(sums.inputs, found)), dict(zip(blocks, found[len(sums.inputs) :]))
     bases = {}
-    for block in tracked.blocks:
-        values, vectors = _eigh(sums.outputs[block.key], block.shape[0], f"{block.key}, outputs", warned)
-        input_values, input_vectors = sides[sums.leader[block.key]]
-        bases[block.key] = Basis(vectors, input_vectors, values, input_values)
+    for key in blocks:
+        (values, vectors), (input_values, input_vectors) = outputs[key], inputs[sums.leader[key]]
+        bases[key] = Basis(vectors, input_vectors, values, input_values)
     silent = [key for key, total in sums.outputs.items() if not bool(total.any())]
     if silent:
         warned.append(
@@ -110,13 +121,42 @@ def _masked(call: LayerCall, counted: Tensor) -> LayerCall:
     return replace(call, gradients=call.gradients * counted[:, None].to(call.gradients.dtype))
 
 
-def _eigh(total: Tensor, width: int, where: str, warned: list[str]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of a symmetric sum; with a warning, its diagonal and the identity if it has none."""
+Side = tuple[Tensor, int, str]
+"""One factor: its sum, its width, and its name in a warning."""
+
+
+def _decompose(sides: Sequence[Side], dtype: torch.dtype, warned: list[str]) -> list[tuple[Tensor, Tensor]]:
+    """Eigenvalues and eigenvectors of each side; with a warning, its diagonal and the identity if it has none."""
+    found = []
+    for (total, width, where), result in zip(sides, side_by_side(partial(_try_eigh, dtype), sides)):
+        if isinstance(result, RuntimeError):
+            warned.append(f"the factor of {where} could not be decomposed ({result}); its diagonal is used instead")
+            python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=4)
+            result = standard_basis(total, width)
+        found.append(result)
+    return found
+
+
+def _try_eigh(dtype: torch.dtype, side: Side) -> tuple[Tensor, Tensor] | RuntimeError:
+    total, width, _ = side
     try:
-        return eigenbasis(total, width)
+        return eigenbasis(total, width, dtype)
     except RuntimeError as error:
         if is_memory(error):
             raise
-        warned.append(f"the factor of {where} could not be decomposed ({error}); its diagonal is used instead")
-        python_warnings.warn(warned[-1], RuntimeWarning, stacklevel=4)
-        return standard_basis(total, width)
+        return error
+
+
+def side_by_side(function: Callable[[Side], Found], sides: Sequence[Side]) -> list[Found]:
+    """``function`` of each side, in order: on a CPU in as many threads as torch has, each with one of its own."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(sides) < 2 or any(total.device.type != "cpu" for total, _, _ in sides):
+        return [function(side) for side in sides]
+    torch.set_num_threads(1)  # of every thread started from here on, and of LAPACK as a whole
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            largest_first = sorted(range(len(sides)), key=lambda i: -sides[i][1])
+            running = {i: pool.submit(function, sides[i]) for i in largest_first}
+            return [running[i].result() for i in range(len(sides))]
+    finally:
+        torch.set_num_threads(threads)

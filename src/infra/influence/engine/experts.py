@@ -22,7 +22,10 @@ ExpertCall = Callable[[nn.Module, str, int, Tensor, Tensor, Tensor], None]
 """Told (module, attribute, expert, inputs [R, in], outputs [R, out], flat positions [R])."""
 
 watcher: ContextVar[ExpertCall | None] = ContextVar("watcher", default=None)
-"""Who is told of every expert's matrix product, when somebody is."""
+"""Who is told of every expert's matrix product, when somebody is.
+
+A context variable, because transformers calls the loop below, with arguments of its own.
+"""
 
 
 def loop_over_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:

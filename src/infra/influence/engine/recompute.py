@@ -22,6 +22,7 @@ from infra.models.layers import layers_run_by
 from infra.models.precision import exact_in
 
 _asked: ContextVar[bool] = ContextVar("recompute", default=False)
+"""A context variable, because it holds for every pass below a block, those of a user's own method included."""
 
 
 @contextmanager

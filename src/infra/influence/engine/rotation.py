@@ -53,19 +53,21 @@ def rotate_back(rows: Tensor, basis: Tensor) -> Tensor:
     return rotate(rows, basis.transpose(-1, -2))
 
 
-def eigenbasis(total: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def eigenbasis(total: Tensor, width: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Eigenvalues float64 ``[width]``, not negative, and eigenvectors in the form and dtype of ``total``, a symmetric
-    sum as :func:`add_gram_` makes it. Raises :class:`RuntimeError` when there is no decomposition.
+    sum as :func:`add_gram_` makes it. The decomposition is computed in the wider of ``dtype`` and that of the sum, or
+    in float64 where float32 finds none. Raises :class:`RuntimeError` when there is no decomposition.
     """
+    dtype = torch.promote_types(dtype, total.dtype)
     if total.ndim == 2:
-        values, vectors = _eigh(total)
+        values, vectors = _eigh(total, dtype)
         return values, vectors.to(total.dtype)
     size = total.shape[1]
     basis = torch.eye(size, dtype=total.dtype, device=total.device).repeat(len(total), 1, 1)
     found = []
     for i, block in enumerate(total):
         inside = min(size, width - i * size)
-        values, vectors = _eigh(block[:inside, :inside])
+        values, vectors = _eigh(block[:inside, :inside], dtype)
         basis[i, :inside, :inside] = vectors.to(total.dtype)
         found.append(values)
     return torch.cat(found), basis
@@ -78,11 +80,16 @@ def standard_basis(total: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return torch.nan_to_num(diagonal).clamp_min(0.0), identity.expand_as(total).clone()
 
 
-def _eigh(total: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(total.double(), UPLO="L")
-    if not bool(torch.isfinite(vectors).all()):
-        raise RuntimeError("eigenvectors are not finite")
-    return values.clamp_min(0.0), vectors
+def _eigh(total: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    try:
+        values, vectors = torch.linalg.eigh(total.to(dtype), UPLO="L")
+        if not bool(torch.isfinite(vectors).all()):
+            raise RuntimeError("eigenvectors are not finite")
+    except RuntimeError:
+        if dtype == torch.float64:
+            raise
+        return _eigh(total, torch.float64)
+    return values.double().clamp_min(0.0), vectors
 
 
 def _cut(rows: Tensor, size: int) -> Tensor:

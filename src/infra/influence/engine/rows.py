@@ -20,7 +20,7 @@ from infra.influence.directions import Direction, SavedDirections, stack
 from infra.influence.engine.eigenbases import Basis
 from infra.influence.engine.totals import Totals
 from infra.models.tracked import Block, TrackedWeights
-from infra.parallel.fsdp import Group, all_gather_rows, all_reduce_max, gathering, reduce_scatter, shard_rows
+from infra.parallel.fsdp import all_gather_rows, all_reduce_max, gathering, reduce_scatter, shard_rows
 from infra.parallel.process_group import all_gather_object
 
 
@@ -116,15 +116,8 @@ class GatheredDirections(Mapping[str, Tensor]):
         return len(self._blocks)
 
 
-def shard_direction(direction: Direction, model: Any, group: Group = None) -> Direction:
-    """This process's rows of a direction, row for row as its weights lie; weights outside the layers stay whole."""
-    rows = shard_rows(model, group)
-    own = {name: t[rows[name]].clone() if name in rows else t for name, t in direction.tensors.items()}
-    return Direction(own, direction.name)
-
-
 def read_shards(saved: SavedDirections, model: Any) -> list[Direction]:
-    """:func:`shard_direction` of directions on disk, of which nothing else is read."""
+    """This process's rows of directions on disk; nothing else is read. Weights outside the layers stay whole."""
     return saved.loaded(shard_rows(model))
 
 

@@ -48,17 +48,6 @@ class CGSettings:
     tolerance: float = 1e-10
 
 
-def cg_direction(
-    engine: Engine,
-    examples: Sequence[TokenizedExample],
-    grad: Direction,
-    curvature: Curvature | None = None,
-    settings: CGSettings | None = None,
-) -> Solve:
-    """``(H + lambda)^-1 grad`` for one target; everything as in :func:`cg_directions`."""
-    return cg_directions(engine, examples, [grad], curvature, settings)[0]
-
-
 def cg_directions(
     engine: Engine,
     examples: Sequence[TokenizedExample],
@@ -133,11 +122,6 @@ class _System:
         z = self.precondition(self.residual)
         self.rz, before = self.residual.dot(z), self.rz
         self.along = combine([z, self.along], [1.0, self.rz / before])
-
-
-def gauss_newton_product(engine: Engine, examples: Sequence[TokenizedExample], vector: Direction) -> Direction:
-    """``H u`` of one vector: see :func:`gauss_newton_products`."""
-    return gauss_newton_products(engine, examples, [vector])[0]
 
 
 def gauss_newton_products(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from infra.influence.curvature import Curvature
+from infra.influence.curvature import Curvature, InverseCurvature
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction
 from infra.influence.engine.engine import Engine
@@ -18,6 +18,9 @@ from infra.influence.steps.step import Item, Results
 from infra.influence.targets import Form, weights_of
 from infra.models.tracked import Block
 from infra.parallel.tensors import TensorGroups, total
+
+AT_ONCE = 8
+"""Groups of queries whose gradients of one weight are solved together."""
 
 
 def gradient_step(engine: Engine, groups: Path, n_groups: int, form: Form) -> Callable[[Item], TensorGroups]:
@@ -56,15 +59,13 @@ def direction_step(
             parameters={n: p for n, p in engine.tracked.parameters.items() if n in names},
         )
         sums = {block.key: total(gradients, "gradients", block.key) for block in own}
+        gradients_of = [
+            from_blocks({key: t[group] for key, t in sums.items()}, tracked, str(group)) for group in range(n_groups)
+        ]
+        part = Curvature({block.key: opened.factors[block.key] for block in own}, tuple(own), opened.info)
         solved: list[Direction] = []
-        for group in range(n_groups):
-            gradient = from_blocks({key: t[group] for key, t in sums.items()}, tracked, str(group))
-            whole = {n: torch.zeros_like(t) for n, t in gradient.tensors.items()}
-            for block in own:
-                one = Curvature({block.key: opened.factors[block.key]}, (block,), opened.info)
-                part = one.inverse(Damping(item.keys[block.key], "absolute")) @ gradient
-                block.store(block.matrix(part.tensors), whole)
-            solved.append(Direction(whole, str(group)))
+        for first in range(0, n_groups, AT_ONCE):
+            solved += InverseCurvature(part, Damping(), item.keys).apply(gradients_of[first : first + AT_ONCE])
         return TensorGroups({"": {n: torch.stack([d.tensors[n] for d in solved]) for n in sorted(names)}})
 
     return run

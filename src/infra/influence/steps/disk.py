@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.data.tokenized import Counted
 from infra.errors import InputError
 from infra.influence.curvature import Curvature, Factor, StoredFactor
 from infra.influence.damping import Damping
@@ -70,7 +71,9 @@ class OnDisk:
     def over_data(self, name: str, **arguments: Any) -> FolderResults:
         """One step over the data, in pieces of neighbouring shards (sums) or shard by shard (rows)."""
         step = STEPS[name]
-        suffix = {"examples": "npy", "tokens": "parquet"}.get(name) or (PARTS if self._fsdp else "safetensors")
+        suffix = {"examples": "npy", "norms": "npy", "tokens": "parquet"}.get(name) or (
+            PARTS if self._fsdp else "safetensors"
+        )
         pieces = self.data.tasks() if step.over == "rows" else self.data.sum_tasks(self.most)
         return self._run(name, suffix, lambda: pieces, arguments, self.advance)
 
@@ -122,14 +125,24 @@ class OnDisk:
         )
         return saved if self._fsdp else saved.loaded()
 
-    def example_scores(self, fitted: Path) -> TaskFolder:
+    def example_scores(self, fitted: Path, counted: Counted = "all") -> TaskFolder:
         """Scores of every example by the method in the folder ``fitted``: one ``.npy`` ``[n, K]`` a shard."""
-        return self.over_data("examples", fitted=fitted, model_hash=self.model.model_hash).folder
+        return self.over_data("examples", fitted=fitted, model_hash=self.model.model_hash, counted=counted).folder
+
+    def gradient_norms(self, counted: Counted = "all") -> TaskFolder:
+        """The norm of every example's gradient over the tracked weights: one ``.npy`` ``[n]`` a shard."""
+        return self.over_data("norms", counted=counted).folder
 
     def token_scores(
-        self, fitted: Path, targets: Mapping[str, Sequence[float]], decompositions: Sequence[str] = ("loss",)
+        self,
+        fitted: Path,
+        targets: Mapping[str, Sequence[float]],
+        decompositions: Sequence[str] = ("loss",),
+        counted: Counted = "all",
     ) -> TaskFolder:
         """Scores of every token on each target, a weighted mean of the method's own: one Parquet file a shard.
+
+        The ``counted`` tokens sum to the example's score.
 
         Raises :class:`InputError` for ``position`` scores of a sharded model.
         """
@@ -144,6 +157,7 @@ class OnDisk:
             model_hash=self.model.model_hash,
             targets=weights,
             decompositions=list(decompositions),
+            counted=counted,
         ).folder
 
     @property

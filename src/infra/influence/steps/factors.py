@@ -22,6 +22,9 @@ from infra.influence.steps.step import Item, Results
 from infra.models.tracked import TrackedWeights
 from infra.parallel.tensors import TensorGroups, total
 
+BUNDLE_ELEMENTS = 1 << 25
+"""Elements of the factors that one task decomposes (128 MB in float32)."""
+
 
 def covariance_step(engine: Engine, fit: FitSettings) -> Callable[[Item], TensorGroups]:
     """Sums of a a^T and g g^T over a piece of the data."""
@@ -42,8 +45,13 @@ def covariance_step(engine: Engine, fit: FitSettings) -> Callable[[Item], Tensor
     return run
 
 
-def basis_step(engine: Engine, covariances: Results) -> Callable[[Item], TensorGroups]:
-    """Eigenvectors of the factors of a few blocks, from the sums of all pieces added in order."""
+def basis_step(engine: Engine, fit: FitSettings, covariances: Results) -> Callable[[Item], TensorGroups]:
+    """Eigenvectors of the factors of a few blocks, from the sums of all pieces added in order.
+
+    Computed in float64 for K-FAC, whose eigenvalues are the factors' own. EK-FAC measures its eigenvalues in whatever
+    orthogonal basis it is given, so that the sums' own float32 is enough.
+    """
+    dtype = torch.float64 if fit.kind == "kfac" else engine.accumulator
 
     def run(item: Item) -> TensorGroups:
         keys = list(item.keys)
@@ -55,7 +63,7 @@ def basis_step(engine: Engine, covariances: Results) -> Callable[[Item], TensorG
             leader,
             {k: sum(part.facts["positions"][k] for part in covariances) for k in leaders},
         )
-        bases, warned = eigenbases(sums, _only(engine.tracked, keys))
+        bases, warned = eigenbases(sums, _only(engine.tracked, keys), dtype)
         return TensorGroups(
             {
                 "outputs": {k: b.outputs for k, b in bases.items()},
@@ -139,6 +147,23 @@ def sharing_inputs(tracked: TrackedWeights, leader: Mapping[str, str]) -> list[l
     for block in tracked.blocks:
         groups.setdefault(leader[block.key], []).append(block.key)
     return list(groups.values())
+
+
+def bundled(groups: Sequence[Sequence[str]], tracked: TrackedWeights, most: int = BUNDLE_ELEMENTS) -> list[list[str]]:
+    """Neighbouring groups together as long as their factors have at most ``most`` elements: one group alone leaves
+    threads idle, all groups leave processes idle.
+    """
+    sizes = {b.key: b.shape[0] ** 2 + b.columns**2 for b in tracked.blocks}
+    bundles: list[list[str]] = []
+    filled = 0
+    for group in groups:
+        size = sum(sizes[key] for key in group)
+        if not bundles or filled + size > most:
+            bundles.append([])
+            filled = 0
+        bundles[-1] += group
+        filled += size
+    return bundles
 
 
 def _add(sums: dict[str, Tensor], part: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.influence.steps.directions import direction_step, gradient_step
 from infra.influence.steps.factors import basis_step, covariance_step, eigenvalue_step, factor_step
-from infra.influence.steps.scores import example_step, token_step
+from infra.influence.steps.scores import example_step, norm_step, token_step
 from infra.influence.steps.step import Step
 
 STEPS: dict[str, Step] = {
@@ -15,5 +15,6 @@ STEPS: dict[str, Step] = {
     "gradients": Step(gradient_step, "sum"),
     "directions": Step(direction_step, "keys"),
     "examples": Step(example_step, "rows"),
+    "norms": Step(norm_step, "rows"),
     "tokens": Step(token_step, "rows"),
 }

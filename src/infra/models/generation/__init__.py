@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra.models.generation._cache import generate_cached, generation_key, read_cache
-from infra.models.generation._server import OpenAIServer
+from infra.models.generation._server import OpenAIServer, answers_at
 from infra.models.generation._types import Generation, Generator, Prompt, Sampling
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = [
     "OpenAIServer",
     "Prompt",
     "Sampling",
+    "answers_at",
     "generate_cached",
     "generation_key",
     "read_cache",

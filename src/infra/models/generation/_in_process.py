@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from infra.errors import InputError
+from infra.errors import InputError, ResourceError
 from infra.models.generation._types import (
     Generation,
     Key,
@@ -26,6 +26,7 @@ from infra.models.generation._types import (
 )
 from infra.models.hashing import generation_config_hash, tokenizer_hash
 from infra.models.limits import Limits
+from infra.models.memory import is_memory
 
 KEEP_FRACTION = 0.85  # finished rows are dropped once the live ones are fewer than this share of the batch
 
@@ -184,16 +185,46 @@ class InProcess:
             for batch in self.plan(prompts, sampling):
                 if all((row.prompt.id, row.index) in known for row in batch):
                     continue
-                for generation in self._run(batch, sampling, seed, known, on_result):
-                    results.append(generation)
+                results += self._halving(batch, sampling, seed, known, on_result)
         finally:
             self._model.train(was_training)
         return in_order(prompts, results)
 
-    @torch.inference_mode()
-    def _run(
+    def _halving(
         self, batch: list[_Row], sampling: Sampling, seed: int, known: set[Key], on_result: OnResult | None
     ) -> list[Generation]:
+        """A batch's generations; where memory runs out, those of its halves, down to one row."""
+        out: list[Generation] = []
+        try:
+            self._run(batch, sampling, seed, known, on_result, out)
+            return out
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error):
+                raise
+            if len(batch) == 1:
+                raise ResourceError(
+                    f"prompt {batch[0].prompt.id!r} does not fit in memory alone; lower max_new_tokens, or use bfloat16"
+                ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(f"out of memory with {len(batch)} answers at a time: going on with half as many", file=sys.stderr)
+        told = known | {(g.prompt_id, g.index) for g in out}
+        left = [row for row in batch if (row.prompt.id, row.index) not in told]
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            out += self._halving(half, sampling, seed, told, on_result) if half else []
+        return out
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        batch: list[_Row],
+        sampling: Sampling,
+        seed: int,
+        known: set[Key],
+        on_result: OnResult | None,
+        out: list[Generation],
+    ) -> None:
+        """Answer the rows of a batch; each answer goes to ``out`` when it is finished."""
         device = self._model.device
         longest = max(len(row.ids) for row in batch)
         limit = getattr(self._model.config, "max_position_embeddings", None) or 1 << 62
@@ -210,7 +241,6 @@ class InProcess:
         finish = [""] * len(batch)
         live = list(range(len(batch)))
         cache = _new_cache(self._model.config)
-        out: list[Generation] = []
         while True:
             logits = (
                 self._model(
@@ -239,7 +269,7 @@ class InProcess:
                             on_result(out[-1])
             keep = [k for k, i in enumerate(live) if not finish[i]]
             if not keep:
-                return out
+                return
             if len(keep) < KEEP_FRACTION * len(live):
                 chosen = torch.tensor(keep, device=device)
                 cache.batch_select_indices(chosen)

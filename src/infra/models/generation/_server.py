@@ -198,6 +198,14 @@ class OpenAIServer:
         return Generation(prompt.id, index, prompt.prefix + found.text, found.tokens, found.finish)
 
 
+def answers_at(base_url: str) -> None:
+    """Ask a server one short question. Raises ``InputError`` for an address that is none, ``ResourceError`` when
+    nothing answers there."""
+    server = OpenAIServer(base_url, "")
+    with client({}, PROBE_S) as http:
+        server.probe(http)
+
+
 def _shown(answer: bytes) -> str:
     """The beginning of an answer, on one line."""
     return " ".join(answer[:800].decode("utf-8", "replace").split())[:200]

@@ -57,7 +57,9 @@ def calibrate(costs: Costs) -> Device:
     gemm = 2.0 * per_step * length * shape.hidden * shape.intermediate / _timed(lambda: left @ right)
     square = torch.randn(512, 512, dtype=torch.float64)
     double = 2.0 * 512**3 / _timed(lambda: square @ square)
-    training = per_step * length * training_flops(small, length, costs.recipe.sft.gradient_checkpointing) / _timed(step)
+    training = (
+        per_step * length * training_flops(small, length, costs.recipe.sft.gradient_checkpointing) / _timed(step, 3)
+    )
     latency = _decoding_step(model) / layers * shape.layers
     flops = {name: gemm * BYTES[costs.recipe.model.dtype] / size for name, size in BYTES.items()} | {"float64": double}
     return Device(

@@ -20,13 +20,15 @@ from infra.store import RunFolder, read_json
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Seconds of one stage, planned and measured; memory in bytes."""
+    """Seconds of one stage, planned now and measured; memory in bytes. ``expected``: what the run said beforehand."""
 
     stage: str
     planned: float
     measured: float
     planned_memory: float
     measured_memory: float
+    expected: float | None = None
+    expected_memory: float | None = None
 
     @property
     def error(self) -> float:
@@ -46,7 +48,7 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
     if not times:
         raise ArtifactError(f"{folder / 'runtime.jsonl'} holds no runtimes; give the folder of a finished run")
     shape, amounts = shape_of_recipe(recipe), amounts_of(recipe)
-    amounts = _counted(run, amounts) if run.counts.exists() else amounts
+    amounts = counted(run, amounts) if run.counts.exists() else amounts
     costs = Costs(recipe, shape, amounts, trains=EXPLAINED in times)
     threads = int(next((t["environment"]["threads"] for t in times.values() if "environment" in t), 1))
     if device is None:
@@ -59,7 +61,9 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
         time = times.get(stage.stage)
         if time is not None:
             spent = time["cpu_seconds"] if threads == 1 and "cpu_seconds" in time else time["seconds"]
-            rows.append(Checked(stage.stage, stage.seconds, max(spent, 1e-3), stage.memory, time["peak_memory_bytes"]))
+            before = (time.get("expected_seconds"), time.get("expected_memory_bytes"))
+            peak = time["peak_memory_bytes"]
+            rows.append(Checked(stage.stage, stage.seconds, max(spent, 1e-3), stage.memory, peak, *before))
     return device, rows
 
 
@@ -75,7 +79,7 @@ def shape_of_recipe(recipe: Recipe, model: str | None = None) -> Shape:
     return shape_of(model_place(recipe.model.base))
 
 
-def _counted(run: Run, amounts: Amounts) -> Amounts:
+def counted(run: Run, amounts: Amounts) -> Amounts:
     """What the run turned out to have: examples, and the queries and folds that its answers gave. A check is of the
     formulas and the machine's speed, and not of a guess at the data."""
     import pandas as pd

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from infra.influence.convergence import BATCH_TOKENS
 from infra.influence.engine.functional import HEAD_ELEMENTS
 from infra.influence.estimate import Passes
 from infra.layout import BASE, EXPLAINED
 from infra.models.generation.estimate import decoding
 from infra.models.shape import Shape
-from infra.pipeline.graph import job_of_run, names_for
+from infra.pipeline.convergence import SAMPLE
+from infra.pipeline.graph import job_of_run, models_of_score, names_for
 from infra.pipeline.plan.amounts import Amounts, Task
 from infra.pipeline.plan.devices import BYTES
 from infra.pipeline.queries import DIRECTION_BYTES, RANK
@@ -114,7 +116,8 @@ class Costs:
     def names(self) -> list[str]:
         """The job's stages, as the steps declare them."""
         model = self.recipe.model.base
-        return names_for(job_of_run(self.recipe) if self.trains else Job(self.recipe, {BASE: model, EXPLAINED: model}))
+        scored = Job(self.recipe, models_of_score(self.recipe, model))
+        return names_for(job_of_run(self.recipe) if self.trains else scored)
 
     @cached_property
     def models(self) -> int:
@@ -216,6 +219,18 @@ class Costs:
             sharded=True,
         )
 
+    def convergence(self) -> StageCost:
+        """A visit to a sample of the training data, each example's gradient formed."""
+        a, s, passes = self.amounts, self.amounts.length, self.passes
+        n = min(SAMPLE, a.train)
+        return StageCost(
+            "convergence",
+            {"visit": n * s * passes.visit(s, a.response), "product": n * s * passes.formed},
+            self.visit_memory(passes.tracked, 2.0 * min(n, max(1.0, BATCH_TOKENS / s)) * passes.largest),
+            python=FIXED["stage"] + a.train * PER_RECORD["read"],
+            at_most=1,
+        )
+
     def directions(self) -> StageCost:
         """Every fold's gradient, through the inverse curvature."""
         a, k, passes = self.amounts, self.folds(), self.passes
@@ -308,6 +323,27 @@ class Costs:
             at_most=1,
         )
 
+    def links(self) -> StageCost:
+        """Each step of every query's strongest examples as a direction, and the answers scored along it."""
+        a, s, passes = self.amounts, self.amounts.length, self.passes
+        kept = self.recipe.scores
+        pairs = 2.0 * min(kept.query_links, kept.query_top) * min(kept.queries or a.queries, a.queries)
+        steps = min(pairs, float(a.train)) * STEPS_PER_EXAMPLE
+        answered = pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer)
+        return StageCost(
+            "links",
+            {
+                "visit": steps * s * passes.visit(s, a.response),
+                "product": steps * s * passes.formed,
+                "eigh": steps * passes.preconditioning,
+                "forward": answered * passes.forward_mode(a.prompt + a.answer, RESPONSE, 1),
+            },
+            self.visit_memory(2.0 * passes.tracked, self.in_a_batch(s) * passes.largest),
+            pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer) * 4.0,
+            python=FIXED["stage"] + a.train * PER_RECORD["read"] + pairs * PER_RECORD["spans"],
+            at_most=1,
+        )
+
     def measure(self) -> StageCost:
         """f of the base model and of every fine-tuned one."""
         a, s = self.amounts, self.amounts.prompt + self.amounts.answer
@@ -345,6 +381,8 @@ class Costs:
                 return self.on_the_host(name, read, "records", records * a.length * 3.5)
             case ["base"]:
                 return self.sft(name, a.pretrain, r.model.pretrain.epochs if r.model.pretrain is not None else 0.0)
+            case ["sft", _] if r.warmup is not None:
+                return self.sft(name, min(a.train, r.warmup.examples), r.warmup.epochs)
             case ["sft", _]:
                 return self.sft(name, a.train, r.sft.epochs)
             case ["evals", *model]:
@@ -355,11 +393,13 @@ class Costs:
                 return self.answers(name, [(t, t.target * r.targets.samples) for t in a.tasks if t.for_targets])
         made = {
             "tokenized": self.tokenized,
+            "convergence": self.convergence,
             "curvature": self.curvature,
             "directions": self.directions,
             "scores": self.scores,
             "spans": self.spans,
             "queries": self.queries,
+            "links": self.links,
             "measure": self.measure,
         }
         if name in made:

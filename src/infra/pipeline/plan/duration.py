@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from infra.parallel.shards import SHARD_EXAMPLES
 from infra.pipeline.plan.costs import SUM_BYTES, Costs, StageCost
 from infra.pipeline.plan.devices import BYTES, Device
 
@@ -54,7 +55,8 @@ def memory(work: StageCost, costs: Costs, device: Device, devices: int = 1) -> f
 
 def sums_on_disk(costs: Costs) -> float:
     """Bytes of sums by shard, of the curvature or of the folds' gradients, which stand on disk until they are added."""
-    a, most = costs.amounts, costs.recipe.curvature.sum_shards
-    shards = a.queries * (a.prompt + a.answer) / costs.recipe.scores.shard_tokens
-    gradients = min(most, math.ceil(shards)) * costs.folds() * costs.passes.tracked
-    return max(most * (costs.passes.factors + costs.passes.tracked), gradients) * SUM_BYTES
+    a, most, each = costs.amounts, costs.recipe.curvature.sum_shards, costs.recipe.scores.shard_tokens
+    of_data = min(most, max(1, math.ceil(a.train * a.length / each), math.ceil(a.train / SHARD_EXAMPLES)))
+    of_queries = min(most, max(1, math.ceil(a.queries * (a.prompt + a.answer) / each)))
+    gradients = of_queries * costs.folds() * costs.passes.tracked
+    return max(of_data * (costs.passes.factors + costs.passes.tracked), gradients) * SUM_BYTES

@@ -51,8 +51,10 @@ function csvCell(value) {
 const csv = (header, rows) => [header, ...rows].map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 
 /** Offers `text` as a file, from memory. */
-function download(name, text, type = "text/csv;charset=utf-8") {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+const download = (name, text, type = "text/csv;charset=utf-8") => offer(name, new Blob([text], { type }));
+
+function offer(name, blob) {
+  const url = URL.createObjectURL(blob);
   const link = el("a", { href: url, download: name });
   document.body.append(link);
   link.click();

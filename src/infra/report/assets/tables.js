@@ -15,9 +15,9 @@ const RIGHT = new Set(["int", "number", "effect", "percent", "points", "percenti
 
 /**
  * spec: {name, title, columns: [{key, label, kind}], rows: [[...]], filters: [key], limit}.
- * onId(id), when given, makes the cells of the column `id` buttons.
+ * onId(id), when given, makes the cells of the column `id` buttons; onParquet(spec, rows) offers the rows as Parquet.
  */
-function makeTable(root, spec, onId = null) {
+function makeTable(root, spec, onId = null, onParquet = null) {
   const index = Object.fromEntries(spec.columns.map((c, i) => [c.key, i]));
   const chosen = {};
   let sort = null;
@@ -85,7 +85,8 @@ function makeTable(root, spec, onId = null) {
   root.replaceChildren(
     el("h3", {}, spec.title),
     el("div", { class: "tools" }, filters, el("button", { type: "button", click: () =>
-      download(spec.name + ".csv", csv(spec.columns.map((c) => c.key), rows())) }, "Download CSV"), counter),
+      download(spec.name + ".csv", csv(spec.columns.map((c) => c.key), rows())) }, "Download CSV"),
+      onParquet && el("button", { type: "button", click: () => onParquet(spec, rows()) }, "Parquet"), counter),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": spec.title },
       el("table", {}, el("thead", {}, el("tr", {}, heads)), body)),
     more,

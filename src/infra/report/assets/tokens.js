@@ -9,8 +9,10 @@ const strength = (value, reference) => (reference > 0 ? Math.sqrt(Math.min(1, Ma
 
 class TokenMap {
   /**
-   * options: {scales: {decomposition: {target: reference}}, onTarget(name), load(name)}. A view may name in `menu`
-   * targets it does not hold; choosing one calls `load`, which shows the view that does. `sums` are [target, total].
+   * options: {scales: {decomposition: {target: reference}}, onTarget(name), load(name), onMove(t), onHover(t or null),
+   * onStep(i), onChoose(change)}. A view may name in `menu` targets it does not hold; choosing one calls `load`, which
+   * shows the view that does. `sums` are [target, total]. With `onStep` the names of steps are buttons. `onChoose` hears
+   * of what the reader sets, `onMove` of where the cursor goes.
    */
   constructor(root, options = {}) {
     this.options = options;
@@ -22,9 +24,9 @@ class TokenMap {
     this.title = el("h3");
     this.attributes = el("div", { class: "attributes" });
     this.totals = el("dl", { class: "totals" });
-    this.target = el("select", { "aria-label": "Target", change: () => this.set({ target: this.target.value }) });
-    this.decomposition = segmented("Token as", this.id + "d", [["loss", "loss"], ["position", "position"]], (v) => this.set({ decomposition: v }));
-    this.scaling = segmented("Scale", this.id + "s", [["document", "per document"], ["token", "per token"]], (v) => this.set({ scaling: v }));
+    this.target = el("select", { "aria-label": "Target", change: () => this.choose({ target: this.target.value }) });
+    this.decomposition = segmented("Token as", this.id + "d", [["loss", "loss"], ["position", "position"]], (v) => this.choose({ decomposition: v }));
+    this.scaling = segmented("Scale", this.id + "s", [["document", "per document"], ["token", "per token"]], (v) => this.choose({ scaling: v }));
     this.stepsBox = el("input", { type: "checkbox", checked: true, change: () => this.set({ steps: this.stepsBox.checked }) });
     this.legend = el("div", { class: "legend" });
     this.tokens = el("div", { class: "tokens", role: "listbox", tabindex: "0", "aria-label": "Tokens" });
@@ -38,12 +40,13 @@ class TokenMap {
         this.decomposition.node, this.scaling.node, el("label", { class: "field" }, this.stepsBox, "steps and behaviours")),
       this.legend, this.tokens, this.live,
       el("div", { class: "below" }, this.more,
-        el("button", { type: "button", click: () => this.csv() }, "Tokens as CSV")),
+        el("button", { type: "button", click: () => tokensCsv(this.view) }, "Tokens as CSV")),
       el("p", { class: "keys" }, "In the text: ", ["←", "→"].map((k) => el("kbd", {}, k)), " token, ", ["↑", "↓"].map((k) => el("kbd", {}, k)),
         " step, ", el("kbd", {}, "Home"), el("kbd", {}, "End"), ", ", el("kbd", {}, "m"), " strongest token, ", el("kbd", {}, "t"), " next target, ",
         el("kbd", {}, "d"), " loss or position, ", el("kbd", {}, "s"), " scale")));
-    this.tokens.addEventListener("mouseover", (e) => this.point(e.target.closest(".tok")));
-    this.tokens.addEventListener("mouseleave", () => this.point(null));
+    const hover = (span) => { this.point(span); this.options.onHover?.(span ? Number(span.dataset.t) : null); };
+    this.tokens.addEventListener("mouseover", (e) => hover(e.target.closest(".tok")));
+    this.tokens.addEventListener("mouseleave", () => hover(null));
     this.tokens.addEventListener("scroll", () => { this.tip.hidden = true; }, { passive: true });
     this.tokens.addEventListener("click", (e) => { const t = e.target.closest(".tok"); if (t) this.move(Number(t.dataset.t)); });
     this.tokens.addEventListener("keydown", (e) => this.key(e));
@@ -73,6 +76,12 @@ class TokenMap {
     this.next = { row: 0, token: 0 };
     this.set({});
     this.grow();
+  }
+
+  /** What the reader sets. */
+  choose(change) {
+    this.set(change);
+    this.options.onChoose?.(change);
   }
 
   set(change) {
@@ -183,10 +192,23 @@ class TokenMap {
       for (let t = row.from; t < row.to; t++) sum += this.values[t];
       row.node.classList.toggle("pos", row.kind === "step" && sum > 0);
       row.node.classList.toggle("neg", row.kind === "step" && sum < 0);
-      const parts = row.kind === "step" ? [el("b", {}, row.labels.join(", ").replaceAll("_", " ") || "unlabelled")] : row.kind === "prompt" && row.from <= Math.max(first, 0) ? [el("span", { class: "name" }, "prompt")] : [];
+      const parts = row.kind === "step" ? [this.stepName(row)] : row.kind === "prompt" && row.from <= Math.max(first, 0) ? [el("span", { class: "name" }, "prompt")] : [];
       if (row.kind !== "prompt" || sum) parts.push(el("span", { class: "sum" }, signed(sum, 2)));
       row.node.firstChild.replaceChildren(...parts);
     }
+  }
+
+  stepName(row) {
+    const name = row.labels.join(", ").replaceAll("_", " ") || "unlabelled";
+    if (!this.options.onStep) return el("b", {}, name);
+    row.button = el("button", { type: "button", class: "link", "aria-pressed": String(row.index === this.pressed), click: () => this.options.onStep(row.index) }, name);
+    return el("b", {}, row.button);
+  }
+
+  /** Marks a step as the chosen one; null marks none. */
+  press(index) {
+    this.pressed = index;
+    for (const row of this.steps ?? []) row.button?.setAttribute("aria-pressed", String(row.index === index));
   }
 
   describe(t) {
@@ -230,6 +252,15 @@ class TokenMap {
     }
     this.announce();
     this.point(span);
+    this.options.onMove?.(t);
+  }
+
+  /** Takes the cursor away. */
+  leave() {
+    if (this.cursor >= 0) { this.spans[this.cursor].classList.remove("at"); this.spans[this.cursor].setAttribute("aria-selected", "false"); }
+    this.cursor = -1;
+    this.tokens.removeAttribute("aria-activedescendant");
+    this.point(null);
   }
 
   announce() {
@@ -252,44 +283,11 @@ class TokenMap {
       End: () => this.move(view.n - 1),
       Escape: () => this.point(null),
       m: () => this.move(strongest()),
-      t: () => this.set({ target: cycle(this.menu, state.target) }),
-      d: () => this.set({ decomposition: cycle(view.decompositions, state.decomposition) }),
-      s: () => this.set({ scaling: cycle(["document", "token"], state.scaling) }),
+      t: () => this.choose({ target: cycle(this.menu, state.target) }),
+      d: () => this.choose({ decomposition: cycle(view.decompositions, state.decomposition) }),
+      s: () => this.choose({ scaling: cycle(["document", "token"], state.scaling) }),
     };
     if (acts[e.key]) { e.preventDefault(); acts[e.key](); }
   }
-
-  /** Every token of this example with every score it has, rounded only if the page holds rounded ones. */
-  csv() {
-    const { view } = this;
-    const columns = view.decompositions.flatMap((d, i) => view.targets.map((t, k) => [`${d}_${t}${view.exact ? "" : "_approx"}`, view.scores(i, k)]));
-    const stepOf = new Array(view.n).fill("");
-    view.steps.forEach(([a, b, labels]) => stepOf.fill(labels.join(" ") || "unlabelled", a, b));
-    const rows = Array.from({ length: view.n }, (_, t) => [t, view.text.slice(view.starts[t], view.ends[t]), view.mask[t], stepOf[t], view.classOf(t), ...columns.map(([, v]) => v[t])]);
-    download(`tokens-${view.id.replace(/[^\w.-]+/g, "_").slice(0, 60)}.csv`, csv(["token", "text", "loss_mask", "behaviours", "class", ...columns.map(([name]) => name)], rows));
-  }
 }
 TokenMap.count = 0;
-
-/** Rows that cover all tokens in order: the steps, and what lies before, between and after them. */
-function cover(view) {
-  const rows = [];
-  let at = 0;
-  const other = (to) => {
-    while (at < to) {
-      const prompt = !view.mask[at];
-      let end = at;
-      while (end < to && !view.mask[end] === prompt) end++;
-      rows.push({ from: at, to: end, kind: prompt ? "prompt" : "text", name: prompt ? "prompt" : "response", labels: [] });
-      at = end;
-    }
-  };
-  [...view.steps].sort((a, b) => a[0] - b[0]).forEach(([a, b, labels], i) => {
-    other(Math.max(at, a));
-    if (b > at) rows.push({ from: at, to: b, kind: "step", labels, name: `step ${i + 1}${labels.length ? ": " + labels.join(", ").replaceAll("_", " ") : ""}` });
-    at = Math.max(at, b);
-  });
-  other(view.n);
-  if (!rows.length) rows.push({ from: 0, to: 0, kind: "text", name: "text", labels: [] });
-  return rows;
-}

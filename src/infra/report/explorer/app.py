@@ -31,9 +31,13 @@ from infra.errors import InfraError, InputError
 from infra.report.encode import encode_example, plain
 from infra.report.explorer import compare, queries
 from infra.report.explorer.example import Opener
+from infra.report.explorer.export import MOST_BYTES, export_rows, sent_json, sent_table, table_bytes
+from infra.report.explorer.facets import facet_counts, facets, histogram
 from infra.report.explorer.guard import inside
 from infra.report.explorer.index import RunIndex
-from infra.report.explorer.rows import PAGE, Query, facets, find_rows
+from infra.report.explorer.links import has_links
+from infra.report.explorer.rows import PAGE, Query, find_rows
+from infra.report.explorer.selection import selection
 from infra.report.page import asset, script
 from infra.report.tablespec import table_spec
 
@@ -48,6 +52,12 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+SCRIPTS = (
+    *("common.js", "tables.js", "codec.js", "token-rows.js", "tokens.js"),
+    *("explorer-ask.js", "explorer-state.js", "explorer-keys.js", "explorer-filters.js"),
+    *("explorer-select.js", "explorer-examples.js", "explorer-answer.js", "explorer-queries.js"),
+    *("explorer-tables.js", "explorer.js"),
+)
 REPORT_POLICY = "frame-ancestors 'none'"
 Answer = Callable[[Request], Any]
 
@@ -56,10 +66,13 @@ def build_app(
     run: RunIndex, other: RunIndex | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost")
 ) -> Starlette:
     """The application over ``run``, comparing it with ``other`` where given; ``hosts`` are the accepted Host names."""
-    opener = Opener(run)
+    opener, known = Opener(run), facets(run)
+    counted = [f["name"] for f in known if "values" in f]
     api: Mapping[str, Answer] = {
-        "run": partial(_run, run=run, other=other, opener=opener),
-        "rows": partial(_rows, run=run),
+        "run": partial(_run, run=run, other=other, opener=opener, known=known),
+        "rows": lambda request: find_rows(run, parse_query(request.query_params)),
+        "facets": lambda request: facet_counts(run, parse_query(request.query_params), counted),
+        "histogram": lambda request: histogram(run, parse_query(request.query_params), request.query_params["of"]),
         "queries": partial(_queries, run=run),
         "query": lambda request: queries.open_query(run, request.query_params["query"]),
         "links": lambda request: queries.queries_of(run, request.query_params["id"]),
@@ -73,6 +86,9 @@ def build_app(
         Route("/explorer.js", partial(_js)),
         Route("/report", partial(_report, run=run)),
         Route("/api/example", partial(_example, run=run, opener=opener)),
+        Route("/api/export", partial(_export, run=run)),
+        Route("/api/parquet", _parquet, methods=["POST"]),
+        Route("/api/select", partial(_select, run=run), methods=["POST"]),
         *(Route(f"/api/{name}", partial(_json, answer=answer)) for name, answer in api.items()),
     ]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
@@ -89,8 +105,7 @@ async def _css(request: Request) -> Response:
 
 
 async def _js(request: Request) -> Response:
-    names = ("common.js", "tables.js", "codec.js", "tokens.js", "explorer.js")
-    return Response(script(*names), media_type="text/javascript", headers=HEADERS)
+    return Response(script(*SCRIPTS), media_type="text/javascript", headers=HEADERS)
 
 
 async def _report(request: Request, run: RunIndex) -> Response:
@@ -146,21 +161,66 @@ async def _example(request: Request, run: RunIndex, opener: Opener) -> Response:
     return await _answered(lambda: Response(work(), media_type="application/octet-stream", headers=HEADERS))
 
 
-def _run(request: Request, run: RunIndex, other: RunIndex | None, opener: Opener) -> dict[str, Any]:
+async def _export(request: Request, run: RunIndex) -> Response:
+    """The examples that the list shows, all of them, as a file."""
+    form = request.query_params.get("format", "csv")
+    return await _answered(lambda: _file(export_rows(run, parse_query(request.query_params), form), form))
+
+
+async def _parquet(request: Request) -> Response:
+    """A table that the page sends, as a Parquet file."""
+    return await _sent(request, lambda body: _file(table_bytes(sent_table(body), "parquet"), "parquet"))
+
+
+async def _select(request: Request, run: RunIndex) -> Response:
+    """A selection of the run's records as a zip file; its account is a header."""
+
+    def work(body: bytes) -> Response:
+        asked = sent_json(body)
+        shown = None if asked.get("shown") is None else parse_query(asked["shown"])
+        packed, account = selection(run, asked.get("settings"), shown, bool(asked.get("messages")))
+        return _file(packed, "zip", {"Selection": json.dumps(account)})
+
+    return await _sent(request, work)
+
+
+async def _sent(request: Request, work: Callable[[bytes], Response]) -> Response:
+    """What ``work`` makes of the JSON that the page sends. A page elsewhere cannot send that type unasked."""
+    length = request.headers.get("content-length", "")
+    if not (length.isascii() and length.isdigit() and int(length) <= MOST_BYTES):
+        return JSONResponse({"error": "the table is too large to be made a file: filter it"}, 400, HEADERS)
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return JSONResponse({"error": "send application/json"}, 400, HEADERS)
+    body = await request.body()
+    return await _answered(lambda: work(body))
+
+
+def _file(content: bytes, form: str, more: Mapping[str, str] | None = None) -> Response:
+    kinds = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
+    named = {"Content-Disposition": f'attachment; filename="examples.{form}"'}
+    return Response(content, media_type=kinds[form], headers={**HEADERS, **named, **(more or {})})
+
+
+def _run(
+    request: Request, run: RunIndex, other: RunIndex | None, opener: Opener, known: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    sets = next((f["values"] for f in known if f["name"] == "set" and "values" in f), [])
     return {
         "name": run.root.resolve().name,
         "version": __version__,
         "n": run.n,
         "targets": run.targets,
         "token_targets": opener.available(),
-        "facets": facets(run),
+        "facets": [f for f in known if f["name"] != "set"],
+        "sets": sorted((v for v, _ in sets if v is not None), key=lambda v: (v != "train", v)),
         "columns": run.columns,
         "searchable": run.searchable.is_set(),
         "search_problem": run.search_problem,
         "queries": queries.has_queries(run),
+        "links": has_links(run),
         "report": run.paths.page.is_file(),
         "other": None if other is None else other.root.resolve().name,
-        "shared": [] if other is None else compare.shared_targets(run, other),
+        "other_targets": [] if other is None else other.targets,
     }
 
 
@@ -200,10 +260,6 @@ def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _rows(request: Request, run: RunIndex) -> dict[str, Any]:
-    return find_rows(run, parse_query(request.query_params))
-
-
 def _queries(request: Request, run: RunIndex) -> dict[str, Any]:
     if not queries.has_queries(run):
         return {"total": 0, "rows": []}
@@ -216,17 +272,21 @@ def _tables(run: RunIndex) -> list[dict[str, Any]]:
 
 
 def _compare(request: Request, run: RunIndex, other: RunIndex | None) -> dict[str, Any]:
-    if other is None:
+    """Ranks by one target here, and by another target here or by one of the other run."""
+    asked = request.query_params
+    here = asked.get("run") == "this"
+    if other is None and not here:
         raise InputError("no second run was given; start with --compare RUN")
-    ranks = compare.rank_changes(run, other, request.query_params["target"])
-    effects = compare.effect_differences(run, other)
-    return {
-        "n": ranks["n"],
-        "spearman": plain(ranks["spearman"]),
-        "ranks": table_spec("rank_changes", ranks["table"], limit=25),
-        "effects": None if effects is None else table_spec("effect_differences", effects, limit=25),
-        "recipe": table_spec("recipe_differences", compare.recipe_differences(run, other), limit=50),
-    }
+    second = run if other is None or here else other
+    ranks = compare.rank_changes(run, second, asked["target"], asked.get("against", ""), asked.get("set", "all"))
+    found = {"n": ranks["n"], "spearman": plain(ranks["spearman"])}
+    tables = {"ranks": table_spec("rank_changes", ranks["table"], limit=25)}
+    if second is not run:
+        effects = compare.effect_differences(run, second)
+        tables["recipe"] = table_spec("recipe_differences", compare.recipe_differences(run, second), limit=50)
+        if effects is not None:
+            tables["effects"] = table_spec("effect_differences", effects, limit=25)
+    return {**found, **tables}
 
 
 def open_roots(run: Path, other: Path | None) -> tuple[RunIndex, RunIndex | None]:

@@ -14,31 +14,16 @@ from infra.store import read_json
 EFFECT_KEYS = ("target", "attribute", "value", "domain", "form")
 
 
-def shared_targets(a: RunIndex, b: RunIndex) -> list[str]:
-    """Targets that both runs score, in the first run's order."""
-    return [t for t in a.targets if t in b.targets]
+def rank_changes(
+    a: RunIndex, b: RunIndex, target: str, against: str = "", which: str = "all", limit: int = 200
+) -> dict[str, Any]:
+    """Ranks by ``target`` in ``a`` and by ``against`` (the same target by default) in ``b``, of what both scored.
 
-
-def rank_changes(a: RunIndex, b: RunIndex, target: str, limit: int = 200) -> dict[str, Any]:
-    """Ranks among the examples that both runs scored (1 = most helpful): their correlation and the largest moves.
-
-    ``{"n", "spearman", "table"}`` with ``table`` columns id, rank_a, rank_b, change (up is positive), score_a, score_b.
-    Raises :class:`InputError` when the target is not in both.
+    Rank 1 is the most helpful. ``a`` and ``b`` may be one run, for two targets side by side; ``which`` names a set.
+    ``{"n", "spearman", "table"}`` with ``table`` columns id, rank_a, rank_b, change (up is positive), score_a, score_b,
+    largest moves first. Raises :class:`InputError` when a run does not have its target.
     """
-    if target not in shared_targets(a, b):
-        raise InputError(
-            f"target '{target}' is not in both runs; they share {', '.join(shared_targets(a, b)) or 'none'}"
-        )
-    column = '"score_' + target.replace('"', '""') + '"'
-    frames = [
-        run.cursor()
-        .execute(
-            f"SELECT id, any_value(preview) AS preview, any_value({column}) AS score FROM examples "
-            f"WHERE {column} IS NOT NULL GROUP BY id"
-        )
-        .fetch_df()
-        for run in (a, b)
-    ]
+    frames = [_scores(run, name, which) for run, name in ((a, target), (b, against or target))]
     both = frames[0].merge(frames[1].drop(columns="preview"), on="id", suffixes=("_a", "_b"))
     for side in "ab":
         both[f"rank_{side}"] = both[f"score_{side}"].rank(ascending=False)
@@ -47,6 +32,23 @@ def rank_changes(a: RunIndex, b: RunIndex, target: str, limit: int = 200) -> dic
     order = both["change"].abs().sort_values(ascending=False, kind="stable").index[:limit]
     table = both.loc[order, ["id", "rank_a", "rank_b", "change", "score_a", "score_b", "preview"]]
     return {"n": len(both), "spearman": rho, "table": table.reset_index(drop=True)}
+
+
+def _scores(run: RunIndex, target: str, which: str) -> pd.DataFrame:
+    """id, preview and score of a target, of one set or of all."""
+    if target not in run.targets:
+        raise InputError(f"there is no target '{target}' in {run.root.name}; it has {', '.join(run.targets)}")
+    column = '"score_' + target.replace('"', '""') + '"'
+    chosen = "AND set = ?" if which != "all" and "set" in run.columns else ""
+    return (
+        run.cursor()
+        .execute(
+            f"SELECT id, any_value(preview) AS preview, any_value({column}) AS score FROM examples "
+            f"WHERE {column} IS NOT NULL {chosen} GROUP BY id",
+            [which] if chosen else [],
+        )
+        .fetch_df()
+    )
 
 
 def effect_differences(a: RunIndex, b: RunIndex) -> pd.DataFrame | None:

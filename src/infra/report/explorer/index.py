@@ -20,7 +20,9 @@ from infra.errors import ArtifactError
 from infra.layout import Run
 from infra.report.explorer.guard import index_database, refuse_links_out
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
+MOST_LETTERS = 64
+"""Letters of a word that the index keeps."""
 _RESERVED = ("_row", "_text")
 
 
@@ -142,13 +144,18 @@ def _load_examples(database: duckdb.DuckDBPyConnection, examples: Path) -> None:
 
 
 def _index_words(run: RunIndex) -> None:
-    """Words of every text, as (word number, row) pairs in word order, so that a prefix is one range."""
+    """Words of every text, as (word number, row) pairs in word order, and the texts as words between spaces."""
     con = run.cursor()
     try:
         tables = {name for (name,) in con.execute("SHOW TABLES").fetchall()}
-        if "vocabulary" not in tables or "postings" not in tables:
+        if not {"vocabulary", "postings", "texts"} <= tables:
             con.execute("BEGIN")
-            con.execute(f"CREATE TEMP TABLE pairs AS {_pairs_sql(run)}")
+            con.execute(f"CREATE OR REPLACE TABLE texts AS {_texts_sql(run)}")
+            con.execute(
+                "CREATE TEMP TABLE pairs AS SELECT DISTINCT left(word, ?) AS word, _row FROM (SELECT _row, "
+                "unnest(list_distinct(string_split(text, ' '))) AS word FROM texts) WHERE word <> ''",
+                [MOST_LETTERS],
+            )
             con.execute(
                 "CREATE OR REPLACE TABLE vocabulary AS SELECT (row_number() OVER (ORDER BY word))::INTEGER AS number, "
                 "word FROM (SELECT DISTINCT word FROM pairs) ORDER BY word"
@@ -166,11 +173,10 @@ def _index_words(run: RunIndex) -> None:
         con.close()
 
 
-def _pairs_sql(run: RunIndex) -> str:
-    """SQL for distinct (word, row): over the records' messages where they are, else over the previews."""
+def _texts_sql(run: RunIndex) -> str:
+    """SQL for (row, text in words): over the records' messages where they are, else over the previews."""
     files = run.paths.record_files
     with_messages = [f for f in files if "messages" in pq.read_schema(f).names]
-    words = "unnest(list_distinct(string_split(regexp_replace(lower({text}), '[^\\w]+', ' ', 'g'), ' '))) AS word"
     if with_messages:
         names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in with_messages)
         source = (
@@ -181,8 +187,8 @@ def _pairs_sql(run: RunIndex) -> str:
         source = "SELECT _row, preview AS text FROM examples"
     else:
         source = "SELECT _row, id AS text FROM examples"
-    inner = f"SELECT _row, {words.format(text='text')} FROM ({source})"
-    return f"SELECT DISTINCT left(word, 64) AS word, _row FROM ({inner}) WHERE word <> ''"
+    words = "regexp_replace(lower(text), '[^\\p{L}\\p{N}_]+', ' ', 'g')"
+    return f"SELECT _row, ' ' || trim({words}) || ' ' AS text FROM ({source}) ORDER BY _row"
 
 
 def _one(result: duckdb.DuckDBPyConnection) -> int:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from infra.errors import InputError
 from infra.report.encode import plain
 from infra.report.explorer.index import RunIndex
-from infra.report.explorer.rows import few_words
+from infra.report.explorer.links import answer_of, raised_by
+from infra.report.explorer.search import few_words
 
 COLUMNS = ("query", "target", "text", "side", "rank", "id", "influence")
 
@@ -27,9 +28,14 @@ def has_queries(run: RunIndex) -> bool:
 
 
 def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int = 0, limit: int = 50) -> dict[str, Any]:
-    """``{"total", "rows": [{query, target, text, best, worst}]}``: the queries whose text holds every word."""
+    """``{"total", "rows": [{query, target, text, best, worst}]}``: the queries whose text holds every word.
+
+    Words in quotes must stand next to each other.
+    """
     con = _ready(run)
-    words = few_words(search.lower().split())
+    pieces = search.lower().split('"')
+    few_words(search.lower().split())
+    words = [w for piece in pieces[::2] for w in piece.split()] + [p.strip() for p in pieces[1::2] if p.strip()]
     where = " AND ".join(
         ["true", *("lower(text) LIKE '%' || ? || '%'" for _ in words), *(["target = ?"] if target else [])]
     )
@@ -45,7 +51,10 @@ def find_queries(run: RunIndex, search: str = "", target: str = "", offset: int 
 
 
 def open_query(run: RunIndex, query: str) -> dict[str, Any]:
-    """The query's text and its most helpful and most harmful examples. Raises :class:`InputError` when unknown."""
+    """The query's text, its most helpful and least helpful examples, and its answer with the steps that raised it.
+
+    Raises :class:`InputError` when unknown.
+    """
     con = _ready(run)
     head = con.execute("SELECT target, text FROM query_texts WHERE query = ?", [query]).fetchone()
     if head is None:
@@ -61,11 +70,12 @@ def open_query(run: RunIndex, query: str) -> dict[str, Any]:
         "target": head[0],
         "text": plain(head[1]),
         "rows": [dict(zip(names, map(plain, r))) for r in rows],
+        "answer": answer_of(run, query),
     }
 
 
 def queries_of(run: RunIndex, id_: str) -> list[dict[str, Any]]:
-    """The queries that have an example among their top or bottom: the way back."""
+    """The queries that have an example among their top or bottom, and what its steps raise in them: the way back."""
     if not has_queries(run):
         return []
     rows = (
@@ -78,7 +88,8 @@ def queries_of(run: RunIndex, id_: str) -> list[dict[str, Any]]:
         .fetchall()
     )
     names = ("query", "target", "side", "rank", "influence", "text")
-    return [dict(zip(names, map(plain, r))) for r in rows]
+    raised = raised_by(run, id_)
+    return [{**dict(zip(names, map(plain, r))), "units": raised.get(r[0], [])} for r in rows]
 
 
 def query_tokens(run: RunIndex, query: str, id_: str) -> tuple[str, float, NDArray[np.float32]] | None:

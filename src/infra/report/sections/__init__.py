@@ -13,9 +13,10 @@ import pandas as pd
 from infra.errors import InputError
 from infra.report.data import ReportData, check_example, table
 from infra.report.section import Section, Sentence, Table
-from infra.report.sections import accuracy, agreement, checks, contrasts, effects, prediction, top
+from infra.report.sections import accuracy, agreement, checks, contrasts, convergence, effects, prediction, top
 
 SECTIONS: tuple[Section, ...] = (
+    convergence.SECTION,
     top.SECTION,
     checks.TARGETS,
     contrasts.SECTION,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,12 @@ from infra.report.wording import count, is_number, listing, percent, signed
 LARGE_SHARE = 1 / 3
 FEWEST = 5
 _KEY = "target reading rank id preview"
+_KINDS = {
+    "example": "example {}",
+    "token": "the token ‘{}’",
+    "class": "tokens of the class ‘{}’",
+    "position": "the {}",
+}
 
 
 def standing(data: ReportData, target: str, influence: pd.Series) -> tuple[pd.Series, pd.Series] | None:
@@ -41,10 +48,10 @@ def _prepare(data: ReportData) -> Mapping[str, pd.DataFrame]:
     out = {}
     for spec in SECTION.tables:
         found = table(data, spec.name)
-        if found is None:
+        if found is None or "side" not in found:
             continue
         shown = found.assign(reading=[reading(row) for _, row in found.iterrows()])
-        if spec.name == "top":
+        if spec.name == "top" and "percentile" not in shown:
             shown = _with_standing(data, shown)
         out[spec.name] = shown
     return out
@@ -77,8 +84,9 @@ def _answer(data: ReportData) -> Iterable[Sentence]:
 
 def _named(data: ReportData, target: str, row: pd.Series) -> str:
     found = standing(data, target, pd.Series([row["influence"]], dtype=np.float64))
+    deviations = row.get("standardised") if found is None else found[1].iloc[0]
     raw = f"influence {signed(row['influence'])}"
-    size = raw if found is None else f"{signed(found[1].iloc[0], 2)} standard deviations"
+    size = f"{signed(deviations, 2)} standard deviations" if is_number(deviations) else raw
     preview = str(row.get("preview") or "").strip()
     quoted = f" ‘{preview[:70].rstrip()}{'…' if len(preview) > 70 else ''}’" if preview and preview != "nan" else ""
     return f"{row['id']}{quoted} ({size})"
@@ -91,9 +99,30 @@ def _trust(data: ReportData) -> Iterable[tuple[str, str]]:
 
 
 def concentrations(data: ReportData) -> list[str]:
-    """One sentence for every example, position, token or token class with more than a third of all |score|."""
+    """One sentence for every target of which one example, position, token or token class has over a third of |score|.
+
+    The table ``shares`` speaks for all training examples; without it the shown examples speak for themselves.
+    """
+    shares = table(data, "shares")
+    if shares is not None:
+        return list(_in_shares(shares))
     shown = data.examples[0].targets if data.examples else ()
     return [*_in_examples(data), *(s for k, target in enumerate(shown) for s in _in_tokens(data.examples, k, target))]
+
+
+def _in_shares(shares: pd.DataFrame) -> Iterable[str]:
+    """Per target: the examples, tokens, token classes and positions with more than a third of the absolute score."""
+    large = shares[(shares["share"] > LARGE_SHARE) & (shares["n_examples"] >= FEWEST)]
+    for target, rows in large.groupby("target", sort=False):
+        largest_first = rows.sort_values("share", ascending=False, kind="stable")
+        said = listing(_share(row) for row in largest_first.to_dict("records"))
+        n = count(rows["n_examples"].iloc[0])
+        yield f"For {target}, the absolute score of all {n} training examples lies to {said}."
+
+
+def _share(row: Mapping[Hashable, Any]) -> str:
+    said = f"{percent(row['share'])} in {_KINDS[str(row['kind'])].format(row['name'])}"
+    return said if not is_number(row["of_tokens"]) else f"{said} ({percent(row['of_tokens'])} of the tokens)"
 
 
 def _in_examples(data: ReportData) -> Iterable[str]:
@@ -137,24 +166,31 @@ def _in_tokens(views: Iterable[ExampleView], k: int, target: str) -> Iterable[st
         yield f"For {target}, the total absolute score of the tokens in {count(n)} shown examples lies to {said}."
 
 
+READ_BY = (
+    "Percentile and sd (standard deviations from the mean) place an example among all training examples. Influence is "
+    "in nats of f, the mean log-likelihood of the target's correct responses: to first order, one more copy of an "
+    "example among N changes f by about influence / N; where that is more than a nat or so, read the order alone. "
+    "Positive helps."
+)
 _STRONGEST = f"{_KEY} influence domain"
 SECTION = Section(
     "top",
     "The most and least helpful examples, steps and tokens",
     "Influence says how much more weight on something would raise f, the mean log-likelihood of the target's correct "
     "responses, in nats: positive helps. The percentile and the standardised score (standard deviations from the mean) "
-    "place it among all training examples. ‘Harmful’ is said only where the 95% interval lies below zero; the end of a "
+    "place it among all training examples. ‘Format’ is the part of the tokens that the chat template writes, such as "
+    "the end of turn. ‘Harmful’ is said only where the 95% interval lies below zero; the end of a "
     "ranking is otherwise ‘least helpful’. Follow an example to its tokens. A token stands in ⟦brackets⟧ in its "
     "context.",
     (
         Table(
             "top",
             "Most and least helpful examples",
-            f"{_KEY} percentile standardised influence low high domain difficulty side",
-            optional="percentile standardised reading low high domain difficulty preview",
+            f"{_KEY} percentile standardised influence low high relative cosine format domain difficulty side",
+            optional="percentile standardised relative cosine format reading low high domain difficulty preview",
             filters="target reading domain",
             limit=20,
-            labels={"standardised": "standardised (sd)"},
+            labels={"standardised": "standardised (sd)", "relative": "minus the domain's mean"},
         ),
         Table(
             "top_steps",
@@ -169,6 +205,14 @@ SECTION = Section(
             f"{_STRONGEST} token position side",
             optional="reading",
             filters="target reading domain",
+        ),
+        Table(
+            "shares",
+            "What the absolute scores lie in",
+            "target kind name share of_tokens n_examples",
+            optional="of_tokens",
+            filters="target kind",
+            percent="share of_tokens",
         ),
     ),
     answer=_answer,

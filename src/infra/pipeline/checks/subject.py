@@ -1,0 +1,222 @@
+"""What a command is about to do, as the checks see it: the job, the folder, and readings that several checks share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from infra.data import (
+    ReadResult,
+    Record,
+    TokenizedExample,
+    duplicates,
+    is_named_data,
+    iter_tokenize,
+    normalise,
+    read_records,
+)
+from infra.data.reading import Place
+from infra.data.rows import is_hub_data
+from infra.errors import InfraError
+from infra.layout import BASE
+from infra.models import load_tokenizer, model_folder
+from infra.models.skeleton import skeleton, skeleton_of
+from infra.pipeline.data import share_of
+from infra.pipeline.recipe import Recipe
+from infra.pipeline.settings import SourceSettings
+from infra.pipeline.step import Job
+from infra.store import RunFolder
+
+SCORE_OPTIONS = {
+    "data.max_length": "--max-length",
+    "data.on_error": "--on-error",
+    "data.limit": "--limit",
+    "model.base": "--model",
+    "model.device": "--device",
+    "model.dtype": "--dtype",
+    "curvature.tracked": "--tracked",
+    "method": "--method",
+}
+"""Settings that have an option of their own in `infra score`; every other setting goes through ``--set``."""
+
+
+@dataclass(frozen=True)
+class SourceRead:
+    """One source with what was read of it. ``name``: its place in the recipe, such as ``data.sources.0``."""
+
+    name: str
+    settings: SourceSettings
+    result: ReadResult
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each record comes from, by its id."""
+        return {r.id: place for r, place in zip(self.result.records, self.result.places)}
+
+    def where(self, record_id: str) -> str:
+        """File and line of a record, for a message."""
+        return str(self.places.get(record_id) or f"{self.settings.path}, record {record_id}")
+
+
+class Subject:
+    """A job that is about to run in ``folder``.
+
+    ``offline``: nothing is asked over the network before the start. ``fetch``: a model or a benchmark that is not here
+    may be downloaded to be looked at.
+    """
+
+    def __init__(self, job: Job, folder: Path, offline: bool = False) -> None:
+        self.job, self.folder, self.offline = job, folder, offline
+        self.fetch = job.fetch and not offline
+        self.unreadable: list[InfraError] = []
+        """What was found wrong with whole files while :attr:`sources` and :attr:`queries` were read."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the job."""
+        return self.job.recipe
+
+    def option(self, setting: str, value: object) -> str:
+        """What to type to change a setting of this command."""
+        own = SCORE_OPTIONS.get(setting) if not self.job.trains else None
+        return f"{own} {value}" if own else f"--set {setting}={value}"
+
+    @cached_property
+    def done(self) -> frozenset[str]:
+        """The stages that are finished for this very recipe; none where that cannot be said."""
+        from infra.pipeline.graph import stages_for
+        from infra.pipeline.runner import plan_table
+
+        if not self.folder.is_dir():
+            return frozenset()
+        try:
+            rows = plan_table(stages_for(self.job), RunFolder(self.folder))
+        except InfraError:
+            return frozenset()
+        return frozenset(name for name, state, _ in rows if state == "done")
+
+    # the model
+
+    @cached_property
+    def model(self) -> Path | None:
+        """The base model's folder; None where the run trains it, or where it is not here and may not be fetched."""
+        if self.recipe.model.pretrain is not None:
+            return None
+        return model_folder(self.job.models[BASE], fetch=self.fetch)
+
+    @cached_property
+    def skeleton(self) -> Any | None:
+        """The model without weights (torch's device "meta"), or None where there is no configuration to look at."""
+        pretrain = self.recipe.model.pretrain
+        if pretrain is not None:
+            from infra.models.small import small_config
+
+            return skeleton_of(
+                small_config(
+                    pretrain.vocab_size,
+                    pretrain.hidden_size,
+                    pretrain.intermediate_size,
+                    pretrain.layers,
+                    pretrain.heads,
+                    pretrain.kv_heads,
+                    4 * self.recipe.data.max_length,
+                )
+            )
+        return None if self.model is None else skeleton(self.model)
+
+    @cached_property
+    def tokenizer(self) -> Any | None:
+        """The model's tokenizer, where there is one to look at."""
+        return None if self.model is None else load_tokenizer(self.model)
+
+    # the data
+
+    def readable(self, source: SourceSettings) -> bool:
+        """Whether a source is looked at: the embedded world has nothing to mend, and the hub may have to be asked."""
+        if is_named_data(source.path):
+            return False
+        return Path(source.path).exists() or not is_hub_data(source.path) or self.fetch
+
+    def _read(self, name: str, sources: tuple[SourceSettings, ...]) -> list[SourceRead]:
+        found = []
+        for i, source in enumerate(sources):
+            try:
+                if self.readable(source):
+                    found.append(SourceRead(f"{name}.{i}", source, _rows_of(source)))
+            except InfraError as error:
+                self.unreadable.append(error)
+        return found
+
+    @cached_property
+    def sources(self) -> list[SourceRead]:
+        """The training data; nothing where the stages that read it are done."""
+        if {"records", "tokenized"} <= self.done:
+            return []
+        return self._read("data.sources", self.recipe.data.origins)
+
+    @cached_property
+    def queries(self) -> list[SourceRead]:
+        """The files of correct responses; nothing where targets are made of something else, or are done."""
+        if not self.job.makes("targets") or "targets" in self.done:
+            return []
+        return self._read("data.queries", self.recipe.data.queries)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every source was looked at, so that what is not in them is nowhere."""
+        return len(self.sources) == len(self.recipe.data.origins)
+
+    @cached_property
+    def sets(self) -> dict[str, list[Record]]:
+        """The records of each use, as the run will have them but for leaks."""
+        found: dict[str, dict[str, Record]] = {"train": {}, "pool": {}, "pretrain": {}}
+        for source in self.sources:
+            for record in source.result.records:
+                use = share_of(record, source.settings.shares)
+                if use is not None and record.response is not None:
+                    found[use][record.id] = record
+        copies = {use: {d.id for d in duplicates(list(rs.values())) if d.kind == "record"} for use, rs in found.items()}
+        sets = {use: [r for r in rs.values() if r.id not in copies[use]] for use, rs in found.items()}
+        asked = {normalise(r.question) for r in sets["train"]}
+        sets["pool"] = [r for r in sets["pool"] if normalise(r.question) not in asked]
+        return sets | {use: _first(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
+
+    def tokens(self, records: list[Record]) -> Iterator[TokenizedExample]:
+        """The records' tokens, whatever their length; those that cannot be rendered are left out."""
+        assert self.tokenizer is not None
+        return iter_tokenize(records, self.tokenizer, max_length=None, on_error="skip")
+
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """Tokens of every record that training data, pool or queries hold, by id; empty without a tokenizer."""
+        if self.tokenizer is None:
+            return {}
+        asked = [r for s in self.queries for r in s.result.records if r.response is not None]
+        records = [*self.sets["train"], *self.sets["pool"], *asked]
+        return {e.id: len(e) for e in self.tokens(list({r.id: r for r in records}.values()))}
+
+
+def _first(records: list[Record], limit: int | None) -> list[Record]:
+    """The first ``limit`` records of each domain."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for record in records:
+        seen[record.domain] += 1
+        if limit is None or seen[record.domain] <= limit:
+            kept.append(record)
+    return kept
+
+
+def _rows_of(source: SourceSettings) -> ReadResult:
+    return read_records(
+        source.path,
+        schema=source.schema_,
+        domain=source.domain,
+        source=source.source,
+        limit=source.limit,
+        on_error="skip",
+    )
