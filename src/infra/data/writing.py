@@ -208,8 +208,7 @@ def _chunks(records: Iterable[Record], size: int) -> Iterator[Sequence[Record]]:
 
 
 def to_llamafactory(records: Iterable[Record], folder: str | Path, name: str = "infra") -> Path:
-    """Write a LLaMA-Factory data folder: ``<name>.json`` in its ShareGPT form, and ``dataset_info.json`` that
-    declares it.
+    """Write a LLaMA-Factory data folder: rows in its ShareGPT form, and ``dataset_info.json`` that declares them.
 
     Point ``dataset_dir`` at the folder and ``dataset`` at ``name``. What LLaMA-Factory has no form for is refused,
     because it would be ignored without a word: weights other than 1, turns without loss, text beside a call of a
