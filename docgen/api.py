@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Mapping
 
@@ -36,5 +37,11 @@ def api_page(room: str) -> str:
     out = [f"# {title}: `{room}`\n", about + "\n"]
     for heading, names in zip(("Functions", "Classes"), public_names(room)):
         if names:
-            out += [f"## {heading}\n", *(f"::: {room}.{name}\n" for name in names)]
+            out += [f"## {heading}\n", *(f"::: {place_of(room, name)}\n" for name in names)]
     return "\n".join(out)
+
+
+def place_of(room: str, name: str) -> str:
+    """The dotted name that mkdocstrings finds an object by; a module of the room with its name would hide it."""
+    hidden = importlib.util.find_spec(f"{room}.{name}") is not None
+    return f"{getattr(importlib.import_module(room), name).__module__}.{name}" if hidden else f"{room}.{name}"

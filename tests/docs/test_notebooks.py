@@ -9,8 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 from docgen.notebooks import NOTEBOOKS, notebook_page
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,8 +20,10 @@ def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """(name, everything that it printed) of a notebook that was run anew."""
     notebook: Any = nbformat.read(request.param, as_version=4)
     where = {"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}}
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no port, so nothing to collide with
-    NotebookClient(notebook, timeout=900, km=kernel, resources=where).execute()
+    without_ports = Config({"ConnectionFileMixin": {"transport": "ipc"}})
+    NotebookClient(
+        notebook, timeout=900, startup_timeout=300, kernel_name="python3", resources=where, config=without_ports
+    ).execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     return request.param.stem, "".join(o.get("text", "") for o in outputs)
 
