@@ -79,11 +79,14 @@ def product_gain(device: str = "cpu", size: int = 1024) -> float:
 
 @contextmanager
 def deterministic(enabled: bool = True) -> Iterator[None]:
-    """Same inputs, same bytes: deterministic kernels, and attention that does not depend on the batch's
-    make-up.
+    """The same inputs give the same bytes inside this context.
 
-    Flash and memory-efficient attention change gradients with the batch around an example, so only the plain
-    kernel is left on. Settings are restored on exit.
+    Only deterministic kernels run, and attention does not depend on what else is in the batch: flash and
+    memory-efficient attention change gradients with the batch around an example, so only the plain kernel is left on.
+    Settings are restored on exit.
+
+    Args:
+        enabled: False changes nothing.
     """
     if not enabled:
         yield

@@ -44,7 +44,7 @@ PER_RECORD = {
     "report": 0.2e-3,
     "effects": 0.6e-3,
 }
-"""Seconds of interpreted code a record (``grade``: an answer), measured on the reference machine of docs/scale.md."""
+"""Seconds of interpreted code a record (``grade``: an answer), on the reference machine of docs/results/scale.md."""
 PER_TOKEN = 9e-6
 """Seconds of one core to template, tokenise and store a token, on the same machine."""
 FIXED = {"stage": 0.4, "sft": 1.5, "evals": 1.0, "effects": 2.0, "results": 2.0, "report": 1.0}
