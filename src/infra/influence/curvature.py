@@ -252,7 +252,11 @@ def _info(stored: dict[str, Any]) -> FitInfo:
 
 
 def identity(tracked: TrackedWeights) -> Curvature:
-    """H = 1: influence becomes the inner product of gradients."""
+    """H = 1: influence becomes the inner product of gradients.
+
+    Args:
+        tracked: weights that count.
+    """
     blocks = tracked.blocks
     factors = {b.key: Factor(torch.ones(b.shape[0], b.columns)) for b in blocks}
     return Curvature(factors, blocks, FitInfo("identity", coverage=tracked.coverage))
