@@ -122,7 +122,8 @@ def setting(a: argparse.Namespace) -> tuple[Problem, QueryFolds]:
     )
     training = plan_of_sft(config, len(examples), 0, mean_response_tokens(examples) * config.batch_size)
     units = {"example": example_units(examples)}
-    return Problem(flat_model(model), training, examples, queries, units, model_hash(model)), deal_folds(names)
+    problem = Problem(flat_model(model), training, examples, queries, units, model_hash(model))
+    return problem, deal_folds(names)
 
 
 def world_records() -> list[Sequence[Record]]:

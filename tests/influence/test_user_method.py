@@ -14,7 +14,7 @@ from infra.influence.methods import Engine, MethodContext, get_method
 from infra.models import tracked_weights
 from tests.influence import toys
 
-DOCS = Path(__file__).parents[2] / "docs" / "influence.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-method.md"
 OWN = re.search(r"```python\n(# sign.py\n.*?)```", DOCS.read_text(), re.DOTALL).group(1)  # the manual's own example
 
 
