@@ -152,7 +152,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "t1": "token after each step",
         "labels": "behaviours of each step",
         "texts": "text of each step, shortened",
-        "scores": "influence of each step on each token of the answer, `[steps, T]` row by row",
+        "scores": "influence of each step through each token of the answer (`position`), `[steps, T]` row by row",
     },
     "links/answers.parquet": {
         "query": "the query's record id",

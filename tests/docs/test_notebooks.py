@@ -19,11 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """(name, everything that it printed) of a notebook that was run anew."""
     notebook: Any = nbformat.read(request.param, as_version=4)
-    where = {"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}}
-    without_ports = Config({"ConnectionFileMixin": {"transport": "ipc"}})
-    NotebookClient(
-        notebook, timeout=900, startup_timeout=300, kernel_name="python3", resources=where, config=without_ports
-    ).execute()
+    folder = tmp_path_factory.mktemp("notebook")
+    sockets = {"transport": "ipc", "ip": str(folder / "kernel")}  # no port, so nothing to collide with
+    client = NotebookClient(
+        notebook,
+        timeout=900,
+        startup_timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        config=Config({"ConnectionFileMixin": sockets}),
+    )
+    client.execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     return request.param.stem, "".join(o.get("text", "") for o in outputs)
 

@@ -9,7 +9,7 @@ import pytest
 from infra.influence import Engine, LowRankSettings, fit_ekfac, gradients, token_influence
 from infra.layout import Run
 from infra.models import tracked_weights
-from infra.pipeline.links import REST, Unit, cut_to, link_scores
+from infra.pipeline.links import REST, Unit, affordable, cut_to, link_scores
 from tests.influence import toys
 from tests.pipeline.conftest import mini
 
@@ -73,3 +73,14 @@ def test_a_run_links_the_strongest_examples_of_every_query(finished):
         assert set(named) <= set(zip(mine.t0, mine.t1)) and len(row.texts) == len(row.t0)
     lost = np.linalg.norm(np.array(sums) - table.influence) / np.linalg.norm(table.influence)
     assert lost < 0.25  # by keeping 95% of the directions' energy
+
+
+def test_examples_of_most_queries_are_followed_first_until_the_budget_is_spent():
+    rows = pd.DataFrame(
+        [("q1", 1, "a"), ("q1", 2, "b"), ("q2", 1, "b"), ("q2", 2, "c"), ("q3", 1, "b"), ("q3", 2, "a")],
+        columns=["query", "rank", "id"],
+    )
+    costs = {"a": 2.0, "b": 3.0, "c": 1.0}
+    assert affordable(rows, costs, 6.0) == ["b", "a", "c"]
+    assert affordable(rows, costs, 5.5) == ["b", "a"]
+    assert affordable(rows, costs, 0.0) == ["b"]  # at least one

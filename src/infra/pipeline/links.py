@@ -42,13 +42,15 @@ from infra.pipeline.stage import Context
 from infra.pipeline.step import Step, Uses
 from infra.pipeline.targets import query_examples
 from infra.pipeline.tokenized import tokens_of
-from infra.progress import progress
+from infra.progress import progress, say
 from infra.report.encode import displayable
 from infra.store import replacing
 
 LOW_RANK = LowRankSettings(energy=0.95, max_rank=16)
 DIRECTION_BYTES = 1 << 29
 """Low-rank directions in memory together."""
+BUDGET = 1e13
+"""Operations that the directions of all steps may take: no table but the explorer's links needs them."""
 ROWS = 32  # per row group
 REST = "outside the steps"
 """Label of the tokens under the loss that no step holds, such as the end of the turn."""
@@ -77,12 +79,16 @@ def run_links(context: Context) -> None:
     frame, examples = query_examples(context)
     rows = pd.read_parquet(context.query_scores, columns=["query", "side", "rank", "id", "influence"])
     rows = rows[rows["rank"] <= recipe.scores.query_links]
-    pairs = list(zip(map(str, rows["query"]), map(str, rows["id"])))
-    asked, followed = {q for q, _ in pairs}, {i for _, i in pairs}
-    answers = {e.id: e for e in examples if e.id in asked}
-    train = {e.id: e for e in tokens_of(context.tokenized("train")) if e.id in followed}
-    records = {r.id: r for r in load_records(context.records("train")) if r.id in followed}
+    train = {e.id: e for e in tokens_of(context.tokenized("train")) if e.id in set(rows["id"])}
+    records = {r.id: r for r in load_records(context.records("train")) if r.id in train}
     units = {id_: units_of(mark(example, records[id_])) for id_, example in train.items()}
+    followed = affordable(rows, {i: len(u) * unit_cost(engine, train[i]) for i, u in units.items()})
+    if len(followed) < len(train):
+        say(f"{context.label}: the steps of {len(followed)} of {len(train)} examples, those that most queries share")
+    rows = rows[rows["id"].isin(followed)]
+    units = {id_: units[id_] for id_ in followed}
+    pairs = list(zip(map(str, rows["query"]), map(str, rows["id"])))
+    answers = {e.id: e for e in examples if e.id in set(rows["query"])}
     inverse = curvature.inverse(damping_of(recipe))
     with progress(sum(map(len, units.values())), context.label, "step") as bar:
         scores = link_scores(engine, inverse, units, train, answers, pairs, bar.reach)
@@ -92,6 +98,27 @@ def run_links(context: Context) -> None:
     given = {r.id: r for r in load_records(context.queries)}
     targets = dict(zip(frame.id, frame.target))
     write_answers(context.link_answers, [mark(e, given[e.id]) for e in answers.values()], targets)
+
+
+def affordable(rows: pd.DataFrame, costs: Mapping[str, float], budget: float = BUDGET) -> list[str]:
+    """The examples of ``rows`` (query, rank, id) to follow: those of most queries first, then of the best rank, until
+    their costs reach the budget. At least one.
+    """
+    order = (
+        rows.groupby("id", sort=False)["rank"]
+        .agg(["size", "min"])
+        .sort_values(["size", "min"], ascending=[False, True], kind="stable")
+    )
+    spent = np.cumsum([costs[id_] for id_ in order.index])
+    return [str(id_) for id_ in order.index[: max(1, int(np.searchsorted(spent, budget, side="right")))]]
+
+
+def unit_cost(engine: Engine, example: TokenizedExample) -> float:
+    """Operations of one step's direction: a visit, rotated rows and their product, the truncation of the product."""
+    blocks = engine.tracked.blocks
+    sides = sum(b.shape[0] ** 2 + b.columns**2 for b in blocks)
+    per_token = 4.0 * sum(p.numel() for p in engine.model.parameters()) + 2.0 * (sides + engine.tracked.size)
+    return len(example) * per_token + 14.0 * (LOW_RANK.max_rank + 8) * engine.tracked.size
 
 
 def units_of(marked: Marked) -> list[Unit]:
