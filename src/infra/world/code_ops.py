@@ -66,6 +66,7 @@ def operation(
     *,
     held: bool = False,
 ) -> CodeOp:
+    """One row of the table below, in the order of :class:`CodeOp`'s fields; ``|`` parts alternatives."""
     split = lambda text: tuple(text.split("|"))  # noqa: E731
     return CodeOp(
         name,

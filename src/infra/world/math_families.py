@@ -40,6 +40,7 @@ def _f(
     held: bool = False,
     ops: str = "+-*/",
 ) -> MathFamily:
+    """One row of the table below, in the order of :class:`MathFamily`'s fields; ``,`` parts alternatives."""
     split = lambda s: tuple(s.split(",")) if s else ()  # noqa: E731
     return MathFamily(name, kind, unit, split(add), split(sub), split(extra), not held, ops)
 
