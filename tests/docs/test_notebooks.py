@@ -34,6 +34,7 @@ def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return request.param.stem, "".join(o.get("text", "") for o in outputs)
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_and_its_numbers_hold_together(executed: tuple[str, str]) -> None:
     name, printed = executed
     numbers = [float(n.replace("−", "-")) for n in re.findall(r"[-+−]?\d+\.\d+", printed)]
@@ -46,8 +47,8 @@ def test_a_notebook_runs_and_its_numbers_hold_together(executed: tuple[str, str]
         assert lds["unrolled"] > 0.5 and lds["unrolled"] > lds["length"]
 
 
-def test_a_notebook_is_kept_with_its_output_and_without_a_path_of_a_machine() -> None:
+def test_a_notebook_is_a_page_of_text_and_code_without_a_path_of_a_machine() -> None:
     assert len(NOTEBOOKS) == 2
     for path in NOTEBOOKS:
         page = notebook_page(path)
-        assert page.count("```text") >= 3 and not re.search(r"/(home|root|tmp|work)/", page)
+        assert page.startswith("# ") and page.count("```python") >= 4 and not re.search(r"/(home|root|tmp|work)/", page)
