@@ -19,7 +19,9 @@ from infra.train.estimate import training_flops
 
 REFERENCE_PYTHON_S = 0.050
 """Seconds of :func:`_interpreted` on the reference machine of docs/results/scale.md."""
-LARGEST = 30_000_000
+STEP_FLOPS = 4e10
+"""Operations of the passes that are timed: about half a second on two cores."""
+LARGEST = 10_000_000
 """Weights in layers beyond which a model of fewer layers is measured in place of the whole."""
 
 
@@ -38,17 +40,21 @@ def calibrate(costs: Costs) -> Device:
     length = max(8, round(costs.amounts.length))
     per_step = max(1, min(costs.recipe.sft.batch_size, costs.recipe.sft.max_tokens_per_microbatch // length))
     model = _random_model(small, dtype)
-    ids = torch.randint(0, shape.vocabulary, (per_step, length))
+    flops_of_row = length * training_flops(small, length, costs.recipe.sft.gradient_checkpointing)
+    rows = max(1, min(per_step, int(STEP_FLOPS / flops_of_row)))
+    ids = torch.randint(0, shape.vocabulary, (rows, length))
     optimiser = torch.optim.AdamW(model.parameters())
 
-    def step() -> None:
+    def passes() -> None:
+        optimiser.zero_grad()
         logits = model(input_ids=ids, use_cache=False).logits
         torch.nn.functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="sum"
         ).backward()
+
+    def update() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        optimiser.zero_grad()
 
     left, right = (
         torch.randn(per_step * length, shape.hidden, dtype=dtype),
@@ -57,9 +63,7 @@ def calibrate(costs: Costs) -> Device:
     gemm = 2.0 * per_step * length * shape.hidden * shape.intermediate / _timed(lambda: left @ right)
     square = torch.randn(512, 512, dtype=torch.float64)
     double = 2.0 * 512**3 / _timed(lambda: square @ square)
-    training = (
-        per_step * length * training_flops(small, length, costs.recipe.sft.gradient_checkpointing) / _timed(step, 3)
-    )
+    training = per_step * flops_of_row / (_timed(passes, 3) * per_step / rows + _timed(update, 3))
     latency = _decoding_step(model) / layers * shape.layers
     flops = {name: gemm * BYTES[costs.recipe.model.dtype] / size for name, size in BYTES.items()} | {"float64": double}
     return Device(
