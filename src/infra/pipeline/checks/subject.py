@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ from infra.errors import InfraError
 from infra.layout import BASE
 from infra.models import load_tokenizer, model_folder
 from infra.models.skeleton import skeleton, skeleton_of
-from infra.pipeline.data import share_of
+from infra.pipeline.data import first_per_domain, share_of, with_level
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.settings import SourceSettings
 from infra.pipeline.step import Job
@@ -175,7 +174,7 @@ class Subject:
         """The records of each use, as the run will have them but for leaks."""
         found: dict[str, dict[str, Record]] = {"train": {}, "pool": {}, "pretrain": {}}
         for source in self.sources:
-            for record in source.result.records:
+            for record in with_level(source.result.records, source.settings.level):
                 use = share_of(record, source.settings.shares)
                 if use is not None and record.response is not None:
                     found[use][record.id] = record
@@ -183,7 +182,7 @@ class Subject:
         sets = {use: [r for r in rs.values() if r.id not in copies[use]] for use, rs in found.items()}
         asked = {normalise(r.question) for r in sets["train"]}
         sets["pool"] = [r for r in sets["pool"] if normalise(r.question) not in asked]
-        return sets | {use: _first(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
+        return sets | {use: first_per_domain(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
 
     def tokens(self, records: list[Record]) -> Iterator[TokenizedExample]:
         """The records' tokens, whatever their length; those that cannot be rendered are left out."""
@@ -198,17 +197,6 @@ class Subject:
         asked = [r for s in self.queries for r in s.result.records if r.response is not None]
         records = [*self.sets["train"], *self.sets["pool"], *asked]
         return {e.id: len(e) for e in self.tokens(list({r.id: r for r in records}.values()))}
-
-
-def _first(records: list[Record], limit: int | None) -> list[Record]:
-    """The first ``limit`` records of each domain."""
-    seen: Counter[str] = Counter()
-    kept = []
-    for record in records:
-        seen[record.domain] += 1
-        if limit is None or seen[record.domain] <= limit:
-            kept.append(record)
-    return kept
 
 
 def _rows_of(source: SourceSettings) -> ReadResult:
