@@ -5,6 +5,7 @@
     python3 dev.py test [ARGS]    the tests: `pytest ARGS`
     python3 dev.py infra ARGS     any other `infra` command
     python3 dev.py lint           style, format, types and the order of the rooms: ruff, mypy, import-linter
+    python3 dev.py docs [ARGS]    the documentation, into site/; a broken link fails (`docs serve`: while you write)
     python3 dev.py types | bench NAME | setup
 
 The environment lies in .venv and is made again only when pyproject.toml, constraints.txt or Python change.
@@ -67,7 +68,7 @@ def call(*command: str) -> int:
 
 def lint() -> int:
     """Every check that needs no test to run; the first that fails ends it. Returns its exit code."""
-    files = ("src", "tests", "bench", "examples", "dev.py")
+    files = ("src", "tests", "bench", "examples", "docgen", "dev.py")
     contract = [str(PYTHON.with_name("lint-imports")), "--no-logo"]  # a script: this package has no module to run
     return (
         call("ruff", "check", *files)
@@ -89,17 +90,29 @@ def without_browser(arguments: list[str]) -> list[str]:
     return ["-m", f"{DEFAULT_TESTS} and not browser"]
 
 
+def side_by_side(arguments: list[str]) -> list[str]:
+    """The whole suite runs in as many processes as there are cores, four at most; a file at a time in each of them.
+
+    Whoever names files, marks, a number of processes (``-n``) or the debugger gets pytest as it is.
+    """
+    asked = any(a in ("-m", "-s", "--pdb", "--trace") or a.startswith(("-n", "tests")) for a in arguments)
+    cores = min(os.cpu_count() or 1, 4)
+    return [] if asked or cores == 1 else ["-n", str(cores), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
 def main() -> int:
     verb, *rest = sys.argv[1:] or ["help"]
     if verb in ("run", "infra"):
         setup()
         return call("infra", *(["run"] if verb == "run" else []), *rest)
-    if verb in ("test", "lint", "types", "bench", "setup"):
+    if verb in ("test", "lint", "types", "bench", "setup", "docs"):
         setup("dev")
     if verb == "test":
-        return call("pytest", *rest, *without_browser(rest))
+        return call("pytest", *side_by_side(rest), *rest, *without_browser(rest))
     if verb == "lint":
         return lint()
+    if verb == "docs":
+        return call("mkdocs", *(rest or ["build"]), "--strict")
     if verb == "types":
         return call("mypy")
     if verb == "bench":

@@ -35,9 +35,9 @@ from infra.experiments.retraining import (
     Journal,
     MethodScores,
     Problem,
+    QueryFolds,
     ScoreSettings,
     SubsetPlan,
-    Targets,
     accuracy_table,
     check_by_retraining,
     finished_part,
@@ -150,7 +150,7 @@ class MethodSeconds:
         self.start()
 
 
-def finite_differences(problem: Problem, targets: Targets, n: int) -> dict[str, Any]:
+def finite_differences(problem: Problem, targets: QueryFolds, n: int) -> dict[str, Any]:
     """Unrolled example scores against real retraining in float64, on the first ``n`` + 6 examples and one target."""
     few = list(problem.examples[: n + 6])
     flat = flat_model(problem.flat.into(problem.flat.start).double())
@@ -413,7 +413,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return result
 
 
-def removals(a: argparse.Namespace, problem: Problem, targets: Targets, scores: Any, out: Path) -> list[dict[str, Any]]:
+def removals(
+    a: argparse.Namespace, problem: Problem, targets: QueryFolds, scores: Any, out: Path
+) -> list[dict[str, Any]]:
     """Drop the top and bottom 1% of examples, steps and tokens, and the removal curve over examples."""
     chosen = {m: scores[m] for m in a.removal.split(",") if m}
     if not chosen:

@@ -26,12 +26,12 @@ from infra.data import (
 )
 from infra.experiments.retraining import (
     Problem,
-    Targets,
+    QueryFolds,
+    deal_folds,
     example_units,
     flat_model,
     greedy_accuracy,
     loss_weights,
-    make_targets,
     plan_of_sft,
     step_units,
     token_units,
@@ -51,9 +51,9 @@ class Setting:
     """A problem with its targets, the same with other queries for tuning, and what to say about it."""
 
     problem: Problem
-    targets: Targets
+    targets: QueryFolds
     tuning: Problem
-    tuning_targets: Targets
+    tuning_targets: QueryFolds
     about: dict[str, Any]
 
 
@@ -139,9 +139,9 @@ def from_world(a: argparse.Namespace, out: Path) -> Setting:
         problem = replace(problem, accuracy=greedy_accuracy(held_out, tokenizer, 160))
     return Setting(
         problem,
-        make_targets(names, a.folds),
+        deal_folds(names, a.folds),
         replace(problem, queries=encode(tune), accuracy=None),
-        make_targets(tune_names, a.folds),
+        deal_folds(tune_names, a.folds),
         {"data": "world", "responses": source},
     )
 
@@ -205,9 +205,9 @@ def from_real(a: argparse.Namespace, out: Path) -> Setting:
     problem = assemble(a, model, records, encode, encode(judge))
     return Setting(
         problem,
-        make_targets(names, a.folds),
+        deal_folds(names, a.folds),
         replace(problem, queries=encode(tune)),
-        make_targets(tune_names, a.folds),
+        deal_folds(tune_names, a.folds),
         {"data": "GSM8K and MBPP", "responses": "reference solutions (the model is too small to solve problems)"},
     )
 
@@ -274,9 +274,9 @@ def from_run(a: argparse.Namespace) -> Setting:
     tuning = replace(problem, queries=[data.problem.queries[i] for i in kept[1]])
     return Setting(
         replace(problem, accuracy=data.problem.accuracy),
-        make_targets([names[i] for i in kept[0]], a.folds),
+        deal_folds([names[i] for i in kept[0]], a.folds),
         tuning,
-        make_targets([names[i] for i in kept[1]], a.folds),
+        deal_folds([names[i] for i in kept[1]], a.folds),
         {"data": a.run.name, "responses": "the run's"},
     )
 

@@ -1,4 +1,4 @@
-"""bergson's side of ``bench.engine``, run by the interpreter of an environment that has it.
+"""bergson's side of ``bench.engine`` and ``bench.real``, run by the interpreter of an environment that has it.
 
 float32, the same rows, masks and loss as ours, per-sequence eigenvalues, sampled labels. Its own pipeline's functions
 (``fit_factored_hessians``, ``collect_gradients`` with a scorer), called on a model that is loaded already; token scores
@@ -21,29 +21,33 @@ from bergson.score.scorer import Scorer
 from bergson.utils.worker_utils import processor_for, setup_model_and_peft
 from datasets import Dataset
 
-from worker_loop import serve
-
-TOKENS_AT_ONCE = 8192
+from worker_loop import serve, split
 
 
-def main(folder, threads):
+def main(folder, threads, precision, tokens):
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
     data = np.load(folder / "data.npz")
-    labels = np.where(data["train_loss"], data["train_ids"], -100)
+    ids = split(data, "train", "ids")
+    labels = [np.where(loss, row, -100) for row, loss in zip(ids, split(data, "train", "loss"))]
     train = Dataset.from_dict(
-        {"input_ids": data["train_ids"].tolist(), "labels": labels.tolist(), "length": [len(r) for r in labels]}
+        {
+            "input_ids": [row.tolist() for row in ids],
+            "labels": [row.tolist() for row in labels],
+            "length": data["train_lengths"].tolist(),
+        }
     )
     settings = {
         "run_path": str(folder / "run"),
         "model": str(folder / "model"),
         "precision": "fp32",
-        "token_batch_size": TOKENS_AT_ONCE,
+        "token_batch_size": tokens,
     }
     model, _ = setup_model_and_peft(IndexConfig(**settings))
     model.eval()
     linear = {n: m for n, m in model.base_model.named_modules() if isinstance(m, torch.nn.Linear) and ".mlp." in n}
-    batches = allocate_batches(train["length"][:], TOKENS_AT_ONCE)
-    query = {n: torch.randn(1, m.weight.numel()) * 1e-3 for n, m in linear.items()}
+    batches = allocate_batches(train["length"][:], tokens)
+    query = {n: torch.randn(2, m.weight.numel()) * 1e-3 for n, m in linear.items()}
 
     def fresh(**more):
         config = IndexConfig(**settings, **more)
@@ -65,16 +69,17 @@ def main(folder, threads):
             do_eigendecomposition=True,
         )
 
-    def token_scores():
+    def token_scores(targets):
         config = fresh(attribute_tokens=True)
-        writer = InMemoryTokenScoreWriter(train, 1)
-        scorer = Scorer(query, list(linear), writer, torch.device("cpu"), torch.float32, attribute_tokens=True)
+        writer = InMemoryTokenScoreWriter(train, targets)
+        some = {name: rows[:targets] for name, rows in query.items()}
+        scorer = Scorer(some, list(linear), writer, torch.device("cpu"), torch.float32, attribute_tokens=True)
         collect_gradients(
             model, train, processor_for(config), config, batches=batches, target_modules=set(linear), scorer=scorer
         )
 
-    serve({"fit": fit, "token_scores": token_scores})
+    serve({"fit": fit, "token_scores": lambda: token_scores(1), "two_targets": lambda: token_scores(2)})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[4], int(sys.argv[5]))

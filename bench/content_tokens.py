@@ -26,8 +26,9 @@ from infra.data import Record, TokenizedExample, read_records, tokenize
 from infra.data.tokenized import Counted
 from infra.experiments.retraining import (
     Problem,
+    QueryFolds,
     SubsetPlan,
-    Targets,
+    deal_folds,
     difference,
     example_units,
     flat_model,
@@ -36,15 +37,14 @@ from infra.experiments.retraining import (
     load_plan,
     loss_weights,
     make_subset_plan,
-    make_targets,
     plan_of_sft,
     run_retrains,
     train,
 )
-from infra.experiments.retraining.correlation import Estimate, estimate
+from infra.experiments.retraining.correlation import PointEstimate, estimate
 from infra.experiments.retraining.methods import fold_targets, scores_of
 from infra.influence import Engine
-from infra.influence.methods import Context, get_method
+from infra.influence.methods import MethodContext, get_method
 from infra.models import load_model, model_hash, model_place, tracked_weights
 from infra.progress import progress, say
 from infra.train import SFTConfig
@@ -95,7 +95,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def setting(a: argparse.Namespace) -> tuple[Problem, Targets]:
+def setting(a: argparse.Namespace) -> tuple[Problem, QueryFolds]:
     """What is retrained; each query stands there once with f over content and once with f over all tokens."""
     sources = (
         world_records() if a.smoke else [read_records(a.data / f).records for f in ("gsm8k_train.jsonl", "mbpp.jsonl")]
@@ -122,7 +122,8 @@ def setting(a: argparse.Namespace) -> tuple[Problem, Targets]:
     )
     training = plan_of_sft(config, len(examples), 0, mean_response_tokens(examples) * config.batch_size)
     units = {"example": example_units(examples)}
-    return Problem(flat_model(model), training, examples, queries, units), make_targets(names)
+    problem = Problem(flat_model(model), training, examples, queries, units, model_hash(model))
+    return problem, deal_folds(names)
 
 
 def world_records() -> list[Sequence[Record]]:
@@ -137,12 +138,8 @@ def planned(a: argparse.Namespace, problem: Problem) -> SubsetPlan:
     """The plan in ``--plan`` where there is one, else a new one, written there."""
     file = a.plan or a.out / "plan.json"
     plan = make_subset_plan(
-        problem.training,
-        problem.examples,
-        problem.queries,
-        {"example": len(problem.examples)},
-        model_hash=model_hash(problem.flat.into(problem.flat.start)),
-        blocks=[("half", "same_seed")],
+        problem,
+        [("half", "same_seed")],
         n_subsets=a.subsets,
         extra={"below_protocol": True, "rule": RULE, "methods": list(METHODS), "forms": list(FORMS)},
     )
@@ -150,14 +147,16 @@ def planned(a: argparse.Namespace, problem: Problem) -> SubsetPlan:
     return load_plan(file)
 
 
-def scored(problem: Problem, targets: Targets) -> Scored:
+def scored(problem: Problem, targets: QueryFolds) -> Scored:
     """Example scores ``[N, F]`` of every form, by every method, at both models."""
     found = {}
     trained = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     ends = {"given": problem.flat.start, "warmed up": trained}
     for name, theta in ends.items():
         model = problem.flat.into(theta)
-        context = Context(Engine(model, tracked_weights(model), 1024), problem.examples, fold_targets(problem, targets))
+        context = MethodContext(
+            Engine(model, tracked_weights(model), 1024), problem.examples, fold_targets(problem, targets)
+        )
         for method in METHODS:
             say(f"{method} at the {name} model")
             fitted = get_method(method).fit(context)
@@ -169,7 +168,7 @@ def scored(problem: Problem, targets: Targets) -> Scored:
 
 
 def compared(
-    keep: NDArray[np.bool_], measured: NDArray[np.float64], targets: Targets, scores: Scored
+    keep: NDArray[np.bool_], measured: NDArray[np.float64], targets: QueryFolds, scores: Scored
 ) -> list[dict[str, Any]]:
     """LDS of every form of the scores on every target and on the mean of each f, and content minus all."""
     predictions = {key: keep.astype(np.float64) @ value for key, value in scores.items()}
@@ -198,7 +197,7 @@ def compared(
     return rows
 
 
-def mean_of(found: Sequence[Estimate]) -> Estimate:
+def mean_of(found: Sequence[PointEstimate]) -> PointEstimate:
     """The mean of estimates on the same resamples."""
     return estimate(float(np.mean([e.value for e in found])), np.mean([e.draws for e in found], axis=0))
 

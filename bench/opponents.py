@@ -1,7 +1,7 @@
 """Another library in a process and an environment of its own, told what to run and timed by itself.
 
-The worker reads one job a line (``fit``, ``token_scores``, ``queries``) and answers one JSON line with seconds,
-so that jobs of both sides can take turns in one run.
+The worker reads one job a line (``fit``, ``token_scores``, ``two_targets``, ``queries``) and answers one
+JSON line with seconds, so that jobs of both sides can take turns in one run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ WORKERS = {"kronfluence": "kronfluence_worker.py", "bergson": "bergson_worker.py
 
 
 class Opponent:
-    """A running worker; a context manager. ``lost`` lists the jobs it could not do, with its own words."""
+    """A running worker; a context manager. ``lost`` lists the jobs it could not do, with its own words; ``peak`` is the
+    most memory it has had, in bytes."""
 
     def __init__(
         self,
@@ -34,18 +35,21 @@ class Opponent:
         queries: Sequence[TokenizedExample],
         threads: int,
         rank: int,
+        precision: str = "highest",
+        tokens: int = 8192,
     ) -> None:
-        self.name, self.lost = name, list[str]()
+        self.name, self.lost, self.peak = name, list[str](), 0
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         model.save_pretrained(folder / "model")
         arrays = {}
         for kind, items in (("train", train), ("query", queries)):
-            arrays[f"{kind}_ids"] = np.stack([e.input_ids for e in items])
-            arrays[f"{kind}_loss"] = np.stack([e.loss_mask for e in items])
+            arrays[f"{kind}_ids"] = np.concatenate([e.input_ids for e in items])
+            arrays[f"{kind}_loss"] = np.concatenate([e.loss_mask for e in items])
+            arrays[f"{kind}_lengths"] = np.array([len(e) for e in items])
         np.savez(folder / "data.npz", **arrays)
         worker = Path(__file__).with_name(WORKERS[name])
-        command = [python, str(worker), str(folder), str(threads), str(rank)]
+        command = [python, str(worker), str(folder), str(threads), str(rank), precision, str(tokens)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, job: str) -> Elsewhere:
@@ -58,6 +62,7 @@ class Opponent:
                 if line.startswith("{"):
                     answer = json.loads(line)
                     if "error" not in answer:
+                        self.peak = max(self.peak, int(answer["peak"]))
                         return Elsewhere(float(answer["seconds"]), float(answer["cpu"]))
                     self.lost.append(f"{self.name} {job}: {answer['error']}")
                     return Elsewhere(float("inf"), 0.0)

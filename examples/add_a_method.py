@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.influence import Direction
-from infra.influence.methods import Context, DirectionMethod
+from infra.influence.methods import DirectionMethod, MethodContext
 
 
 @dataclass(frozen=True)
 class SignedGradient(DirectionMethod):
     """``v_f = sign(grad f)``, a step of sign gradient descent (Bernstein et al. 2018)."""
 
-    def directions(self, context: Context) -> Sequence[Direction]:
+    def directions(self, context: MethodContext) -> Sequence[Direction]:
         """One direction for each target."""
         return [Direction({name: t.sign() for name, t in g.tensors.items()}, g.name) for g in context.gradients()]
 
@@ -35,7 +35,7 @@ def main() -> list[float]:
     target = MeanLogLikelihood("all", tokens(correct, tokenizer))
     examples = tokens(train, tokenizer)
     method = get_method(f"{__file__}:SignedGradient")
-    fitted = method.fit(Context(Engine(model, tracked_weights(model, "mlp")), examples, [target]))
+    fitted = method.fit(MethodContext(Engine(model, tracked_weights(model, "mlp")), examples, [target]))
     scores = {s.index: float(s.example[0]) for s in fitted.scores(examples)}
     print("\n".join(f"{train[i].id}  {score:+.3f}" for i, score in sorted(scores.items())))
     return [scores[i] for i in range(len(examples))]

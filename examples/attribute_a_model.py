@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from _world import small_world, tokens
 from infra.influence import Engine, MeanLogLikelihood
-from infra.influence.methods import Context, get_method
+from infra.influence.methods import MethodContext, get_method
 from infra.models import tracked_weights
 
 
@@ -23,7 +23,7 @@ def main() -> list[tuple[float, str]]:
     math = MeanLogLikelihood("math", tokens([r for r in correct if r.domain == "math"], tokenizer))
     engine = Engine(model, tracked_weights(model, "mlp"))
     examples = tokens(train, tokenizer)
-    fitted = get_method("ekfac").fit(Context(engine, examples, [math]))
+    fitted = get_method("ekfac").fit(MethodContext(engine, examples, [math]))
     ranking = sorted(
         ((float(s.example[0]), train[s.index].question) for s in fitted.scores(examples, tokens=False)), reverse=True
     )

@@ -57,6 +57,11 @@ class Run:
         """Tokens of a batch that were chosen for this run, by section of the recipe, where the recipe sets none."""
         return self.root / "batches.json"
 
+    @property
+    def precision(self) -> Path:
+        """The precision of matrix products that was chosen for this run, and what was measured for it."""
+        return self.root / "precision.json"
+
     # records and tokens
 
     def records(self, which: str) -> Path:

@@ -1,4 +1,4 @@
-"""Numbers and figure of docs/analysis.md: ``python -m tests.analysis.calibrate docs/figures`` (about two minutes).
+"""What docs/results/effects-power.md shows: ``python -m tests.analysis.calibrate docs/figures`` (about two minutes).
 
 ``python -m tests.analysis.calibrate run RUN [SHUFFLES]``: the same on the scores of a run, with its own folds, targets
 and attributes.

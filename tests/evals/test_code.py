@@ -25,7 +25,7 @@ PROBLEMS = json.loads((DATA / "livecodebench_problems.json").read_text())
 PROGRAMS = [json.loads(line) for line in (DATA / "livecodebench_programs.jsonl").read_text().splitlines()]
 MEMORY = Limits(memory=4 << 30)
 
-# where strict mode says something else than the official grader, and why (docs/evals.md has the same table)
+# where strict mode says something else than the official grader, and why (docs/explanation/grading.md)
 STRICTLY_RIGHT = {
     "iterates, reopens or mixes ways of reading standard input": [
         "sum-007",

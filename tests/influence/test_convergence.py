@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from infra.data import tokenize
 from infra.errors import InputError
 from infra.influence import Engine
 from infra.influence.convergence import convergence
-from infra.models import float64_everywhere, tracked_weights
+from infra.models import float64_everywhere, load_model, load_tokenizer, tracked_weights
+from infra.train import SFTConfig, fine_tune
+from infra.world import BASE_MODEL, build_world
 from tests.influence import toys
 
 
@@ -88,6 +91,32 @@ def test_a_model_at_its_start_still_learns_in_common_and_one_trained_on_the_data
         )
     }
     assert not measured["start"].holds and measured["trained"].holds and not measured["on other data"].holds, measured
+
+
+def test_the_verdict_is_right_in_four_made_cases_of_the_embedded_model(tmp_path):
+    world, tokenizer = build_world(), load_tokenizer(str(BASE_MODEL))
+    sets = {
+        domain: tokenize([r for r in world.train if r.domain == domain][:64], tokenizer, max_length=512).examples
+        for domain in ("math", "code")
+    }
+
+    def looked_at(path):
+        model, _ = load_model(path, dtype="float32")
+        return convergence(Engine(model, tracked_weights(model)), sets["math"][:48])
+
+    def tuned(name, items, epochs, schedule):
+        rate = {"learning_rate": 1e-3, "epochs": epochs, "schedule": schedule, "batch_size": 8}
+        fine_tune(BASE_MODEL, items, tmp_path / name, SFTConfig(**rate, device="cpu", dtype="float32"), seed=0)
+        return looked_at(tmp_path / name)
+
+    found = {
+        "base": looked_at(str(BASE_MODEL)),
+        "half trained": tuned("half", sets["math"], 1, "constant"),
+        "fine-tuned": tuned("tuned", sets["math"], 4, "cosine"),
+        "on other data": tuned("other", sets["code"], 4, "cosine"),
+    }
+    assert [name for name, one in found.items() if one.holds] == ["fine-tuned"], found
+    assert found["base"].template_loss > 1 > found["fine-tuned"].template_loss
 
 
 def test_one_example_or_none_says_nothing():

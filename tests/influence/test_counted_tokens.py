@@ -10,7 +10,7 @@ import torch
 
 from infra.errors import InputError
 from infra.influence import Engine, MeanLogLikelihood, example_influence, gradient
-from infra.influence.methods import Context, get_method, write_fitted
+from infra.influence.methods import MethodContext, get_method, write_fitted
 from infra.influence.steps.scores import example_step, token_step
 from infra.influence.steps.step import Item
 from infra.models import float64_everywhere, tracked_weights
@@ -76,7 +76,7 @@ def test_a_response_of_template_tokens_alone_is_no_target():
 def test_an_examples_score_is_the_sum_over_its_counted_tokens_for_every_kind_of_method(tmp_path: Path, method):
     model, items = toys.qwen2(), with_template()
     engine = Engine(model, tracked_weights(model), 64)
-    context = Context(engine, items, [MeanLogLikelihood("a", items[:2]), MeanLogLikelihood("b", items[2:])])
+    context = MethodContext(engine, items, [MeanLogLikelihood("a", items[:2]), MeanLogLikelihood("b", items[2:])])
     write_fitted(method, get_method(method).fit(context), tmp_path, "hash")
     item = Item(engine, [(range(len(items)), items)])
     tables = {}

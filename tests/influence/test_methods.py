@@ -8,7 +8,7 @@ import torch
 
 from infra.errors import ArtifactError, InputError
 from infra.influence import FunctionTarget, MeanLogLikelihood, example_influence, gradient, log_likelihoods
-from infra.influence.methods import Context, Engine, get_method, method_names
+from infra.influence.methods import Engine, MethodContext, get_method, method_names
 from infra.influence.methods.repsim import representations
 from infra.models import float64_everywhere, tracked_weights
 from infra.train import SFTConfig
@@ -34,7 +34,7 @@ def context():
     run = RecordedRun(flat_model(model), plan_of_sft(config, len(train), 0, 20.0), train)
     trained = run.flat.into(run.trained())
     targets = [MeanLogLikelihood("a", queries[:2]), MeanLogLikelihood("b", queries[2:])]
-    return Context(Engine(trained, tracked_weights(trained), 30), train, targets, recorded=run)
+    return MethodContext(Engine(trained, tracked_weights(trained), 30), train, targets, recorded=run)
 
 
 def test_every_method_scores_and_says_the_same_from_a_folder(context, tmp_path):

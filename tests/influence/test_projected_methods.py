@@ -8,7 +8,7 @@ import torch
 
 from infra.influence import Damping, MeanLogLikelihood
 from infra.influence.engine.projection import Projection, projected_gradients
-from infra.influence.methods import Context, Engine, get_method
+from infra.influence.methods import Engine, MethodContext, get_method
 from infra.influence.methods.trackstar import FLOOR, mixing
 from infra.models import float64_everywhere, tracked_weights
 from infra.train import SFTConfig
@@ -28,7 +28,7 @@ def context():
     run = RecordedRun(flat_model(model), plan_of_sft(config, len(train), 0, 20.0), train)
     trained = run.flat.into(run.trained())
     targets = [MeanLogLikelihood("a", queries[:3]), MeanLogLikelihood("b", queries[3:])]
-    return Context(Engine(trained, tracked_weights(trained), 30), train, targets, seed=SEED, recorded=run)
+    return MethodContext(Engine(trained, tracked_weights(trained), 30), train, targets, seed=SEED, recorded=run)
 
 
 def token_rows(model, item, names):

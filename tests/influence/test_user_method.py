@@ -10,11 +10,11 @@ import pytest
 from infra import plugins
 from infra.errors import InputError
 from infra.influence import MeanLogLikelihood, example_influence, gradient
-from infra.influence.methods import Context, Engine, get_method
+from infra.influence.methods import Engine, MethodContext, get_method
 from infra.models import tracked_weights
 from tests.influence import toys
 
-DOCS = Path(__file__).parents[2] / "docs" / "influence.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-method.md"
 OWN = re.search(r"```python\n(# sign.py\n.*?)```", DOCS.read_text(), re.DOTALL).group(1)  # the manual's own example
 
 
@@ -29,7 +29,7 @@ def test_a_users_own_file_scores_and_takes_settings(place):
     model, train = toys.qwen2(), toys.examples(4)
     tracked = tracked_weights(model)
     target = MeanLogLikelihood("own", train[:2])
-    context = Context(Engine(model, tracked), train, [target])
+    context = MethodContext(Engine(model, tracked), train, [target])
     found = list(get_method(place, factor=2.0).fit(context).scores(train))
     g = gradient(model, target, tracked)
     v = type(g)({k: 2 * t.sign() for k, t in g.tensors.items()})

@@ -7,6 +7,7 @@ import pytest
 from infra.pipeline import stages_of
 from infra.pipeline.recipe import Recipe, parse_recipe
 from infra.pipeline.stage import Context
+from tests.shared import made_once
 
 MINI = {
     "name": "mini",
@@ -43,6 +44,4 @@ def finished(tmp_path_factory) -> Path:
     """The folder of an undisturbed mini run."""
     from infra.pipeline import run_recipe
 
-    folder = tmp_path_factory.mktemp("mini") / "run"
-    run_recipe(mini(), folder)
-    return folder
+    return made_once(tmp_path_factory, "mini", lambda folder: run_recipe(mini(), folder))

@@ -102,41 +102,54 @@ def test_a_second_command_runs_nothing(finished):
     assert {state for _, state, _ in plan_table(stages_of(mini(), finished), RunFolder(finished))} == {"done"}
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bytes(finished, tmp_path):
-    recipe, folder = tmp_path / "mini.yaml", tmp_path / "run"
-    recipe.write_text(yaml.safe_dump(MINI))
-    command = [sys.executable, "-m", "infra", "run", str(recipe), "--out", str(folder)]
-    rng, kills = random.Random(0), 0
-    for _ in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=rng.uniform(4, 9))
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            time.sleep(0.2)
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert kills > 0
-    assert digests(folder) == digests(finished) and None not in digests(folder).values()
+class Command:
+    """`infra run` of the mini recipe in a process of its own."""
+
+    def __init__(self, folder):
+        folder.mkdir()
+        (folder / "mini.yaml").write_text(yaml.safe_dump(MINI))
+        self.out = folder / "run"
+        self.line = [sys.executable, "-m", "infra", "run", str(folder / "mini.yaml"), "--out", str(self.out)]
+
+    def start(self, steps):
+        """A process that has said of so many steps that they are done, or that has ended."""
+        process = subprocess.Popen(self.line, stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            steps -= "done in" in line
+            if steps == 0:
+                break
+        return process
 
 
-def test_ctrl_c_stops_with_one_sentence_and_code_130(tmp_path):
-    recipe = tmp_path / "mini.yaml"
-    recipe.write_text(yaml.safe_dump(MINI))
-    command = [sys.executable, "-m", "infra", "run", str(recipe), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "done in" in line:
-            break
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A command stopped by Ctrl-C after its first step: (command, exit code, what it said then)."""
+    command = Command(tmp_path_factory.mktemp("interrupted") / "mini")
+    process = command.start(steps=1)
     process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(timeout=300) == 130
-    assert "the same command goes on" in rest and "Traceback" not in rest and "leaked" not in rest
-    assert (tmp_path / "run" / "records" / "manifest.json").exists()
+    said = process.stderr.read()
+    return command, process.wait(timeout=300), said
+
+
+def test_ctrl_c_stops_with_one_sentence_and_code_130(interrupted):
+    command, code, said = interrupted
+    assert code == 130
+    assert "the same command goes on" in said and "Traceback" not in said and "leaked" not in said
+    assert (command.out / "records" / "manifest.json").exists()
+
+
+def test_stopped_and_killed_again_and_again_it_ends_with_the_same_bytes(finished, interrupted):
+    command, rng = interrupted[0], random.Random(0)
+    for steps in (1, 2, 3, 4):
+        process = command.start(steps)
+        time.sleep(rng.uniform(0, 2))  # into the next steps
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert None in digests(command.out).values()
+    done = subprocess.run(command.line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert digests(command.out) == digests(finished) and None not in digests(command.out).values()
 
 
 def test_a_damaged_artifact_is_refused_by_name(finished, tmp_path):

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from infra.errors import InputError, ModelError
-from infra.pipeline.score import run_score, score_recipe
+from infra.pipeline import run_logged
+from infra.pipeline.score import run_score, score_recipe, score_stages
+from infra.store import RunFolder
 from infra.world import BASE_MODEL, build_world
 
 
@@ -87,7 +89,9 @@ def test_a_malformed_row_is_named_and_can_be_skipped(scored, tmp_path):
     with pytest.raises(InputError, match=r"bad\.jsonl.*9"):
         run_score(score_recipe(str(bad), files[1], **settings()), tmp_path / "a", None)
     skipping = {**settings(), "data": {"max_length": 512, "on_error": "skip"}}
-    run_score(score_recipe(str(bad), files[1], **skipping), tmp_path / "b", None)
+    recipe = score_recipe(str(bad), files[1], **skipping)
+    records = [s for s in score_stages(recipe, None) if s.name == "records"]
+    run_logged(records, RunFolder(tmp_path / "b"), recipe)
     dropped = json.loads((tmp_path / "b" / "records" / "dropped.json").read_text())
     assert len(dropped["skipped"]) == 2 and "alien" in json.dumps(dropped["skipped"])
 

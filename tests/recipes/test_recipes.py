@@ -66,7 +66,8 @@ def test_a_setting_on_the_command_line_reaches_the_plan(here: Here, tmp_path: Pa
     rows = published.write(tmp_path / "mine.jsonl", published.stratos(4, 0))
     args = ("run", RECIPES / "qwen2.5-7b-stratos.yaml", "--dry-run", "--out", tmp_path / "run")
     code, said = here(*args, "--set", f"data.sources.0.path={rows}", "--set", "arms.names=[flip]")
-    assert code == 0 and "sft/flip-s2" in said and "sft/random-swap-s0" not in said
+    assert "sft/flip-s2" in said and "sft/random-swap-s0" not in said
+    assert code != 0 and "problems" in said  # four records and no judge: the plan is printed, and what is wrong
     for change, words in (
         ("data.sources.0.path=./nothere.jsonl", "nothere.jsonl: no such file"),
         ("data.sources.7.path=x", "data.sources is a list of 2"),

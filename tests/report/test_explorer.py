@@ -210,6 +210,17 @@ def test_links_that_do_not_fit_their_answer_are_refused(tmp_path):
     assert "do not fit its answer" in web.get("/api/query", params={"query": "q3"}).json()["error"]
 
 
+def test_a_run_without_links_shows_its_queries_as_before(tmp_path):
+    write_run(tmp_path / "run", n=12)
+    for file in (tmp_path / "run" / "links").iterdir():
+        file.unlink()
+    web = TestClient(build_app(open_run(tmp_path / "run", words=False)), base_url="http://localhost")
+    assert web.get("/api/run").json()["links"] is False
+    found = web.get("/api/query", params={"query": "q3"}).json()
+    assert found["answer"] is None and len(found["rows"]) > 0
+    assert all(q["units"] == [] for q in web.get("/api/links", params={"id": found["rows"][0]["id"]}).json())
+
+
 def test_two_targets_of_one_run_are_compared_within_a_set(client, folder):
     frame = folder[2]
     asked = {"target": "math", "against": "code", "run": "this", "set": "train"}

@@ -117,7 +117,7 @@ LOSS = Section(
 
 
 def test_a_section_of_ones_own_is_one_object_in_ones_own_file(tmp_path):
-    """The example of docs/report.md: table, figure, sentence and caveat reach the page; the registry is untouched."""
+    """docs/how-to/add-a-section.md: table, figure, sentence and caveat reach the page, not the registry."""
     losses = pd.DataFrame([["art", 1.5, 1.2, 1.8], ["law", 2.5, 2.0, 3.0]], columns=["task", "loss", "low", "high"])
     out = tmp_path / "r.html"
     render_report(ReportData("t", tables={"loss": losses}), out, sections=(*SECTIONS, LOSS))

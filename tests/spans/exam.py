@@ -5,7 +5,8 @@
     python -m tests.spans.exam judge DATA/math_cot.jsonl http://localhost:8000/v1 MODEL
 
 Texts are joined to the stored labels by line and checked by hash. Labels a and b are two passes of the labeller that
-wrote the rules, labels c those of another who had seen neither rules nor labels. docs/spans.md holds what came out.
+wrote the rules, labels c those of another who had seen neither rules nor labels. What came out is in
+docs/results/step-labels.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rule labeller on traces written for these tests; its measured quality is in docs/spans.md."""
+"""The rule labeller on traces written for these tests; its measured quality is in docs/results/step-labels.md."""
 
 from __future__ import annotations
 

@@ -260,9 +260,10 @@ def accuracy_table(eval_rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFr
         whole = table.dropna(axis=1).to_numpy(dtype=np.float64)
         if whole.size:
             fit = crossed_mean(whole)
-            low, high, _ = t_interval(np.array(fit.mean), np.array(fit.se), np.array(fit.df))
+            ends_of = t_interval(np.array(fit.mean), np.array(fit.se), np.array(fit.df))
+            low, high = float(ends_of[0]), float(ends_of[1])
             if not fit.se > 0:  # nothing varies, which does not make it certain
                 _, low, high, _ = accuracy_interval(whole.T)
-            ends = {"low": max(float(low), 0.0), "high": min(float(high), 1.0)}
+            ends = {"low": max(low, 0.0), "high": min(high, 1.0)}
             out.append({**head, "seed": "mean", "n": fit.n_problems, "accuracy": fit.mean, **ends})
     return pd.DataFrame(out, columns=["arm", "seed", "task", *by, "n", "accuracy", "low", "high"])

@@ -25,7 +25,7 @@ def validate(
         ),
     ] = "",
     methods: Annotated[
-        str, typer.Option(help="Compared with the run's own scores; docs/validation.md lists them.")
+        str, typer.Option(help="Compared with the run's own scores; docs/reference/methods.md lists them.")
     ] = "random,length,loss,gradient",
     accuracy: Annotated[
         int,

@@ -83,7 +83,14 @@ def render_prompt(
 ) -> list[int]:
     """Token ids to generate from: the same ids that :func:`infra.data.tokenize` puts before a response.
 
-    ``thinking_prefix`` is appended as text, for models that must be made to open a thinking part.
+    Args:
+        messages: the turns before the response.
+        tokenizer: the model's.
+        add_generation_prompt: open the assistant's turn.
+        thinking_prefix: appended as text, for models that must be made to open a thinking part.
+        system: a system prompt, where the messages have none.
+        template: as in :func:`resolve_template`.
+        tools: that the conversation offers.
     """
     chat = resolve_template(tokenizer, template)
     prompt = with_system(messages, system)
@@ -93,19 +100,29 @@ def render_prompt(
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> tuple[Message, ...]:
-    """The messages under a system prompt; their own, if they have one, stays."""
+    """Messages under a system prompt; their own, if they have one, stays.
+
+    Args:
+        messages: the turns.
+        system: the prompt; None changes nothing.
+    """
     if system is None or (messages and messages[0].role == "system"):
         return tuple(messages)
     return (Message("system", system), *messages)
 
 
 def render_conversation(messages: Sequence[Message], template: ChatTemplate, tools: Tools = ()) -> Rendered:
-    """A conversation that ends with the assistant, with its loss spans.
+    """Render a conversation that ends with the assistant, and say which of its characters are under the loss.
 
     An assistant's turn with ``loss`` False is rendered and carries none; the template may rewrite it.
 
+    Args:
+        messages: the turns.
+        template: from :func:`resolve_template`.
+        tools: that the conversation offers.
+
     Raises:
-        InputError: Without the record's name, which the caller adds. There is no response; no turn carries loss; the
+        InputError: without the record's name, which the caller adds. There is no response; no turn carries loss; the
             template drops, rewrites or does not render something the assistant wrote; no special token closes a turn;
             or it cannot be told where the generation prompt ends.
     """

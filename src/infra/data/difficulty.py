@@ -21,11 +21,16 @@ _BRANCH = re.compile(r"\b(?:for|while|if|elif|else|return|lambda|and|or|not|in|t
 
 
 def text_difficulty(record: Record) -> float:
-    """A rough difficulty from the text alone: log of the operators, numbers and, for code, keywords of the
-    reference.
+    """A rough difficulty from the text alone.
 
-    Unit: natural log of a count. It looks at the response where there is one (at the fenced code for
-    ``code``), else at the question. For smoke tests and data without labels: it is confounded with length.
+    It counts the operators, numbers and, for code, keywords of the response (the fenced code for ``code``), else of the
+    question. For smoke tests and data without labels: it is confounded with length.
+
+    Args:
+        record: any record.
+
+    Returns:
+        The natural logarithm of the count.
     """
     text = record.response if record.response is not None else record.question
     if record.domain == "code":
@@ -38,9 +43,17 @@ def text_difficulty(record: Record) -> float:
 
 
 def difficulty_bins(values: Sequence[float], n_bins: int = 5) -> list[int]:
-    """Bins 1..n of equal size by rank; equal values always share a bin (the one of their mean rank).
+    """Bins 1..n of equal size, by rank.
 
-    Raises :class:`InputError` for values that are not finite, or when fewer than two bins would be filled.
+    Args:
+        values: one a record.
+        n_bins: how many bins.
+
+    Returns:
+        The bin of each value. Equal values always share one, that of their mean rank.
+
+    Raises:
+        InputError: a value is not finite, or fewer than two bins would be filled.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0 or not np.isfinite(array).all():
@@ -54,5 +67,10 @@ def difficulty_bins(values: Sequence[float], n_bins: int = 5) -> list[int]:
 
 
 def with_attributes(record: Record, attributes: Mapping[str, Attribute]) -> Record:
-    """The record with attributes added or replaced."""
+    """A record with attributes added or replaced.
+
+    Args:
+        record: any record.
+        attributes: name to value.
+    """
     return replace(record, attributes={**record.attributes, **attributes})

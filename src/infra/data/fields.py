@@ -129,7 +129,14 @@ _UNBRACED = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|[^\
 
 
 def boxed(solution: str | None) -> str | None:
-    r"""The content of the last ``\boxed{...}`` with balanced braces, or of ``\boxed 5`` without any; or None."""
+    r"""The content of the last ``\boxed{...}`` with balanced braces, or of ``\boxed 5`` without any.
+
+    Args:
+        solution: the text to look in.
+
+    Returns:
+        What stands in the box; None without one.
+    """
     found = None if solution is None else list(_BOX.finditer(solution))
     if not found or solution is None:
         return None

@@ -13,13 +13,24 @@ _MAKERS = {"world": "infra.world:records_of"}
 
 
 def is_named_data(where: str | Path) -> bool:
-    """Whether it is ``name:variant`` of a known name."""
+    """Whether this is ``name:variant`` of a known name, such as ``world:default``.
+
+    Args:
+        where: a name or a path.
+    """
     name, colon, _ = str(where).partition(":")
     return bool(colon) and name in _MAKERS
 
 
 def named_records(where: str | Path) -> Iterator[Record]:
-    """The records of a named source. Raises :class:`InputError` for a variant it does not have."""
+    """The records of a named source.
+
+    Args:
+        where: ``name:variant``, such as ``world:default``.
+
+    Raises:
+        InputError: the source does not have that variant.
+    """
     name, _, variant = str(where).partition(":")
     module, _, function = _MAKERS[name].partition(":")
     made: Iterator[Record] = getattr(import_module(module), function)(variant)

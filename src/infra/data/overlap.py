@@ -26,8 +26,7 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """``id`` repeats the record ``of``. ``kind`` is ``record`` (same messages) or ``question`` (same question
-    only)."""
+    """``id`` repeats the record ``of``: the same messages (``kind`` is ``record``) or only the same ``question``."""
 
     id: str
     of: str
@@ -49,13 +48,21 @@ def _grams(items: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 
 def overlaps(train: Iterable[Record], evaluation: Sequence[Record], n: int = 13) -> list[Overlap]:
-    """Training records that hold an evaluation problem: its whole question, or any ``n`` words of it in a row.
+    """Training records that hold an evaluation problem: its whole question, or some words of it in a row.
 
-    The n-grams of every evaluation question are looked up in the question and the response of each training record
-    (13 words as in the GPT-3 report's contamination study). A question shorter than ``n`` words is found only whole:
-    the training question equals it, or it stands in the text, operators included, with at least 5 words and
-    operators. One entry per pair of records. Cost: two dictionary look-ups a training word; memory: the evaluation
-    n-grams.
+    The n-grams of every evaluation question are looked up in the question and the response of each training record (13
+    words as in the GPT-3 report's contamination study). A question shorter than ``n`` words is found only whole: the
+    training question equals it, or it stands in the text, operators included, with at least 5 words and operators.
+
+    Cost: two dictionary look-ups a training word. Memory: the evaluation n-grams.
+
+    Args:
+        train: records to look in.
+        evaluation: problems to look for.
+        n: words in a row that count.
+
+    Returns:
+        One entry a pair of records.
     """
     index = _Index(evaluation, n)
     return [overlap for record in train for overlap in index.hits(record)]
@@ -97,8 +104,14 @@ class _Index:
 
 
 def duplicates(records: Iterable[Record]) -> list[Duplicate]:
-    """Every record whose messages, or else whose question, appeared before, with the first such record's
-    id."""
+    """Every record whose messages, or else whose question, appeared before.
+
+    Args:
+        records: in the order in which the first of equals counts.
+
+    Returns:
+        One entry a repeated record, with the id of the first such record.
+    """
     by_messages: dict[tuple[tuple[str, str], ...], str] = {}
     by_question: dict[str, str] = {}
     found = []
@@ -115,6 +128,11 @@ def duplicates(records: Iterable[Record]) -> list[Duplicate]:
 
 
 def drop(records: Iterable[Record], ids: Iterable[str]) -> list[Record]:
-    """The records whose ids are not listed, in their order."""
+    """The records whose ids are not listed, in their order.
+
+    Args:
+        records: to choose from.
+        ids: of those to leave out.
+    """
     gone = set(ids)
     return [r for r in records if r.id not in gone]

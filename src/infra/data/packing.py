@@ -42,16 +42,32 @@ class PackedBatch:
 
 
 def loss_weights(example: TokenizedExample) -> NDArray[np.float32]:
-    """float32 ``[T]``: example weight x token weight under the loss, 0 elsewhere."""
+    """What multiplies the loss of each token.
+
+    Args:
+        example: one example of T tokens.
+
+    Returns:
+        float32 ``[T]``: example weight times token weight under the loss, 0 elsewhere.
+    """
     weights = example.loss_mask.astype(np.float32) * np.float32(example.weight)
     return weights if example.token_weights is None else weights * example.token_weights
 
 
 def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices grouped so that no group's lengths sum to more than ``capacity``, longest first, ties by index.
+    """Group items so that no group's lengths sum to more than a capacity.
 
-    Each item goes to the first group with room (a segment tree finds it), O(n log n). Raises
-    :class:`InputError` for an item longer than the capacity.
+    Each item, longest first and ties by index, goes to the first group with room. A segment tree finds it, O(n log n).
+
+    Args:
+        lengths: of the items.
+        capacity: of a group, in the same unit.
+
+    Returns:
+        The indices of each group.
+
+    Raises:
+        InputError: an item is longer than the capacity.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     if order and lengths[order[0]] > capacity:
@@ -79,10 +95,15 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
 
 
 def pack(examples: Sequence[TokenizedExample], length: int, pad_id: int = 0) -> list[PackedBatch]:
-    """Examples into rows of ``length`` tokens, first fit decreasing; the order depends only on lengths and
-    order given.
+    """Put several examples into each row, first fit decreasing.
 
-    Raises :class:`InputError` naming the record for an example longer than ``length``.
+    Args:
+        examples: to pack; the result depends only on their lengths and order.
+        length: of a row, in tokens.
+        pad_id: fills what is left.
+
+    Raises:
+        InputError: an example is longer than ``length``, by record.
     """
     for example in examples:
         if len(example) > length:
@@ -118,10 +139,16 @@ def _row(group: Sequence[TokenizedExample], length: int, pad_id: int) -> PackedB
 
 
 def collate(examples: Sequence[TokenizedExample], pad_id: int) -> dict[str, torch.Tensor]:
-    """Right-padded tensors ``[B, T]`` with T the longest example.
+    """A batch of examples as right-padded tensors.
 
-    ``input_ids``, ``attention_mask``, ``position_ids`` int64; ``labels`` int64, -100 outside the loss (not
-    shifted: transformers shifts); ``loss_mask`` bool; ``weights`` float32 (see :func:`loss_weights`).
+    Args:
+        examples: B of them, T tokens the longest.
+        pad_id: the token id to pad with.
+
+    Returns:
+        Tensors ``[B, T]``: ``input_ids``, ``attention_mask``, ``position_ids`` int64; ``labels`` int64, -100 outside
+        the loss (not shifted, since transformers shifts); ``loss_mask`` bool; ``weights`` float32
+        (:func:`loss_weights`).
     """
     import torch
 
@@ -149,8 +176,16 @@ def collate(examples: Sequence[TokenizedExample], pad_id: int) -> dict[str, torc
 
 
 def collate_packed(rows: Sequence[PackedBatch]) -> dict[str, torch.Tensor]:
-    """Packed rows of one length as tensors ``[B, length]``; there is no attention mask on purpose (see the
-    module)."""
+    """Packed rows of one length as tensors.
+
+    There is no attention mask on purpose: with restarting position ids transformers keeps the documents apart.
+
+    Args:
+        rows: B of them, as :func:`pack` makes them.
+
+    Returns:
+        Tensors ``[B, length]``.
+    """
     import torch
 
     input_ids = np.stack([r.input_ids for r in rows])

@@ -22,8 +22,10 @@ Ids = Literal["own", "line"]
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that was not used. ``id`` is the record's, or the row's own, or ''; ``field`` is '' when the
-    whole row is bad."""
+    """A row that was not used, and why.
+
+    ``id`` is the record's, or the row's own, or ''. ``field`` is '' when the whole row is bad.
+    """
 
     file: str
     line: int
@@ -74,17 +76,27 @@ def read_records(
     ids: Ids = "own",
     label: str | None = None,
 ) -> ReadResult:
-    """All records of a JSONL, JSON or Parquet file (also gzipped), a folder of these, a hub data set or a named source.
+    """All records of a file, a folder of files, a hub data set or a named source.
 
-    ``schema`` is ``auto`` (found from the first readable row) or an adapter's name; ``domain`` and ``source``
-    override what the data says; ``limit`` stops after so many records.
+    A record's id is the row's own; where it has none it is file and line, ``train.jsonl:17``. Ids are unique in the
+    result: where a file has one id twice, the second record gets ``~2`` at its end. Two files of a folder may not give
+    one id to different records.
 
-    A record's id is the row's own; where it has none, or with ``ids="line"``, it is file and line, ``train.jsonl:17``.
-    ``label`` takes the place of the file's or folder's name in it. Ids are unique in the result: where a file has one
-    id twice, the second record gets ``~2`` at its end. Two files of a folder may not give one id to different records.
+    Args:
+        path_or_id: a JSONL, JSON, CSV, TSV or Parquet file (also gzipped), a folder of these, ``hf:org/name``, or a
+            named source.
+        schema: ``auto`` (found from the first readable row) or an adapter's name.
+        domain: overrides what the data says.
+        source: overrides what the data says.
+        limit: stops after so many records.
+        on_error: ``skip`` lists bad rows in ``skipped`` instead of raising.
+        split: the files of a folder, or the split of a hub data set.
+        ids: ``line`` names every record by file and line.
+        label: takes the place of the file's or folder's name in such an id.
 
-    Raises :class:`InputError` naming file, line, record and field at the first bad row, or, with
-    ``on_error="skip"``, only when the file itself cannot be read, no row is good, or files share an id.
+    Raises:
+        InputError: a bad row, by file, line, record and field; with ``on_error="skip"`` only when the file itself
+            cannot be read, no row is good, or files share an id.
     """
     if is_named_data(path_or_id):
         return ReadResult(list(islice(named_records(path_or_id), limit)), "named", [])
@@ -133,7 +145,7 @@ def iter_records(
     on_error: OnError = "raise",
     split: str = "train",
 ) -> Iterator[Record]:
-    """The same records one at a time, in flat memory; ids that repeat in the data repeat."""
+    """The records of :func:`read_records` one at a time, in flat memory; ids that repeat in the data repeat."""
     for record, _ in _Reader(schema, domain, source, on_error).read(path_or_id, split, limit):
         yield record
 

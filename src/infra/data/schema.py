@@ -77,15 +77,17 @@ class Record:
     """One training example, pool example or benchmark problem.
 
     ``id`` is the user's own, or file and line where the data has none (:func:`infra.data.read_records`).
-    ``messages`` ends with an assistant turn for training data and with a user turn for a problem.
-    ``tests`` is a JSON object for code, one of
-    ``{"kind": "asserts", "setup": str, "asserts": [str]}`` (MBPP),
-    ``{"kind": "program", "entry_point": str, "code": str}`` (HumanEval ``check``),
-    ``{"kind": "stdin", "cases": [{"input": str, "output": str}]}`` and
-    ``{"kind": "functional", "entry_point": str, "cases": [{"input": str, "output": str}]}`` (LiveCodeBench).
-    ``attributes`` holds everything to slice by; ``difficulty`` is the native level as an integer when known.
-    ``spans`` are ground-truth behaviours where the data knows them. ``weight`` multiplies the example's loss.
-    ``tools`` are the JSON schemas of the tools that the conversation offers.
+    ``messages`` ends with an assistant turn for training data and with a user turn for a problem. ``tests`` is a JSON
+    object for code, one of
+
+    - ``{"kind": "asserts", "setup": str, "asserts": [str]}`` (MBPP),
+    - ``{"kind": "program", "entry_point": str, "code": str}`` (HumanEval's ``check``),
+    - ``{"kind": "stdin", "cases": [{"input": str, "output": str}]}``,
+    - ``{"kind": "functional", "entry_point": str, "cases": [{"input": str, "output": str}]}`` (LiveCodeBench).
+
+    ``attributes`` holds everything to slice by; ``difficulty`` is the native level as an integer when known. ``spans``
+    are ground-truth behaviours where the data knows them. ``weight`` multiplies the example's loss. ``tools`` are the
+    JSON schemas of the tools that the conversation offers.
     """
 
     id: str
@@ -122,8 +124,17 @@ def record_id(
     tests: Any = None,
     tools: tuple[Mapping[str, Any], ...] = (),
 ) -> str:
-    """Stable content hash: ``r`` and 20 hex digits of SHA-256 over messages, answer, tests and tools as canonical
-    JSON."""
+    """A stable hash of a record's content.
+
+    Args:
+        messages: the conversation.
+        answer: the reference answer.
+        tests: of code.
+        tools: that the conversation offers.
+
+    Returns:
+        ``r`` and 20 hex digits of SHA-256 over all of it as canonical JSON.
+    """
     turns = [(m.role, m.content, *filter(None, [m.extras()])) for m in messages]
     body = json.dumps(
         [turns, answer, tests, *([list(tools)] if tools else [])],

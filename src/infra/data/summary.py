@@ -51,8 +51,10 @@ class AttributeSummary:
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """Everything ``infra data FILE`` shows. ``difficulty`` counts records per (domain, native level; None
-    when unlabelled)."""
+    """Everything that ``infra data FILE`` shows.
+
+    ``difficulty`` counts records per (domain, native level); the level is None where there is no label.
+    """
 
     path: str
     schema: str
@@ -88,11 +90,16 @@ def describe(
     n: int = 13,
     tokenizer: Any = None,
 ) -> DataSummary:
-    """Read a file or hub data set and summarise it.
+    """Read a file or hub data set, and summarise it.
 
-    ``benchmarks`` maps names to their problems, to look for leaks (exact and ``n``-gram,
-    :func:`infra.data.overlaps`). Lengths are in tokens of ``tokenizer`` where one is given, else in
-    characters. Raises what :func:`read_records` raises.
+    Args:
+        path_or_id: as in :func:`read_records`, and so are the options that are not named here.
+        benchmarks: name to problems, to look for leaks into them (:func:`infra.data.overlaps`).
+        n: words in a row that make a leak.
+        tokenizer: lengths are in its tokens; None counts characters.
+
+    Raises:
+        InputError: what :func:`read_records` raises.
     """
     result = read_records(path_or_id, schema=schema, domain=domain, limit=limit, on_error=on_error, split=split)
     return summarise(
@@ -118,7 +125,16 @@ def summarise(
     n: int = 13,
     tokenizer: Any = None,
 ) -> DataSummary:
-    """The summary of records already read."""
+    """Summarise records that were read already.
+
+    Args:
+        records: to count.
+        path: where they came from, to be shown.
+        schema: the adapter's name, to be shown.
+        skipped: rows that were not used.
+        unread: columns that are not in the records.
+        benchmarks: as in :func:`describe`, and so are ``n`` and ``tokenizer``.
+    """
     unit = "tokens" if tokenizer is not None else "characters"
     questions = _measure([r.question for r in records], tokenizer)
     answered = [r for r in records if r.response is not None]
@@ -151,7 +167,11 @@ def summarise(
 
 
 def summary_table(summary: DataSummary) -> Table:
-    """The summary as a rich table."""
+    """The summary as a rich table.
+
+    Args:
+        summary: from :func:`describe`.
+    """
     from rich.table import Table
 
     table = Table(title=f"{summary.path}: {summary.n} records, schema {summary.schema}", title_justify="left")
@@ -203,8 +223,11 @@ def _rows(s: DataSummary) -> Iterable[tuple[str, str]]:
 
 
 def summary_figure(summary: DataSummary) -> Figure:
-    """Records per domain and level, and the distribution of response lengths; vector-friendly, colour-blind
-    safe."""
+    """Records per domain and level, and the distribution of response lengths, as a figure that is colour-blind safe.
+
+    Args:
+        summary: from :func:`describe`.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")

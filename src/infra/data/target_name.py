@@ -52,11 +52,19 @@ class TargetName:
 
 
 def is_whole(text: str) -> bool:
-    """Whether a target's name, as columns and tables have it, is that of a whole target."""
+    """Whether a target's name, as columns and tables have it, is that of a whole target and not of a level or fold.
+
+    Args:
+        text: a name such as ``math`` or ``math:3#1``.
+    """
     return TargetName.parse(text).whole
 
 
 def whole_targets(columns: Iterable[object]) -> list[str]:
-    """The whole targets among a table's columns ``score_<target>``, in their order."""
+    """The whole targets among a table's columns ``score_<target>``, in their order.
+
+    Args:
+        columns: names of columns.
+    """
     names = [str(c).removeprefix("score_") for c in columns if str(c).startswith("score_")]
     return [name for name in names if is_whole(name)]

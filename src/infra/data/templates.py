@@ -53,13 +53,18 @@ class ChatTemplate:
 
 
 def resolve_template(tokenizer: Any, template: str | None = None) -> ChatTemplate:
-    """The template to use with this tokenizer.
+    """The chat template to use with a tokenizer.
 
-    ``template`` is None (the tokenizer's own, else ChatML), ``"chatml"``, the name of one of the tokenizer's
-    templates, or the source of a Jinja template. ChatML closes turns with ``<|im_end|>`` where the vocabulary
-    has it, else with the tokenizer's end-of-sequence token, and begins with the beginning-of-sequence token of a
-    tokenizer that puts one before every text (Llama 3). Raises :class:`InputError` when there is nothing
-    to close a turn with.
+    ChatML closes turns with ``<|im_end|>`` where the vocabulary has it, else with the tokenizer's end-of-sequence
+    token. It begins with the beginning-of-sequence token of a tokenizer that puts one before every text (Llama 3).
+
+    Args:
+        tokenizer: the model's.
+        template: None (the tokenizer's own, else ChatML), ``"chatml"``, the name of one of the tokenizer's templates,
+            or the source of a Jinja template.
+
+    Raises:
+        InputError: there is nothing to close a turn with.
     """
     variables: dict[str, Any] = {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
     special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}

@@ -97,9 +97,15 @@ class TokenizedFile:
 
 
 def write_tokenized(examples: Iterable[TokenizedExample], path: Path, group_tokens: int, group_examples: int) -> None:
-    """Write ``examples`` to ``path`` as they come, and atomically; one row group is in memory at a time.
+    """Write examples to a file as they come, and atomically; one row group is in memory at a time.
 
-    A group closes with the example that reaches ``group_tokens`` tokens or ``group_examples`` examples.
+    A group closes with the example that reaches either limit.
+
+    Args:
+        examples: to write.
+        path: a Parquet file.
+        group_tokens: tokens of a row group.
+        group_examples: examples of a row group.
     """
     with replacing(path) as draft, pq.ParquetWriter(draft, _SCHEMA, compression="zstd") as writer:
         held: list[TokenizedExample] = []

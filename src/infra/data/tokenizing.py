@@ -51,13 +51,22 @@ def tokenize(
     template: str | None = None,
     truncate: Literal["end"] | None = None,
 ) -> TokenizeResult:
-    """Each record's conversation as token ids, with the loss on the assistant's tokens and the end of its
-    turns.
+    """Each record's conversation as token ids, with the loss on the assistant's tokens and the end of its turns.
 
-    ``max_length`` in tokens; a longer record is an error, never cut in silence: with ``truncate="end"`` it is
-    cut and its id listed. Raises :class:`InputError` naming the record when it is too long, has no response
-    or an empty one, or cannot be rendered by the template; with ``on_error="skip"`` it is listed in
-    ``skipped`` instead.
+    Args:
+        records: conversations that end with the assistant.
+        tokenizer: the model's.
+        max_length: in tokens; None for no limit. A longer record is an error, and never cut in silence.
+        on_error: ``skip`` lists unusable records in ``skipped`` instead of raising.
+        system: a system prompt for records without one.
+        template: as in :func:`resolve_template`.
+        truncate: ``end`` cuts longer records at the end and lists their ids in ``truncated``.
+
+    Returns:
+        The examples in order, the template's name, and what was skipped or cut.
+
+    Raises:
+        InputError: a record is too long, has no response or an empty one, or cannot be rendered by the template.
     """
     result = TokenizeResult(template=resolve_template(tokenizer, template).name)
     result.examples.extend(
@@ -86,7 +95,12 @@ def iter_tokenize(
     truncate: Literal["end"] | None = None,
     result: TokenizeResult | None = None,
 ) -> Iterator[TokenizedExample]:
-    """The same one at a time, in flat memory; what is skipped or cut is added to ``result``."""
+    """The examples of :func:`tokenize`, one at a time and in flat memory.
+
+    Args:
+        records: to tokenise, and so are the options as in :func:`tokenize`.
+        result: what is skipped or cut is added to it.
+    """
     if on_error not in ("raise", "skip") or truncate not in (None, "end"):
         raise InputError(f"on_error is {on_error!r} and truncate {truncate!r}; use raise or skip, and None or 'end'")
     if not getattr(tokenizer, "is_fast", False):

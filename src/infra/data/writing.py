@@ -29,7 +29,11 @@ _LLAMAFACTORY_ROLES = {"user": "human", "assistant": "gpt", "tool": "observation
 
 
 def record_to_dict(record: Record) -> dict[str, Any]:
-    """The record as plain JSON values."""
+    """A record as plain JSON values.
+
+    Args:
+        record: any record.
+    """
     return {
         "id": record.id,
         "messages": [{"role": m.role, "content": m.content, **m.extras()} for m in record.messages],
@@ -45,7 +49,14 @@ def record_to_dict(record: Record) -> dict[str, Any]:
 
 
 def record_from_dict(row: dict[str, Any]) -> Record:
-    """The inverse of :func:`record_to_dict`. Raises :class:`InputError` naming record and field."""
+    """The inverse of :func:`record_to_dict`.
+
+    Args:
+        row: plain JSON values.
+
+    Raises:
+        InputError: a field is missing or wrong, by record and field.
+    """
     try:
         draft = get_adapter("record").convert(row)
     except RowProblem as problem:
@@ -99,7 +110,11 @@ def _is_wide(records: Iterable[Record]) -> bool:
 
 
 def records_to_table(records: Iterable[Record]) -> pa.Table:
-    """An Arrow table, one row a record, lossless."""
+    """Records as an Arrow table, one row a record. Nothing is lost.
+
+    Args:
+        records: any records.
+    """
     listed = list(records)
     return _table(listed, _is_wide(listed))
 
@@ -116,15 +131,24 @@ def _table(records: Sequence[Record], wide: bool) -> pa.Table:
 
 
 def records_from_table(table: pa.Table) -> list[Record]:
-    """The inverse of :func:`records_to_table`."""
+    """The inverse of :func:`records_to_table`.
+
+    Args:
+        table: one row a record.
+    """
     return [record_from_dict(row) for row in table.to_pylist()]
 
 
 def write_records(records: Iterable[Record], path: str | Path) -> Path:
-    """Write ``.parquet`` or ``.jsonl`` (by the suffix), as a whole or not at all.
+    """Write records to a file, as a whole or not at all. Memory is flat for an iterator.
 
-    Memory is flat for an iterator. Raises :class:`InputError` for another suffix, :class:`ResourceError` when
-    the disk is full or not writable; what stood at ``path`` before is then untouched.
+    Args:
+        records: to write.
+        path: ends in ``.parquet`` or ``.jsonl``.
+
+    Raises:
+        InputError: another suffix.
+        ResourceError: the disk is full or not writable; what stood at ``path`` before is then untouched.
     """
     path = Path(path)
     if path.suffix not in (".parquet", ".jsonl"):
@@ -184,12 +208,19 @@ def _chunks(records: Iterable[Record], size: int) -> Iterator[Sequence[Record]]:
 
 
 def to_llamafactory(records: Iterable[Record], folder: str | Path, name: str = "infra") -> Path:
-    """A LLaMA-Factory data folder: ``<name>.json`` in its ShareGPT form and ``dataset_info.json`` that
-    declares it.
+    """Write a LLaMA-Factory data folder: rows in its ShareGPT form, and ``dataset_info.json`` that declares them.
 
-    Point ``dataset_dir`` at the folder and ``dataset`` at ``name``. Each record must end with an assistant
-    turn. What LLaMA-Factory has no form for is refused, because it would be ignored without a word: weights other
-    than 1, turns without loss, text beside a call of a tool.
+    Point ``dataset_dir`` at the folder and ``dataset`` at ``name``. What LLaMA-Factory has no form for is refused,
+    because it would be ignored without a word: weights other than 1, turns without loss, text beside a call of a
+    tool.
+
+    Args:
+        records: each ends with an assistant turn.
+        folder: to write into.
+        name: of the data set.
+
+    Raises:
+        InputError: a record that LLaMA-Factory cannot express, by id.
     """
     rows: list[dict[str, Any]] = []
     for record in records:

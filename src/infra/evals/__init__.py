@@ -15,7 +15,7 @@ from infra.evals._ratings import (
 from infra.evals._run import EvalSettings, run_eval
 from infra.evals._types import EvalRow, Verdict
 from infra.evals._verify import verify, verify_many
-from infra.evals.tasks import Task, from_list, get_task, register, task_names
+from infra.evals.tasks import Task, from_list, get_task, register
 from infra.intervals import Interval, accuracy_interval
 
 __all__ = [
@@ -48,7 +48,6 @@ __all__ = [
     "register",
     "run_eval",
     "split_name",
-    "task_names",
     "verify",
     "verify_many",
 ]

@@ -45,10 +45,19 @@ def training_probes(
     seed: int = 0,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Probes:
-    """Two targets of 16 training examples each and 128 others to score (fewer of each when there are too few).
+    """Two targets of 16 training examples each, and 128 others to score (fewer of each when there are too few).
 
     Drawn by hash of seed and id. For when the real targets are not known yet; theirs are better probes.
-    Raises :class:`InputError` for fewer than four examples with a response.
+
+    Args:
+        model: in memory.
+        examples: the training data.
+        tracked: weights that count.
+        seed: of the draw.
+        max_tokens: tokens of a batch.
+
+    Raises:
+        InputError: there are fewer than four examples with a response.
     """
     order = sorted((e for e in examples if e.n_response_tokens), key=lambda e: _draw(seed, e.id))
     if len(order) < 2 * PROBES:
@@ -71,7 +80,19 @@ def rank_agreement(
     damping: Damping | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> float:
-    """Spearman correlation, over the scored examples, of their influence under either curvature; mean over probes."""
+    """How alike two curvatures rank the same examples.
+
+    Args:
+        model: in memory.
+        probes: gradients, and the examples whose scores are compared.
+        one: a curvature.
+        other: another.
+        damping: of both.
+        max_tokens: tokens of a batch.
+
+    Returns:
+        Spearman correlation over the scored examples, mean over probes, from -1 to 1.
+    """
     directions = [c.inverse(damping) @ g for c in (one, other) for g in probes.gradients]
     scores = example_influence(model, probes.scored, directions, max_tokens).astype(np.float64)
     k = len(probes.gradients)

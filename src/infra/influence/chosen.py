@@ -28,14 +28,24 @@ def chosen_tokens(
     chosen: NDArray[np.bool_],
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[Any]]]:
-    """``position`` token scores of the pairs in ``chosen`` bool ``[N, Q]``, one visit to the data.
+    """``position`` token scores of chosen pairs of an example and a query, in one pass over the data.
 
-    Yields, per example, its index, its queries int64 ``[q]`` and their scores ``[q, T_i]``:
-    ``(g_t^T left) . (right^T a_t)`` summed over the blocks, as :func:`infra.influence.pairwise_tokens` gives for all
-    pairs. Cost ``2 r (o + i)`` per block, position and pair, so that a hundred examples of every query cost what a
-    hundred queries cost on all the data.
+    The score is ``(g_t^T left) . (right^T a_t)`` summed over the blocks, as :func:`infra.influence.pairwise_tokens`
+    gives for all pairs. It costs ``2 r (o + i)`` a block, position and pair, so that a hundred examples of every
+    query cost what a hundred queries cost on all the data.
 
-    Raises :class:`InputError` when ``chosen`` does not match examples and directions.
+    Args:
+        engine: the model and its tracked weights.
+        examples: N of them.
+        directions: of Q queries.
+        chosen: bool ``[N, Q]``.
+        progress: is told how many examples are done.
+
+    Returns:
+        Per example its index, its queries int64 ``[q]``, and their scores ``[q, T_i]``.
+
+    Raises:
+        InputError: ``chosen`` does not match examples and directions.
     """
     if chosen.shape != (len(examples), len(directions)):
         raise InputError(f"chosen has shape {chosen.shape} for {len(examples)} examples x {len(directions)} queries")

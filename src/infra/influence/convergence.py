@@ -24,8 +24,8 @@ from infra.influence.engine.functional import accumulator
 from infra.influence.engine.layer_inputs import LayerCall
 from infra.models.tracked import Block
 
-LARGEST_ALIGNMENT = 0.01
-"""Above this the training examples still pull the model the same way; see docs/influence.md for what it was set by."""
+LARGEST_ALIGNMENT = 0.02
+"""Above this the training examples still pull the model the same way (docs/explanation/what-can-go-wrong.md)."""
 BATCH_TOKENS = 2048
 """Tokens of a batch at most: every example's own gradient is formed."""
 

@@ -29,6 +29,7 @@ from infra.errors import ArtifactError, InputError, ModelError
 from infra.influence.damping import Damping
 from infra.influence.directions import Direction
 from infra.influence.engine.rotation import rotate, rotate_back
+from infra.models.precision import products_in
 from infra.models.tracked import Block, TrackedWeights
 from infra.store import link
 
@@ -251,7 +252,11 @@ def _info(stored: dict[str, Any]) -> FitInfo:
 
 
 def identity(tracked: TrackedWeights) -> Curvature:
-    """H = 1: influence becomes the inner product of gradients."""
+    """H = 1: influence becomes the inner product of gradients.
+
+    Args:
+        tracked: weights that count.
+    """
     blocks = tracked.blocks
     factors = {b.key: Factor(torch.ones(b.shape[0], b.columns)) for b in blocks}
     return Curvature(factors, blocks, FitInfo("identity", coverage=tracked.coverage))
@@ -297,6 +302,11 @@ class InverseCurvature:
         Without damping everything is in float64, and eigenvalues that are zero to rounding are left out (the
         pseudo-inverse), with a warning that names the weight.
         """
+        # small eigenvalues would blow up what rounding leaks into them
+        with products_in("float32", str(matrices.device)):
+            return self._solve(block, matrices)
+
+    def _solve(self, block: Block, matrices: Tensor) -> Tensor:
         factor, lam = self.curvature.factors[block.key], self.lambdas[block.key]
         eigenvalues = factor.eigenvalues
         dtype = eigenvalues.dtype if lam > 0.0 else torch.float64

@@ -59,7 +59,13 @@ class Direction:
 
 
 def combine(directions: Sequence[Direction], weights: Sequence[float], name: str = "") -> Direction:
-    """The linear combination ``sum_k weights[k] directions[k]``: contrasts, means, ensembles over seeds."""
+    """The linear combination ``sum_k weights[k] directions[k]``: contrasts, means, ensembles over seeds.
+
+    Args:
+        directions: over the same parameters.
+        weights: one a direction.
+        name: of the result.
+    """
     if len(directions) != len(weights) or not directions:
         raise InputError(f"{len(directions)} directions and {len(weights)} weights cannot be combined")
     total: dict[str, Tensor] = {}
@@ -142,10 +148,15 @@ class SavedDirections(Sequence[Direction]):
 def save_directions(
     directions: Iterable[Direction], folder: str | Path, model_hash: str = "", at_once: int | None = None
 ) -> None:
-    """Write the directions and ``directions.json`` (names, parameters, the model's hash).
+    """Write directions, and ``directions.json`` with their names, parameters and the model's hash.
 
-    ``at_once``: this many are taken from the iterable, written to a file of their own and let go; None: one file.
     All of a :class:`SavedDirections` are not read: their files get a second name (:func:`infra.store.link`).
+
+    Args:
+        directions: to write.
+        folder: to write into.
+        model_hash: of the model that they were made for.
+        at_once: so many are taken from the iterable, written to a file of their own and let go; None: one file.
     """
     from safetensors.torch import save_file
 
@@ -177,8 +188,12 @@ def save_directions(
 def open_directions(folder: str | Path, model_hash: str | None = None) -> SavedDirections:
     """What :func:`save_directions` wrote, to be read one by one or a few at a time.
 
-    Raises :class:`ArtifactError` when the files are missing or damaged, or when ``model_hash`` is given and
-    is not the hash of the model the directions were made for.
+    Args:
+        folder: that was written.
+        model_hash: of the model that they are to be used on; None does not check.
+
+    Raises:
+        ArtifactError: the files are missing or damaged, or the directions were made for another model.
     """
     path = Path(folder)
     try:

@@ -1,7 +1,8 @@
 """What the engine's passes over data cost, before they start: operations and memory, from shapes alone.
 
 :class:`Passes` states the cost of a token. It is read in two ways: :func:`estimate` with the model in memory and the
-examples at hand, and `infra plan` with a configuration and an average length. docs/scale.md derives the formulas.
+examples at hand, and `infra plan` with a configuration and an average length. The formulas are derived in
+docs/explanation/costs.md.
 """
 
 from __future__ import annotations
@@ -163,7 +164,17 @@ def passes_of(model: Any, tracked: TrackedWeights, block_size: int | None = None
 
 @dataclass(frozen=True)
 class Estimate:
-    """``flops`` of the job, bytes of the parts that are in memory together, and the number of ``tokens``."""
+    """What a job costs: its operations, its tokens, and the bytes of the parts that are in memory together.
+
+    Attributes:
+        job: its name.
+        tokens: how many it passes over.
+        flops: operations of the whole job.
+        model_bytes: of the weights.
+        direction_bytes: of directions or gradients.
+        factor_bytes: of a curvature's factors.
+        activation_bytes: of what a batch keeps.
+    """
 
     job: str
     tokens: int
@@ -289,9 +300,12 @@ def directions_at_once(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     memory: int | None = None,
 ) -> int:
-    """How many of ``directions`` fit in ``memory`` bytes beside the activations of ``job``, at least one.
+    """How many directions fit in memory beside the activations of a job, at least one.
 
-    ``memory`` None: what is free now on the model's device, the model itself already in it.
+    Args:
+        job: as in :func:`estimate`, and so are ``model``, ``examples``, ``tracked`` and ``max_tokens``.
+        directions: how many are wanted.
+        memory: bytes; None takes what is free now on the model's device, the model itself already in it.
     """
     one = estimate(job, model, examples, tracked, 1, max_tokens)
     free = free_memory(next(model.parameters()).device) if memory is None else memory
@@ -323,7 +337,12 @@ def free_memory(device: torch.device) -> int:
 
 
 def matmul_speed(model: Any, width: int = 768) -> float:
-    """Operations per second of a square matrix product in the model's dtype on its device: the median of five."""
+    """Operations a second of a square matrix product in the model's dtype on its device: the median of five.
+
+    Args:
+        model: in memory.
+        width: of the square matrices.
+    """
     parameter = next(model.parameters())
     a = torch.randn(width, width, device=parameter.device).to(parameter.dtype)
     times = []

@@ -68,33 +68,44 @@ class Fit:
 
 
 def fit_curvature(place: Place, settings: FitSettings, covariances: Results | None = None) -> Fit:
-    """The steps of a fit on the data of ``place``; ``covariances`` where they are known already.
+    """The steps of a fit on the data of a place.
 
-    1. covariances of layer inputs and output gradients, a visit to the data (not for ``diagonal``);
-    2. their eigenvectors;
-    3. corrected eigenvalues, a second visit (not for ``kfac``);
-    4. the eigenvalues of each block.
+    1. Covariances of layer inputs and output gradients: one pass over the data (not for ``diagonal``).
+    2. Their eigenvectors.
+    3. Corrected eigenvalues: a second pass (not for ``kfac``).
+    4. The factors of each block.
 
-    Raises :class:`InputError` for no examples and :class:`ModelError` naming a record whose gradient is NaN or
-    infinite. A factor that cannot be decomposed falls back to the diagonal, with a warning that names the weight.
+    A factor that cannot be decomposed falls back to the diagonal, with a warning that names the weight.
+
+    Args:
+        place: where the steps run, in memory or in tasks on disk.
+        settings: which curvature is fitted, and how.
+        covariances: where they are known already.
+
+    Raises:
+        InputError: there are no examples.
+        ModelError: a gradient is NaN or infinite, by record.
     """
     if not place.n:
         raise InputError("there are no examples to fit the curvature on")
-    bases: Any = []
-    if settings.kind != "diagonal":
-        sums: Any = place.over_data("covariances", fit=settings) if covariances is None else covariances
-        tracked = place.engine.tracked
-
-        def groups() -> list[list[str]]:
-            return bundled(sharing_inputs(tracked, sums[0].facts["leader"]), tracked)
-
-        bases = place.over_keys("bases", groups, fit=settings, covariances=sums)
+    bases: Any = [] if settings.kind == "diagonal" else _bases(place, settings, covariances)
     values: Any = []
     if settings.kind != "kfac":
         values = place.over_data("eigenvalues", fit=settings, bases=bases)
     weights = [[b.key for b in weight.blocks] for weight in place.engine.tracked.weights]
     found = place.over_keys("factors", lambda: weights, eigenvalues=values, bases=bases, n=place.n)
     return Fit(place, settings, bases, found)
+
+
+def _bases(place: Place, settings: FitSettings, covariances: Results | None) -> Any:
+    """The first two steps. The covariances are gone from memory when it returns."""
+    sums: Any = place.over_data("covariances", fit=settings) if covariances is None else covariances
+    tracked = place.engine.tracked
+
+    def groups() -> list[list[str]]:
+        return bundled(sharing_inputs(tracked, sums[0].facts["leader"]), tracked)
+
+    return place.over_keys("bases", groups, fit=settings, covariances=sums)
 
 
 class FitOptions(TypedDict, total=False):
@@ -127,8 +138,20 @@ def fit_ekfac(
 ) -> Curvature:
     """EK-FAC factors of the summed response loss, mean over sequences (George et al. 2018).
 
-    Sums and eigenvectors in float32 (float64 for a float64 model). ``options``: :class:`FitOptions`.
-    Raises :class:`InputError` for settings out of range or no examples; otherwise as :func:`fit_curvature`.
+    Sums and eigenvectors are float32 (float64 for a float64 model).
+
+    Args:
+        model: in memory.
+        examples: the training data.
+        tracked: weights that count.
+        options: any of :class:`FitOptions`.
+
+    Returns:
+        The curvature. ``curvature.inverse(Damping(0.1)) @ gradient`` is a direction.
+
+    Raises:
+        InputError: a setting is out of range, or there are no examples.
+        ModelError: a gradient is NaN or infinite, by record.
     """
     return _fitted("ekfac", model, examples, tracked, options)
 
@@ -136,8 +159,16 @@ def fit_ekfac(
 def fit_kfac(
     model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, **options: Unpack[FitOptions]
 ) -> Curvature:
-    """K-FAC (Martens & Grosse 2015): as :func:`fit_ekfac`, with the eigenvalues of ``positions / N`` times ``S``
-    tensor ``A``; one visit.
+    """K-FAC factors (Martens and Grosse 2015), in one pass over the data.
+
+    Args:
+        model: in memory.
+        examples: the training data.
+        tracked: weights that count.
+        options: as in :func:`fit_ekfac`.
+
+    Returns:
+        As :func:`fit_ekfac`, with the eigenvalues of ``positions / N`` times ``S`` tensor ``A``.
     """
     return _fitted("kfac", model, examples, tracked, options)
 
@@ -145,7 +176,14 @@ def fit_kfac(
 def fit_diagonal(
     model: Any, examples: Sequence[TokenizedExample], tracked: TrackedWeights, **options: Unpack[FitOptions]
 ) -> Curvature:
-    """The diagonal of the Fisher matrix: mean squared gradients, entry by entry; one visit."""
+    """The diagonal of the Fisher matrix: mean squared gradients, entry by entry, in one pass over the data.
+
+    Args:
+        model: in memory.
+        examples: the training data.
+        tracked: weights that count.
+        options: as in :func:`fit_ekfac`.
+    """
     return _fitted("diagonal", model, examples, tracked, options)
 
 
@@ -188,8 +226,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Agreement:
-    """When the halves of a sample agree: from ``start`` examples on, at a rank agreement of ``reached`` of the scores
-    of ``probes`` (training examples where None) under ``damping``.
+    """When the halves of a sample agree.
+
+    Attributes:
+        reached: the rank agreement of the halves' scores that is enough, at most 1.
+        start: examples to begin with.
+        probes: what is scored; None takes training examples (:func:`training_probes`).
+        damping: of the curvatures that are compared.
     """
 
     reached: float = AGREEMENT
@@ -210,8 +253,19 @@ def agreeing_sample(
 
     Begins with ``agreement.start`` examples, taken by hash of their ids, and quadruples until the scores that come of
     either half's factors agree (:func:`infra.influence.rank_agreement`) or all examples are in. Covariances are sums,
-    so no example is visited twice for them; eigenvalues are measured once a round in the halves. When the halves never
-    agree this costs up to twice a fit on everything. Raises :class:`InputError` for fewer than four examples.
+    so no example is passed twice for them; eigenvalues are measured once a round in the halves. When the halves never
+    agree this costs up to twice a fit on everything.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: the training data.
+        settings: of the fit.
+        eigenvalues: how the halves' eigenvalues are measured.
+        agreement: when to stop.
+        progress: is told how many examples are done.
+
+    Raises:
+        InputError: there are fewer than four examples.
     """
     order = by_hash(examples, settings.seed)
     probes = agreement.probes
@@ -244,8 +298,17 @@ def agreeing_sample(
 def choose_eigenvalues(
     engine: Engine, examples: Sequence[TokenizedExample], settings: FitSettings, probes: Probes | None = None
 ) -> tuple[FitSettings, tuple[float, float] | None]:
-    """``settings`` with ``per_token`` where it passes the check on 64 sequences, else ``per_sequence``; and the check:
-    (largest relative difference of a weight's mean eigenvalue, rank agreement of the scores).
+    """Decide whether the cheaper ``per_token`` eigenvalues will do, by a check on 64 sequences.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: the training data.
+        settings: of the fit.
+        probes: what is scored; None takes training examples.
+
+    Returns:
+        The settings to use, and the check: (largest relative difference of a weight's mean eigenvalue, rank agreement
+        of the scores), or None where there was nothing to check.
     """
     place = InMemory(engine, by_hash(examples, settings.seed)[:CHECKED_SEQUENCES])
     if probes is None:
@@ -276,7 +339,13 @@ def by_hash(examples: Sequence[TokenizedExample], seed: int = 0) -> list[Tokeniz
 
 
 def subsample(examples: Sequence[TokenizedExample], fraction: float, seed: int = 0) -> list[TokenizedExample]:
-    """That share of the examples (at least one), the first by hash of seed and id, in their own order."""
+    """A share of the examples, the first by hash of seed and id, in their own order.
+
+    Args:
+        examples: to choose from.
+        fraction: the share, from 0 to 1; at least one example is taken.
+        seed: of the hash.
+    """
     count = max(1, round(fraction * len(examples)))
     if count >= len(examples):
         return list(examples)

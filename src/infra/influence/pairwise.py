@@ -36,7 +36,13 @@ QUERIES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Pairwise:
-    """``scores [N, Q]``; ``exact`` bool ``[N, Q]``: which were scored at full rank; ``kept [Q]``: share of energy."""
+    """Influence of N examples on Q queries.
+
+    Attributes:
+        scores: ``[N, Q]``.
+        exact: bool ``[N, Q]``, which were scored at full rank.
+        kept: ``[Q]``, the share of each direction's squared norm that its rank holds.
+    """
 
     scores: NDArray[Any]
     exact: NDArray[np.bool_]
@@ -67,11 +73,18 @@ def query_directions(
     form: Form = "per_token",
     settings: LowRankSettings | None = None,
 ) -> LowRank:
-    """One low-rank direction per query, ``(H + lambda)^-1 grad log p(query)``, one block and few queries at a time.
+    """One low-rank direction a query, ``(H + lambda)^-1 grad log p(query)``, one block and few queries at a time.
 
     All in the eigenbasis: a query's gradient is formed from rotated rows, divided by the damped eigenvalues and
     truncated there, where its singular values are the same; only the thin factors are rotated back. Full directions
-    never exist. Sums in float32 (float64 for a float64 model).
+    never exist. Sums are float32 (float64 for a float64 model).
+
+    Args:
+        engine: the model and its tracked weights.
+        queries: Q responses.
+        inverse: of the damped curvature.
+        form: ``per_token`` or ``summed``.
+        settings: the rank.
     """
     settings = settings or LowRankSettings()
     curvature, dampings, tracked = inverse.curvature, inverse.lambdas, engine.tracked
@@ -120,7 +133,17 @@ def query_directions(
 def pairwise_tokens(
     engine: Engine, examples: Sequence[TokenizedExample], directions: LowRank, progress: Progress | None = None
 ) -> Iterator[TokenScores]:
-    """``position`` token scores of every example for every query, ``[Q, T_i]``, one visit to the data."""
+    """``position`` token scores of every example for every query, in one pass over the data.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: the training data.
+        directions: of Q queries, from :func:`query_directions`.
+        progress: is told how many examples are done.
+
+    Returns:
+        Scores ``[Q, T_i]`` an example, in batches of like length.
+    """
     own, model = engine.accumulator, engine.model
     moved = _to(directions, next(model.parameters()).dtype, engine.device)
     running: dict[int, NDArray[Any]] = {}  # by example: a batch may run again in halves
@@ -145,10 +168,22 @@ def pairwise_influence(
     settings: LowRankSettings | None = None,
     progress: Progress | None = None,
 ) -> Pairwise:
-    """Influence of each of N examples on each of Q queries' log-likelihoods, ``[N, Q]``.
+    """The influence of each of N examples on the log-likelihood of each of Q queries.
 
-    Scores are those of low-rank directions, except for each query's best, which are scored again at full rank,
-    exactly, where ``settings`` ask for it.
+    Scores are those of low-rank directions, except for each query's best, which are scored again at full rank, exactly,
+    where ``settings`` ask for it.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: the training data.
+        queries: the responses.
+        inverse: of the damped curvature.
+        form: ``per_token`` or ``summed``.
+        settings: the rank, and how many are scored again.
+        progress: is told how many examples are done.
+
+    Returns:
+        Scores ``[N, Q]``, which of them are exact, and the share of each direction that was kept.
     """
     settings = settings or LowRankSettings()
     low = query_directions(engine, queries, inverse, form, settings)
@@ -178,9 +213,18 @@ def self_influence(
     inverse: InverseCurvature,
     progress: Progress | None = None,
 ) -> NDArray[Any]:
-    """``grad L(z)^T (H + lambda)^-1 grad L(z)`` of each example, ``[N]``: how much z is its own support.
+    """``grad L(z)^T (H + lambda)^-1 grad L(z)`` of each example: how much z is its own support.
 
-    High values mark outliers and mislabelled examples. One visit to the data.
+    High values mark outliers and mislabelled examples. One pass over the data.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: N of them.
+        inverse: of the damped curvature.
+        progress: is told how many examples are done.
+
+    Returns:
+        ``[N]``, in order.
     """
     dtype = engine.accumulator
     total = torch.zeros(len(examples), dtype=dtype, device=engine.device)

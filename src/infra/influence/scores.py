@@ -30,7 +30,6 @@ from infra.influence.engine.contract import example_scores
 from infra.influence.engine.derivative import (
     TANGENTS_PER_PASS,
     Stacked,
-    block_matrices,
     difference_scores,
     forward_scores,
     hook_scores,
@@ -51,11 +50,13 @@ PLANNED_AS = {"hooks": "position"}
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Scores of some examples. ``indices``: their places in the sequence given. ``scores``: ``[K, T_i]``
-    each.
+    """Token scores of some examples. Positive raises the target.
 
-    Positive raises the target. With ``decomposition`` ``loss`` the score at t is that of predicting token t
-    (zero for prompt tokens); with ``position`` it is that of token t as an input.
+    Attributes:
+        indices: the examples' places in the sequence given.
+        scores: ``[K, T_i]`` each.
+        decomposition: with ``loss`` the score at t is that of predicting token t (zero for prompt tokens); with
+            ``position`` it is that of token t as an input.
     """
 
     ids: list[str]
@@ -75,17 +76,32 @@ def token_influence(
     progress: Progress | None = None,
     at_once: int | None = None,
 ) -> Iterator[TokenScores]:
-    """Influence of every token of every example along each direction, float32 (float64 for a float64 model).
+    """The influence of every token of every example along each direction.
 
-    I(token t) = < grad log p(z_t | z_<t), v_k >, or for ``decomposition="position"`` the outer product at
-    position t summed over all later losses. Both sum to :func:`example_influence`. Examples come in batches
-    of like length, longest first: use ``indices``. ``route`` ``auto`` is ``forward`` for ``loss`` and
-    ``hooks`` for ``position``; ``difference`` needs float32. ``packed`` puts several examples into one row.
-    ``at_once`` directions are in memory together (default: as many as the free memory holds, planned before the first
-    batch); more of them take further visits to the data, whose scores wait on the host and are joined.
+    I(token t) = < grad log p(z_t | z_<t), v_k >, or for ``decomposition="position"`` the outer product at position t
+    summed over all later losses. Both sum to :func:`example_influence`.
 
-    Raises :class:`InputError` for a route that cannot give the decomposition, :class:`ModelError` naming a
-    record with NaN or infinite scores, :class:`ResourceError` when one example does not fit in memory.
+    Args:
+        model: in memory.
+        examples: to be scored.
+        directions: K of them.
+        route: ``forward``, ``hooks`` or ``difference``; ``auto`` is ``forward`` for ``loss`` and ``hooks`` for
+            ``position``. ``difference`` needs float32.
+        decomposition: ``loss`` scores a token as a prediction, ``position`` as an input.
+        max_tokens: tokens of a batch, padding included.
+        packed: several examples in one row.
+        progress: is told how many examples are done.
+        at_once: directions in memory together; None takes as many as the free memory holds, planned before the first
+            batch. More of them take further passes over the data, whose scores wait on the host and are joined.
+
+    Returns:
+        Scores ``[K, T_i]`` an example, float32 (float64 for a float64 model), in the unit of f. Examples come in
+        batches of like length, longest first: use ``indices``.
+
+    Raises:
+        InputError: the route cannot give the decomposition.
+        ModelError: a score is NaN or infinite, by record.
+        ResourceError: one example does not fit in memory.
     """
     chosen = _route(route, decomposition)
     groups, tracked = _plan(chosen, model, examples, directions, max_tokens, at_once)
@@ -117,9 +133,13 @@ def _visit_for_tokens(
     """
     device, dtype = device_of(model), next(model.parameters()).dtype
     totals, forward = totals_of(model), chosen == "forward"
-    stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
     backbone = Backbone(model)
-    score = _scorer(backbone, tracked, stacked, chosen)
+    stacked: Stacked = {}
+    if chosen == "hooks":
+        score = _hook_scorer(Capture(backbone, tracked), totals.matrices(tracked, directions, device, dtype))
+    else:
+        stacked = {name: t.to(device, dtype) for name, t in stack(directions).items()}
+        score = _scorer(backbone, stacked, chosen)
     most = max(1, max_tokens // (min(len(directions), TANGENTS_PER_PASS) if forward else 1))
     own = len(plan_batches(examples, most))
     fillers = (empty_batch(0, device) for _ in range(totals.passes(own) - own))
@@ -142,12 +162,12 @@ def _visit_for_tokens(
             progress(done, len(examples))
 
 
-def _scorer(backbone: Backbone, tracked: TrackedWeights, stacked: Stacked, route: str) -> Callable[[Batch], Tensor]:
-    """The function from a batch to its scores ``[K, B, T]``."""
-    if route == "hooks":
-        sample = next(iter(stacked.values()))
-        capture, matrices = Capture(backbone, tracked), block_matrices(tracked.blocks, stacked, sample.dtype)
-        return lambda batch: hook_scores(capture, batch, matrices)
+def _hook_scorer(capture: Capture, matrices: Mapping[str, Tensor]) -> Callable[[Batch], Tensor]:
+    return lambda batch: hook_scores(capture, batch, matrices)
+
+
+def _scorer(backbone: Backbone, stacked: Stacked, route: str) -> Callable[[Batch], Tensor]:
+    """The function from a batch to its scores ``[K, B, T]``, in forward mode or by differences."""
     if route == "difference":
         return lambda batch: difference_scores(backbone, batch, stacked)
     k = len(next(iter(stacked.values())))
@@ -167,14 +187,24 @@ def example_influence(
     progress: Progress | None = None,
     at_once: int | None = None,
 ) -> NDArray[Any]:
-    """Influence of every example along each direction, ``[N, K]`` in order, float32 (float64 for a float64
-    model).
+    """The influence of every example along each direction.
 
-    I(z) = < grad log p(response | prompt), v_k >, summed over response tokens: exactly the sum of its tokens.
-    One forward and backward pass per batch however many directions there are: each example's weight gradient
-    is formed from inputs and output gradients and contracted with all directions. Training weights do not
-    enter. ``at_once`` directions are in memory together (default: as many as the free memory holds, planned before the
-    first batch); more of them take further visits to the data.
+    I(z) = < grad log p(response | prompt), v_k >, summed over response tokens: exactly the sum of its tokens. One
+    forward and backward pass a batch however many directions there are: each example's weight gradient is formed from
+    inputs and output gradients and contracted with all directions. Training weights do not enter.
+
+    Args:
+        model: in memory.
+        examples: N of them.
+        directions: K of them.
+        max_tokens: tokens of a batch, padding included.
+        packed: several examples in one row.
+        progress: is told how many examples are done.
+        at_once: directions in memory together; None takes as many as the free memory holds, planned before the first
+            batch. More of them take further passes over the data.
+
+    Returns:
+        ``[N, K]`` in order, float32 (float64 for a float64 model), in the unit of f. Positive raises the target.
     """
     groups, tracked = _plan("examples", model, examples, directions, max_tokens, at_once)
     device, wide = device_of(model), accumulator(next(model.parameters()).dtype)

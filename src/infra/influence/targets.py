@@ -117,7 +117,16 @@ def weights_of(examples: Sequence[TokenizedExample], form: Form) -> NDArray[np.f
 def token_log_likelihoods(
     model: Any, examples: Sequence[TokenizedExample], max_tokens: int = DEFAULT_MAX_TOKENS
 ) -> list[NDArray[Any]]:
-    """log p(z_t | z_<t) of every response token, one array ``[T_i]`` per example, in order; 0 elsewhere."""
+    """log p(z_t | z_<t) of every response token.
+
+    Args:
+        model: in memory.
+        examples: n of them.
+        max_tokens: tokens of a batch, padding included.
+
+    Returns:
+        One array ``[T_i]`` an example, in order, in nats; 0 outside the response.
+    """
     result: list[NDArray[Any] | None] = [None] * len(examples)
     device = next(model.parameters()).device
     with torch.no_grad(), engine_mode(model):
@@ -140,6 +149,15 @@ def token_log_likelihoods(
 def log_likelihoods(
     model: Any, examples: Sequence[TokenizedExample], max_tokens: int = DEFAULT_MAX_TOKENS
 ) -> NDArray[np.float64]:
-    """Summed log-likelihood of each example's response tokens, float64 ``[n]``, in order."""
+    """The summed log-likelihood of each example's response tokens.
+
+    Args:
+        model: in memory.
+        examples: n of them.
+        max_tokens: tokens of a batch, padding included.
+
+    Returns:
+        float64 ``[n]``, in order, in nats.
+    """
     tokens = token_log_likelihoods(model, examples, max_tokens)
     return np.array([values.astype(np.float64).sum() for values in tokens])

@@ -33,13 +33,20 @@ VOLATILE = frozenset(
 
 
 def model_hash(path_or_model: Any) -> str:
-    """SHA-256 (64 hex digits) of a model's weights and configuration.
+    """The hash of a model's weights and configuration.
 
-    The argument is a name that :func:`infra.models.model_folder` knows, or a model in memory; all give the same hash
-    for the same weights in the same dtype. Neither the order of the tensors nor the sharding of the files enters, nor
-    does the attention kernel or the version of transformers. Tied weights count once.
+    All forms of one model give the same hash for the same weights in the same dtype. Neither the order of the tensors
+    nor the sharding of the files enters, nor does the attention kernel or the version of transformers. Tied weights
+    count once.
 
-    Raises :class:`InputError` when the folder holds no safetensors or no ``config.json``.
+    Args:
+        path_or_model: a name that :func:`infra.models.model_folder` knows, or a model in memory.
+
+    Returns:
+        SHA-256, 64 hex digits.
+
+    Raises:
+        InputError: the folder holds no safetensors or no ``config.json``.
     """
     if isinstance(path_or_model, str | Path):
         path = model_folder(path_or_model) or Path(path_or_model)
@@ -54,11 +61,16 @@ def model_hash(path_or_model: Any) -> str:
 
 
 def tokenizer_hash(path_or_tokenizer: Any) -> str:
-    """SHA-256 (64 hex digits) of everything in a tokenizer that decides ids, text and the shape of a conversation.
+    """The hash of everything in a tokenizer that decides ids, text and the shape of a conversation.
 
-    The argument is a folder, a hub id or a tokenizer in memory; all give the same hash for the same tokenizer. It
-    covers vocabulary, merges, added tokens, normalizer, pre-tokenizer and post-processor, the chat template or
-    templates, the special tokens and how text is decoded. Truncation and padding, which a call may set, do not enter.
+    It covers vocabulary, merges, added tokens, normalizer, pre-tokenizer and post-processor, the chat templates, the
+    special tokens and how text is decoded. Truncation and padding, which a call may set, do not enter.
+
+    Args:
+        path_or_tokenizer: a folder, a hub id, or a tokenizer in memory.
+
+    Returns:
+        SHA-256, 64 hex digits.
     """
     tokenizer = path_or_tokenizer
     if isinstance(path_or_tokenizer, str | Path):
@@ -85,10 +97,14 @@ def _tokenizer_core(tokenizer: Any) -> Any:
 
 
 def generation_config_hash(path_or_model: Any) -> str:
-    """SHA-256 (64 hex digits) of a model's generation configuration: end tokens, penalties and the rest.
+    """The hash of a model's generation configuration: end tokens, penalties and the rest.
 
-    The argument is a folder, a hub id or a model in memory. A folder without generation_config.json has the one that
-    its config.json implies, as when it is loaded.
+    Args:
+        path_or_model: a folder, a hub id, or a model in memory. A folder without generation_config.json has the one
+            that its config.json implies, as when it is loaded.
+
+    Returns:
+        SHA-256, 64 hex digits.
     """
     found: Any
     if isinstance(path_or_model, str | Path):

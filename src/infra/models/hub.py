@@ -33,8 +33,15 @@ PROBE_S = 5.0
 def model_folder(path_or_id: str | Path, *, fetch: bool = True) -> Path | None:
     """The ordinary model folder behind a name, made or fetched on first use.
 
-    With ``fetch=False`` nothing is fetched, and the answer is None for a model that would have to be. Raises
-    :class:`InputError` when there is no such model, or when it cannot be had, with what to do.
+    Args:
+        path_or_id: a folder, a hub id, a ``.gguf`` file, an adapter's folder, ``BASE+ADAPTER``, or a short name.
+        fetch: False fetches nothing.
+
+    Returns:
+        The folder; None where ``fetch`` is False and the model would have to be fetched.
+
+    Raises:
+        InputError: there is no such model, or it cannot be had; the message says what to do.
     """
     where = model_place(path_or_id)
     path = Path(where).expanduser()

@@ -33,8 +33,13 @@ T = TypeVar("T", bound=Tokens)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``vocabulary``: ids run from 0 to below it. ``positions``: the end of a table of positions, None without one.
-    ``trained``: the longest text the model was trained on, None where the configuration does not say."""
+    """What a model can read.
+
+    Attributes:
+        vocabulary: token ids run from 0 to below it.
+        positions: the end of a table of positions, in tokens; None without a table.
+        trained: the longest text the model was trained on, in tokens; None where the configuration does not say.
+    """
 
     vocabulary: int
     positions: int | None

@@ -30,14 +30,23 @@ def load_model(
     device: str = "cpu",
     attention: str = "sdpa",
 ) -> tuple[Any, Any]:
-    """Load ``(model, tokenizer)`` in evaluation mode.
+    """Load a causal language model and its tokenizer, in evaluation mode.
 
-    ``path_or_id`` is any name that :func:`infra.models.model_folder` knows. ``dtype`` None keeps the dtype of the
-    files. Code that comes with a model is never run. ``attention`` is the kernel for ordinary passes, ``sdpa`` or
-    ``eager``; forward-mode passes bring their own (:mod:`infra.influence.engine.attention`).
+    Code that comes with a model is never run.
 
-    Raises :class:`InputError` when there is no such model or no tokenizer beside it, and :class:`ModelError`
-    when it is there but is no causal language model that can be loaded.
+    Args:
+        path_or_id: any name that :func:`infra.models.model_folder` knows.
+        dtype: of the weights; None keeps the dtype of the files.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        attention: the kernel for ordinary passes, ``sdpa`` or ``eager``. Forward-mode passes bring their own
+            (:mod:`infra.influence.engine.attention`).
+
+    Returns:
+        ``(model, tokenizer)`` of transformers.
+
+    Raises:
+        InputError: there is no such model, or no tokenizer beside it.
+        ModelError: it is there, but is no causal language model that can be loaded.
     """
     from transformers import AutoConfig
 
@@ -76,7 +85,14 @@ def all_weights(folder: Path, **settings: Any) -> Any:
 
 
 def load_tokenizer(path_or_id: str | Path) -> Any:
-    """The tokenizer saved with a model. Raises :class:`InputError` when there is none that can be used."""
+    """The tokenizer saved with a model.
+
+    Args:
+        path_or_id: any name that :func:`infra.models.model_folder` knows.
+
+    Raises:
+        InputError: there is none that can be used.
+    """
     from transformers import AutoTokenizer
 
     try:

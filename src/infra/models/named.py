@@ -10,12 +10,20 @@ _PLACES = {"world": "infra.world:BASE_MODEL"}
 
 
 def is_named_model(where: str | Path) -> bool:
-    """Whether it is one of the names; a folder of the same name is written ``./name``."""
+    """Whether this is one of the short names of models.
+
+    Args:
+        where: a name or a path. A folder that is spelled like a short name is written ``./name``.
+    """
     return str(where) in _PLACES
 
 
 def model_place(where: str | Path) -> str:
-    """The folder of a named model; any other folder or hub id as it is."""
+    """The folder of a model with a short name; any other folder or hub id as it is.
+
+    Args:
+        where: a short name, a folder or a hub id.
+    """
     if not is_named_model(where):
         return str(where)
     module, _, attribute = _PLACES[str(where)].partition(":")

@@ -1,7 +1,7 @@
 """The shape of a model from its configuration alone: how many weights, in which matrices, and what one token costs.
 
-No weights are loaded. A product of ``[T, i]`` and ``[i, o]`` counts ``2 T i o`` operations. docs/scale.md derives the
-formulas.
+No weights are loaded. A product of ``[T, i]`` and ``[i, o]`` counts ``2 T i o`` operations. The formulas are derived in
+docs/explanation/costs.md.
 """
 
 from __future__ import annotations

@@ -80,9 +80,10 @@ class TrackedWeight:
 class TrackedWeights:
     """The tracked weights of one model, in the model's order.
 
-    ``parameters``: name to parameter, biases included. ``coverage``: their share of all the model's
-    parameters. ``left_out``: parameters that the pattern touches and that are not tracked, each with the
-    reason.
+    Attributes:
+        parameters: name to parameter, biases included.
+        coverage: their share of all the model's parameters, from 0 to 1.
+        left_out: parameters that the pattern touches and that are not tracked, each with the reason.
     """
 
     weights: tuple[TrackedWeight, ...]
@@ -121,15 +122,21 @@ class TrackedWeights:
 
 
 def tracked_weights(model: nn.Module, pattern: str = "mlp") -> TrackedWeights:
-    """Name the weights of ``model`` to attribute through.
+    """Name the weights of a model to attribute through. A weight's bias comes with it.
 
-    ``pattern`` is ``mlp`` (default), ``attention``, ``all`` (both, no embeddings, no output head), or a
-    regular expression searched in parameter names. A weight's bias comes with it. In a model with LoRA
-    adapters only the adapters are tracked, since nothing else was trained.
+    In a model with LoRA adapters only the adapters are tracked, since nothing else was trained.
 
-    Raises :class:`InputError` for a pattern that matches nothing and :class:`ModelError` naming every matched
-    weight that cannot be tracked (routers and norms under the three named patterns are listed in
-    ``left_out``).
+    Args:
+        model: the model, in memory.
+        pattern: ``mlp``, ``attention``, ``all`` (both, without embeddings and output head), or a regular expression
+            that is searched in parameter names.
+
+    Returns:
+        The tracked weights. Routers and norms under the three named patterns are listed in ``left_out``.
+
+    Raises:
+        InputError: the pattern matches nothing.
+        ModelError: a weight that matches cannot be tracked, by name.
     """
     named = pattern in PATTERNS
     try:
@@ -150,7 +157,12 @@ def tracked_weights(model: nn.Module, pattern: str = "mlp") -> TrackedWeights:
 def tracked_by_names(model: nn.Module, names: Iterable[str]) -> TrackedWeights:
     """The tracked weights that a saved direction or curvature speaks of, found again by parameter name.
 
-    Raises :class:`ModelError` naming a parameter that this model does not have or that cannot be tracked.
+    Args:
+        model: the model, in memory.
+        names: of its parameters.
+
+    Raises:
+        ModelError: a parameter that this model does not have, or that cannot be tracked, by name.
     """
     wanted = list(names)
     have = {name for name, _ in model.named_parameters()}

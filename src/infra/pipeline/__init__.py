@@ -38,10 +38,17 @@ __all__ = [
 
 def stages_of(recipe: Recipe, folder: Path, fetch: bool = True) -> list[Stage]:
     """Every stage of `infra run` with a recipe, in order. ``fetch=False`` plans without downloading a base model."""
-    from infra.pipeline import batching, graph, validity
+    from infra.pipeline import graph, validity
 
-    recipe = batching.with_recorded(validity.with_recorded(recipe, folder), folder)
+    recipe = with_settled(validity.with_recorded(recipe, folder), folder)
     return graph.stages_for(graph.job_of_run(recipe, fetch))
+
+
+def with_settled(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with what was settled for this run folder before its first stage: batches and precision."""
+    from infra.pipeline import batching, precision
+
+    return precision.with_recorded(batching.with_recorded(recipe, folder), folder)
 
 
 def threads_of(recipe: Recipe) -> int:
@@ -65,11 +72,10 @@ def prepare(recipe: Recipe) -> None:
 
 def run_subject(recipe: Recipe, folder: Path, *, offline: bool = False, fetch: bool = True) -> Subject:
     """What `infra run` is about to do, for its checks."""
-    from infra.pipeline import batching
     from infra.pipeline.checks import Subject
     from infra.pipeline.graph import given_for_run
 
-    return Subject(given_for_run(batching.with_recorded(recipe, folder), fetch), folder, offline)
+    return Subject(given_for_run(with_settled(recipe, folder), fetch), folder, offline)
 
 
 def run_recipe(recipe: Recipe, folder: Path, offline: bool = False) -> Path:
@@ -116,10 +122,11 @@ def settled(subject: Subject, costs: Costs | None) -> Recipe:
     import torch
 
     from infra.influence.estimate import free_memory
-    from infra.pipeline import batching
+    from infra.pipeline import batching, precision
 
     free = free_memory(torch.device(this_rank().device(subject.recipe.model.device)))
-    return batching.settle(costs, subject.recipe, subject.folder, free, EXPLAINED not in subject.job.models)
+    batched = batching.settle(costs, subject.recipe, subject.folder, free, EXPLAINED not in subject.job.models)
+    return precision.settle(subject, batched)
 
 
 def run_logged(stages: list[Stage], run: RunFolder, recipe: Recipe, costs: Costs | None = None) -> None:

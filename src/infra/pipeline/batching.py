@@ -21,7 +21,10 @@ from infra.store import read_json, write_json
 
 SETTINGS = {"scores": "max_tokens", "sft": "max_tokens_per_microbatch"}
 """Section of the recipe -> its setting."""
-STAGES = {"scores": ("curvature", "directions", "scores", "spans", "queries"), "sft": ("base", "sft")}
+STAGES = {
+    "scores": ("convergence", "curvature", "directions", "scores", "spans", "queries", "links"),
+    "sft": ("base", "sft"),
+}
 """Section -> the stages (or families of them) whose batches it sets."""
 SHARE = 0.8
 """Share of the free memory that is planned with."""

@@ -32,7 +32,7 @@ from infra.pipeline.convergence import CONVERGENCE
 from infra.pipeline.data import load_records, save_records
 from infra.pipeline.effects import attribution_tables, validated
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.stage import Context
+from infra.pipeline.stage import PRECISION, Context
 from infra.pipeline.step import Job, Step, Uses
 from infra.pipeline.targets import fold_names, query_examples
 from infra.pipeline.tokenized import tokens_of
@@ -289,7 +289,7 @@ MEASURE = Step(
     run_measure,
     reads=("targets", "directions"),
     uses=lambda job, _: [Uses(BASE), *(Uses(m.step) for m in models_of(job.recipe))],
-    settings=("targets.form", "model.dtype", "model.device"),
+    settings=("targets.form", "model.dtype", PRECISION, "model.device"),
     unhashed=NAMED,
     when=lambda job: job.trains,
 )

@@ -1,17 +1,15 @@
 """Step `links`: which steps of a query's strongest training examples raise which tokens of its answer.
 
-The influence of a training step s on a token t of a correct answer is
-
-    < grad log p(step s), (H + lambda)^-1 grad log p(y_t | x, y_<t) >.
-
-The inverse is symmetric, so that every training step becomes one direction and every answer is scored along it, token
-by token (`loss` scores, exact). Summed over an example's steps and over the answer's tokens this is the influence of
-the pair, exact where that of the step `queries` may be of low rank.
+Every step of a followed example becomes a direction, (H + lambda)^-1 grad log p(step), and the answers are visited
+with these directions: the score of an answer's token is its `position` score (:func:`infra.influence.token_influence`),
+what the step raises through this token as an input, summed over all later predictions. The inverse is symmetric, so
+that the scores of a pair, summed over the example's steps and the answer's tokens, are the influence of the pair.
+Directions are of low rank, as in the step `queries`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.data import TokenizedExample
-from infra.influence import Curvature, Engine, InverseCurvature, gradients, token_influence
+from infra.influence import (
+    Curvature,
+    Engine,
+    InverseCurvature,
+    LowRankSettings,
+    pairwise_tokens,
+    query_directions,
+)
+from infra.influence.engine.batches import Progress
 from infra.influence.targets import weights_of
 from infra.layout import EXPLAINED
 from infra.models import load_model, model_hash, tracked_weights
@@ -31,7 +37,6 @@ from infra.pipeline.data import load_records
 from infra.pipeline.fitting import damping_of
 from infra.pipeline.marked import Marked, mark
 from infra.pipeline.method import has_curvature
-from infra.pipeline.queries import DIRECTION_BYTES
 from infra.pipeline.spread import PASSES, TRACKED, recomputing
 from infra.pipeline.stage import Context
 from infra.pipeline.step import Step, Uses
@@ -41,6 +46,9 @@ from infra.progress import progress
 from infra.report.encode import displayable
 from infra.store import replacing
 
+LOW_RANK = LowRankSettings(energy=0.95, max_rank=16)
+DIRECTION_BYTES = 1 << 29
+"""Low-rank directions in memory together."""
 ROWS = 32  # per row group
 REST = "outside the steps"
 """Label of the tokens under the loss that no step holds, such as the end of the turn."""
@@ -60,34 +68,30 @@ class Unit:
 def run_links(context: Context) -> None:
     """Write links.parquet (a row per query and example) and answers.parquet (the answers' tokens and steps).
 
-    The recipe's ``scores.query_links`` says how many examples of each query and side are followed. Every step of one
-    costs a gradient and a product with the inverse, whichever way the queries share their examples.
+    The recipe's ``scores.query_links`` says how many examples of each query and side are followed.
     """
     recipe = context.recipe
     model, _ = load_model(context.use(EXPLAINED), dtype=recipe.model.dtype, device=recipe.model.device)
-    tracked = tracked_weights(model, recipe.curvature.tracked)
     curvature = Curvature.load(context.curvature, model_hash=model_hash(model))
+    engine = Engine(model, tracked_weights(model, recipe.curvature.tracked), recipe.scores.max_tokens)
     frame, examples = query_examples(context)
     rows = pd.read_parquet(context.query_scores, columns=["query", "side", "rank", "id", "influence"])
     rows = rows[rows["rank"] <= recipe.scores.query_links]
-    answers = {e.id: e for e in examples if e.id in set(rows["query"])}
-    train = {e.id: e for e in tokens_of(context.tokenized("train")) if e.id in set(rows["id"])}
-    records = {r.id: r for r in load_records(context.records("train")) if r.id in train}
-    asked = {r.id: r for r in load_records(context.queries)}
-    engine = Engine(model, tracked, recipe.scores.max_tokens)
+    pairs = list(zip(map(str, rows["query"]), map(str, rows["id"])))
+    asked, followed = {q for q, _ in pairs}, {i for _, i in pairs}
+    answers = {e.id: e for e in examples if e.id in asked}
+    train = {e.id: e for e in tokens_of(context.tokenized("train")) if e.id in followed}
+    records = {r.id: r for r in load_records(context.records("train")) if r.id in followed}
+    units = {id_: units_of(mark(example, records[id_])) for id_, example in train.items()}
     inverse = curvature.inverse(damping_of(recipe))
+    with progress(sum(map(len, units.values())), context.label, "step") as bar:
+        scores = link_scores(engine, inverse, units, train, answers, pairs, bar.reach)
     weights = dict(zip(answers, weights_of(list(answers.values()), recipe.targets.form).astype(np.float32)))
-    found: dict[tuple[str, str], tuple[list[Unit], NDArray[np.float32]]] = {}
-    with progress(len(train), context.label, "example") as bar:
-        for id_, of in rows.groupby("id", sort=False)["query"]:
-            units = units_of(mark(train[id_], records[id_]))
-            mine = [answers[q] for q in dict.fromkeys(of)]
-            for query, scores in step_scores(engine, inverse, train[id_], units, mine):
-                found[query, id_] = units, scores * weights[query]
-            bar.advance()
-    write_links(context.links, rows, found, train)
+    links = [(units[i], scores[q, i] * weights[q]) for q, i in pairs]
+    write_links(context.links, rows, links, [train[i] for _, i in pairs])
+    given = {r.id: r for r in load_records(context.queries)}
     targets = dict(zip(frame.id, frame.target))
-    write_answers(context.link_answers, [mark(e, asked[e.id]) for e in answers.values()], targets)
+    write_answers(context.link_answers, [mark(e, given[e.id]) for e in answers.values()], targets)
 
 
 def units_of(marked: Marked) -> list[Unit]:
@@ -105,42 +109,71 @@ def units_of(marked: Marked) -> list[Unit]:
     return units
 
 
-def step_scores(
+def link_scores(
     engine: Engine,
     inverse: InverseCurvature,
-    example: TokenizedExample,
-    units: Sequence[Unit],
-    answers: Sequence[TokenizedExample],
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """For each answer its id and float32 ``[units, T]``: how much each unit raises the log-likelihood of each token."""
-    at_once = max(1, DIRECTION_BYTES // (4 * engine.tracked.size))
-    parts: dict[str, list[NDArray[Any]]] = {a.id: [] for a in answers}
-    for first in range(0, len(units), at_once):
-        some = units[first : first + at_once]
-        cut = [replace(example, loss_mask=u.mask, content_mask=None, weight=1.0, token_weights=None) for u in some]
-        raw = gradients(engine, cut, np.arange(len(some)), [str(u.t0) for u in some], "summed")
-        directions = [inverse @ gradient for gradient in raw]
-        for chunk in token_influence(engine.model, answers, directions, max_tokens=engine.max_tokens):
+    units: Mapping[str, Sequence[Unit]],
+    train: Mapping[str, TokenizedExample],
+    answers: Mapping[str, TokenizedExample],
+    pairs: Sequence[tuple[str, str]],
+    told: Progress | None = None,
+    settings: LowRankSettings = LOW_RANK,
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """(query, example) -> float32 ``[units, T]``: how much each unit raises the answer's log-likelihood by token.
+
+    Some units at a time: their directions, and a visit to the answers that their examples are linked to.
+    """
+    linked: dict[str, list[str]] = {}
+    for query, id_ in pairs:
+        linked.setdefault(id_, []).append(query)
+    work = [(id_, k) for id_ in linked for k in range(len(units[id_]))]
+    found = {(q, i): np.zeros((len(units[i]), len(answers[q])), np.float32) for q, i in pairs}
+    sides = sum(block.shape[0] + block.columns for block in engine.tracked.blocks)
+    at_once = max(1, DIRECTION_BYTES // (4 * settings.max_rank * sides))
+    for first in range(0, len(work), at_once):
+        some = work[first : first + at_once]
+        cut = [cut_to(train[id_], units[id_][k]) for id_, k in some]
+        directions = query_directions(engine, cut, inverse, "summed", settings)
+        near = {q: answers[q] for id_ in dict.fromkeys(i for i, _ in some) for q in linked[id_]}
+        names = list(near)
+        for chunk in pairwise_tokens(engine, list(near.values()), directions):
             for index, scores in zip(chunk.indices, chunk.scores):
-                parts[answers[index].id].append(scores)
-    for id_, scores in parts.items():
-        yield id_, np.concatenate(scores).astype(np.float32)
+                for row, (id_, k) in zip(scores, some):
+                    if names[index] in linked[id_]:
+                        found[names[index], id_][k] = row
+        if told is not None:
+            told(first + len(some), len(work))
+    return found
+
+
+def cut_to(example: TokenizedExample, unit: Unit) -> TokenizedExample:
+    """The example up to the unit's end, with the unit's tokens alone under the loss: what comes later has no say."""
+    end = int(np.flatnonzero(unit.mask)[-1]) + 1
+    return replace(
+        example,
+        id=f"{example.id} from token {unit.t0}",
+        input_ids=example.input_ids[:end],
+        loss_mask=unit.mask[:end],
+        offsets=example.offsets[:end],
+        weight=1.0,
+        token_weights=None,
+        content_mask=None,
+    )
 
 
 def write_links(
     path: Path,
     rows: pd.DataFrame,
-    found: Mapping[tuple[str, str], tuple[Sequence[Unit], NDArray[np.float32]]],
-    train: Mapping[str, TokenizedExample],
+    links: Sequence[tuple[Sequence[Unit], NDArray[np.float32]]],
+    train: Sequence[TokenizedExample],
 ) -> None:
     """A row per query and example, in the order of ``rows``; ``scores`` are ``[units, T]``, row by row."""
     columns: dict[str, list[Any]] = {c: [] for c in ("t0", "t1", "labels", "texts", "scores")}
-    for query, id_ in zip(rows["query"], rows["id"]):
-        units, scores = found[query, id_]
+    for example, (units, scores) in zip(train, links):
         columns["t0"].append([u.t0 for u in units])
         columns["t1"].append([u.t1 for u in units])
         columns["labels"].append([list(u.labels) for u in units])
-        columns["texts"].append([_text(train[id_], u) for u in units])
+        columns["texts"].append([_text(example, u) for u in units])
         columns["scores"].append(scores.ravel())
     kinds = {
         "t0": pa.list_(pa.int32()),

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from infra.errors import InputError
 from infra.experiments.retraining import recorded_run
 from infra.influence import MeanLogLikelihood
-from infra.influence.methods import Context as MethodContext
-from infra.influence.methods import DirectionMethod, Fitted, get_method, needs_recorded_run, open_fitted, write_fitted
+from infra.influence.methods import (
+    DirectionMethod,
+    Fitted,
+    MethodContext,
+    get_method,
+    needs_recorded_run,
+    open_fitted,
+    write_fitted,
+)
 from infra.influence.steps import ModelSettings
 from infra.influence.steps.settings import engine_of, forget_model
 from infra.layout import BASE, EXPLAINED

@@ -41,31 +41,34 @@ from infra.plugins import file_of, label_of
 class Recipe(Settings):
     """Everything `infra run` needs."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    question: str = "Which training data made the model better at math and code, and does reweighting it help?"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run, and of its folder below runs/")
+    question: str = Field(
+        "Which training data made the model better at math and code, and does reweighting it help?",
+        description="what the report says it answers",
+    )
     quick: bool = Field(False, description="marks the report as too small to conclude from")
     method: str = Field(
         "ekfac",
         description="attribution method: gradient, ekfac, trak, less, ... (infra.influence.methods.method_names()); an "
         "ensemble with '+seeds' or '+checkpoints' behind it; or path/to/file.py:NAME for your own",
     )
-    seeds: int = Field(3, ge=1)
-    seed: int = 0
+    seeds: int = Field(3, ge=1, description="fine-tunings of each training set, with seeds 0, 1, ...")
+    seed: int = Field(0, description="seed of everything else: sampling, folds, arms, bootstraps")
     jobs: int = Field(1, ge=1, description="stages run at a time, each in a process of its own")
     threads: int | None = Field(None, ge=1, description="threads of each job; default: the cores shared out")
-    data: DataSettings
-    model: ModelSettings = ModelSettings()
-    tasks: tuple[TaskSettings, ...] = ()
-    sft: TrainSettings = TrainSettings()
-    eval: EvalSettings = EvalSettings()
-    targets: TargetSettings = TargetSettings()
-    curvature: CurvatureSettings = CurvatureSettings()
-    scores: ScoreSettings = ScoreSettings()
-    scale: ScaleSettings = ScaleSettings()
-    effects: EffectSettings = EffectSettings()
-    arms: ArmSettings = ArmSettings()
-    strategies: StrategySettings = StrategySettings()
-    report: ReportSettings = ReportSettings()
+    data: DataSettings = Field(description="training data, pool and queries")
+    model: ModelSettings = Field(ModelSettings(), description="the base model")
+    tasks: tuple[TaskSettings, ...] = Field((), description="benchmarks, which give accuracies and targets")
+    sft: TrainSettings = Field(TrainSettings(), description="fine-tuning")
+    eval: EvalSettings = Field(EvalSettings(), description="how problems are answered")
+    targets: TargetSettings = Field(TargetSettings(), description="what f is made of")
+    curvature: CurvatureSettings = Field(CurvatureSettings(), description="EK-FAC and its like; the tracked weights")
+    scores: ScoreSettings = Field(ScoreSettings(), description="which scores are kept")
+    scale: ScaleSettings = Field(ScaleSettings(), description="who does the work")
+    effects: EffectSettings = Field(EffectSettings(), description="comparisons of groups of examples")
+    arms: ArmSettings = Field(ArmSettings(), description="training sets with data swapped in and out")
+    strategies: StrategySettings = Field(StrategySettings(), description="other ways to change the data")
+    report: ReportSettings = Field(ReportSettings(), description="the page")
     warmup: WarmupSettings | None = Field(None, description="for `infra score`: fine-tune first")
     validation: ValidationSettings | None = Field(None, description="None: the scores stay 'not validated'")
 

@@ -71,7 +71,7 @@ def perform(stage: Stage, run: RunFolder, inputs: Mapping[str, str], label: str)
     with alive(label), PeakMemory() as memory, run.writing(stage.name, stage.config, inputs) as part:
         if stage.parallel:
             broadcast_object((stage.name, str(part), label))
-        stage.run(Context(stage, part, run.root, label))
+        stage.perform(Context(stage, part, run.root, label))
         if stage.parallel:
             barrier()
         for name, digest in stage.inputs.items():
@@ -92,7 +92,7 @@ def follow(stages: Sequence[Stage], run: RunFolder) -> None:
     while (told := broadcast_object(None)) is not None:
         name, part, label = told
         stage = by_name[name]
-        stage.run(Context(stage, Path(part), run.root, label))
+        stage.perform(Context(stage, Path(part), run.root, label))
         barrier()
 
 

@@ -41,9 +41,9 @@ def score_stages(
     With ``folder`` the batches are those that were chosen for it. Raises ArtifactError for a run without finished
     directions.
     """
-    from infra.pipeline import batching, graph
+    from infra.pipeline import graph, with_settled
 
-    recipe = recipe if folder is None else batching.with_recorded(recipe, folder)
+    recipe = recipe if folder is None else with_settled(recipe, folder)
     return graph.stages_for(graph.job_of_score(recipe, directions, fetch))
 
 
@@ -63,9 +63,9 @@ def score_subject(
     recipe: Recipe, folder: Path, directions: Path | None, *, offline: bool = False, fetch: bool = True
 ) -> Subject:
     """What `infra score` is about to do, for its checks."""
-    from infra.pipeline import batching
+    from infra.pipeline import with_settled
     from infra.pipeline.checks import Subject
     from infra.pipeline.graph import given_for_score
 
-    recipe = batching.with_recorded(recipe, folder)
+    recipe = with_settled(recipe, folder)
     return Subject(given_for_score(recipe, directions, fetch), folder, offline)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ class Shares:
     """
 
     def __init__(self) -> None:
-        self._sizes: dict[str, Counter[tuple[str, str]]] = {}
+        self._sizes: dict[str, defaultdict[tuple[str, str], float]] = {}
         self._tokens: Counter[tuple[str, str]] = Counter()
         self._examples = 0
 
@@ -48,7 +50,7 @@ class Shares:
             target = column.removeprefix("loss_")
             signed = scores[column][places].astype(np.float64)
             values = np.abs(signed).tolist()
-            sizes = self._sizes.setdefault(target, Counter())
+            sizes = self._sizes.setdefault(target, defaultdict(float))
             for name, value in zip(names, [*values, *values, values[0], values[-1]]):
                 sizes[name] += value
             sizes[EXAMPLE, example.id] = abs(float(signed.sum()))
@@ -64,9 +66,9 @@ class Shares:
     def _rows(self, target: str) -> Iterable[dict[str, Any]]:
         sizes, n_tokens = self._sizes[target], sum(n for (kind, _), n in self._tokens.items() if kind == CLASS)
         for kind in (EXAMPLE, TOKEN, CLASS, POSITION):
-            mine = Counter({key: size for key, size in sizes.items() if key[0] == kind})
+            mine = {key: size for key, size in sizes.items() if key[0] == kind}
             total = sum(size for key, size in sizes.items() if key[0] == (EXAMPLE if kind == EXAMPLE else CLASS))
-            for key, size in mine.most_common(KEPT):
+            for key, size in nlargest(KEPT, mine.items(), key=itemgetter(1)):
                 yield {
                     "target": target,
                     "kind": kind,

@@ -18,10 +18,10 @@ from infra.parallel.launch import Launcher, Runtime
 from infra.parallel.process_group import barrier, broadcast_object, this_rank
 from infra.parallel.shards import Shards, open_shards, write_shards
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.stage import Context
+from infra.pipeline.stage import PRECISION, Context
 from infra.store import seal, sealed
 
-PASSES = ("threads", "model.dtype", "model.device", "scores.max_tokens")
+PASSES = ("threads", "model.dtype", PRECISION, "model.device", "scores.max_tokens")
 """Settings of whatever passes data through the model."""
 TRACKED = "curvature.tracked"
 
@@ -41,6 +41,7 @@ def model_of(context: Context) -> ModelSettings:
         model_hash=made_for if context.alone else broadcast_object(made_for),
         tracked=recipe.curvature.tracked,
         dtype=recipe.model.dtype,
+        precision=recipe.model.precision,
         device=recipe.model.device,
         max_tokens=recipe.scores.max_tokens,
         recompute=recipe.scale.recompute,

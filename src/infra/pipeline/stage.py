@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from infra.layout import Run
+from infra.models.precision import products_in
 from infra.pipeline.recipe import Recipe
+
+PRECISION = "model.precision"
+"""The setting of every step that multiplies matrices of a model."""
 
 
 class UndeclaredInputError(RuntimeError):
@@ -97,6 +101,12 @@ class Stage:
     settings: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
     member: Any = None
+
+    def perform(self, context: Context) -> None:
+        """Run the step, with matrix products in the precision that the recipe asks for where the step declares it."""
+        model = self.recipe.model if self.recipe is not None and PRECISION in self.settings else None
+        with products_in(model.precision if model else "float32", model.device if model else "cpu"):
+            self.run(context)
 
 
 class _Declared:

@@ -17,7 +17,7 @@ from infra.models import load_tokenizer
 from infra.parallel.process_group import barrier, this_rank
 from infra.pipeline.data import load_records
 from infra.pipeline.recipe import Recipe
-from infra.pipeline.stage import Context
+from infra.pipeline.stage import PRECISION, Context
 from infra.pipeline.step import GENERATION, TOKENIZER, WEIGHTS, Job, Step, Uses
 from infra.pipeline.tokenized import ENCODING, encode, sets_of, tokens_of
 from infra.progress import log_line, progress
@@ -207,7 +207,7 @@ def _set_read(_: Job, model: FineTuned) -> tuple[str, ...]:
 
 
 EVERY_PART = (WEIGHTS, TOKENIZER, GENERATION)
-RUNS_MODEL = ("threads", "model.dtype", "model.device")
+RUNS_MODEL = ("threads", "model.dtype", PRECISION, "model.device")
 """Settings of whatever runs a model."""
 
 TRAIN_BASE = Step(

@@ -13,7 +13,7 @@ from infra.experiments.retraining.plan import MINIMUM_SEEDS, MINIMUM_SUBSETS
 from infra.layout import BASE, EXPLAINED, Run
 from infra.pipeline.recipe import Recipe, parse_recipe
 from infra.pipeline.settings import ValidationSettings
-from infra.pipeline.stage import Context
+from infra.pipeline.stage import PRECISION, Context
 from infra.pipeline.step import TOKENIZER, WEIGHTS, Step, Uses
 from infra.progress import say
 from infra.store import RunFolder, read_json, write_json
@@ -141,7 +141,7 @@ VALIDATION = Step(
     uses=(Uses(BASE, (WEIGHTS, TOKENIZER)),),
     settings=(
         *("validation", "curvature", "targets", "tasks", "eval.max_new_tokens"),
-        *("data.max_length", "data.on_error", "model.dtype", "model.device"),
+        *("data.max_length", "data.on_error", "model.dtype", PRECISION, "model.device"),
     ),
     when=lambda job: job.recipe.validation is not None and job.trains,
 )

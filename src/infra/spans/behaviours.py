@@ -3,7 +3,7 @@
 Two passes. The first gathers evidence in each step (:mod:`infra.spans.cues`); the second walks through the
 trace with what only its course can tell: whether the answer has been reached, which values are new, and which
 check or alternative is still going on. Definitions: ``tests/spans/labels/GUIDELINE.md``; measured quality:
-``docs/spans.md``.
+``docs/explanation/steps.md``.
 """
 
 from __future__ import annotations

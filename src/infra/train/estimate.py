@@ -1,4 +1,4 @@
-"""What fine-tuning costs, from a model's shape. docs/scale.md derives the formulas."""
+"""What fine-tuning costs, from a model's shape. docs/explanation/costs.md derives the formulas."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _UNDOING = ({"+", "-"}, {"*", "/"})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChainStep:
     """One operation, ``left op right`` with ``op`` in ``+ - * /`` (division is always exact)."""
 
     op: str
@@ -43,14 +43,14 @@ def apply(op: str, left: int, right: int) -> int:
     raise ValueError(f"{left} {op} {right} is not an exact operation on integers")
 
 
-def operands(steps: tuple[Step, ...], index: int, values: list[int]) -> tuple[int, int]:
+def operands(steps: tuple[ChainStep, ...], index: int, values: list[int]) -> tuple[int, int]:
     """The two numbers that step ``index`` combines, given the values of the steps before it."""
     step = steps[index]
     left, right = (values[o.step] if isinstance(o, Ref) else o for o in (step.left, step.right))
     return left, right
 
 
-def evaluate(steps: tuple[Step, ...]) -> list[int]:
+def evaluate(steps: tuple[ChainStep, ...]) -> list[int]:
     """The value of every step in order; the last one is the answer."""
     values: list[int] = []
     for index, step in enumerate(steps):
@@ -58,7 +58,7 @@ def evaluate(steps: tuple[Step, ...]) -> list[int]:
     return values
 
 
-def chain_numbers(steps: tuple[Step, ...]) -> tuple[int, list[tuple[str, int]]]:
+def chain_numbers(steps: tuple[ChainStep, ...]) -> tuple[int, list[tuple[str, int]]]:
     """A linear chain as its start and its list of (operation, number)."""
     start = steps[0].left
     assert isinstance(start, int)
@@ -67,21 +67,21 @@ def chain_numbers(steps: tuple[Step, ...]) -> tuple[int, list[tuple[str, int]]]:
 
 def sample_chain(
     rng: random.Random, n_ops: int, allowed: str, first: str | None = None, last_max: int = MAX_VALUE
-) -> tuple[Step, ...]:
+) -> tuple[ChainStep, ...]:
     """A chain ``v0 op n1 op n2 ...`` of ``n_ops`` steps with small numbers and values in ``1..last_max``.
 
     ``allowed`` is the operations to draw from, ``first`` forces the first one.
     """
     while True:
         value = rng.randint(2, 9) if first == "*" else rng.randint(3, 15)
-        steps: list[Step] = []
+        steps: list[ChainStep] = []
         for i in range(n_ops):
             left: Operand = value if i == 0 else Ref(i - 1)
             op = first if first and i == 0 else rng.choice(allowed)
             number = _operand(rng, op, value)
             if number is None or (steps and {op, steps[-1].op} in _UNDOING and steps[-1].right == number):
                 break
-            steps.append(Step(op, left, number))
+            steps.append(ChainStep(op, left, number))
             value = apply(op, value, number)
         if len(steps) == n_ops and value <= last_max:
             return tuple(steps)
@@ -102,20 +102,20 @@ def _operand(rng: random.Random, op: str, value: int) -> int | None:
     return rng.choice(choices) if choices else None
 
 
-def sample_groups(rng: random.Random, n_ops: int) -> tuple[Step, ...]:
+def sample_groups(rng: random.Random, n_ops: int) -> tuple[ChainStep, ...]:
     """Sums of groups: ``a*b``, ``a*b+c``, ``a*b+c*d``, ``a*b+c*d-e``, ``a*b+c*d+e*f`` for 1 to 5 operations."""
     product = lambda: (rng.randint(2, 6), rng.randint(2, 9))  # noqa: E731
     a, b = product()
-    steps = [Step("*", a, b)]
+    steps = [ChainStep("*", a, b)]
     if n_ops == 2:
-        steps.append(Step("+", Ref(0), rng.randint(2, 20)))
+        steps.append(ChainStep("+", Ref(0), rng.randint(2, 20)))
     elif n_ops >= 3:
         c, d = product()
-        steps += [Step("*", c, d), Step("+", Ref(0), Ref(1))]
+        steps += [ChainStep("*", c, d), ChainStep("+", Ref(0), Ref(1))]
         total = a * b + c * d
         if n_ops == 4:
-            steps.append(Step("-", Ref(2), rng.randint(2, min(20, total - 1))))
+            steps.append(ChainStep("-", Ref(2), rng.randint(2, min(20, total - 1))))
         elif n_ops == 5:
             e, f = product()
-            steps += [Step("*", e, f), Step("+", Ref(2), Ref(3))]
+            steps += [ChainStep("*", e, f), ChainStep("+", Ref(2), Ref(3))]
     return tuple(steps)

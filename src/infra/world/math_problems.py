@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from infra.world.graph import Ref, Step, chain_numbers, evaluate, sample_chain, sample_groups
+from infra.world.graph import ChainStep, Ref, chain_numbers, evaluate, sample_chain, sample_groups
 from infra.world.math_families import (
     FAMILY,
     GROUPS,
@@ -28,7 +28,7 @@ class MathProblem:
     """What is asked, apart from wording: a family, an operation graph and the people in it."""
 
     family: str
-    steps: tuple[Step, ...]
+    steps: tuple[ChainStep, ...]
     people: tuple[str, ...]
 
     @property
@@ -179,7 +179,7 @@ def _symbolic(problem: MathProblem, family: MathFamily, words: _Words) -> list[s
     return [*parts, words.say(own["ask"], v=v)]
 
 
-def _expression(steps: tuple[Step, ...]) -> str:
+def _expression(steps: tuple[ChainStep, ...]) -> str:
     """A sum of products as one expression."""
     text = ""
     for step in steps:

@@ -14,10 +14,11 @@ from infra.errors import ArtifactError, InputError, ResourceError
 from infra.experiments.retraining import (
     Budget,
     FlatModel,
+    PlannedRun,
     Problem,
-    Run,
     Speed,
     cut_response,
+    deal_folds,
     example_units,
     finished_part,
     fit_budget,
@@ -25,7 +26,6 @@ from infra.experiments.retraining import (
     lds_table,
     loss_weights,
     make_subset_plan,
-    make_targets,
     metasmoothness,
     query_values,
     removal,
@@ -43,7 +43,7 @@ from tests.experiments.retraining.tiny import tiny_examples, tiny_plan
 EXAMPLES = tiny_examples(24, seed=1)
 QUERIES = tiny_examples(8, seed=2, prefix="q")
 UNITS = {"example": example_units(EXAMPLES), "token": token_units(EXAMPLES)}
-TARGETS = make_targets(["math"] * 4 + ["code"] * 4, folds=2)
+TARGETS = deal_folds(["math"] * 4 + ["code"] * 4, folds=2)
 BLOCKS = [("half", "same_seed"), ("half", "seed_mean"), ("token", "same_seed")]
 
 
@@ -129,7 +129,9 @@ def test_unrolled_scores_predict_small_removals(flat: FlatModel, tmp_path: Path)
     problem = problem_of(flat, training=tiny_plan(24, epochs=1, eps=1.0, learning_rate=0.1))
     scores = score_methods(problem, TARGETS, ["unrolled"])["unrolled"]
     keep = ~np.eye(24, dtype=bool)
-    plan = replace(small_plan(problem), subsets={"half": keep}, runs=tuple(Run("half", s, RECORDED) for s in range(24)))
+    plan = replace(
+        small_plan(problem), subsets={"half": keep}, runs=tuple(PlannedRun("half", s, RECORDED) for s in range(24))
+    )
     plan = replace(plan, settings={**plan.settings, "blocks": [["half", "same_seed"]]})
     journal = run_retrains(problem, plan, tmp_path)
     table, pairs = lds_table(

@@ -18,10 +18,10 @@ from infra.experiments.retraining import (
     MethodScores,
     Problem,
     ScoreSettings,
+    deal_folds,
     example_units,
     flat_model,
     loss_weights,
-    make_targets,
     query_values,
     score_methods,
     token_units,
@@ -43,7 +43,7 @@ def worded(examples: Sequence[TokenizedExample], seed: int) -> list[TokenizedExa
 
 EXAMPLES = worded(tiny_examples(12, seed=1), 0)
 QUERIES = worded(tiny_examples(6, seed=2, prefix="q"), 1)
-TARGETS = make_targets(["math"] * 4 + ["code"] * 2, folds=2)
+TARGETS = deal_folds(["math"] * 4 + ["code"] * 2, folds=2)
 OLD_NAMES = ("ekfac_cg_ensemble", "ekfac_cg_checkpoints", "unrolled_seeds", "unrolled_middle_seeds")
 QUICK = {"ekfac_cg": {"steps": 3}, "trak": {"rank": 6}, "less": {"rank": 6}, "trackstar": {"rank": 3}}
 
@@ -233,7 +233,7 @@ def test_bad_requests_are_named(problem: Problem) -> None:
     with pytest.raises(InputError, match="unknown method 'magic'"):
         score_methods(problem, TARGETS, ["magic"])
     with pytest.raises(InputError, match="fewer than its 8 folds"):
-        make_targets(["math"] * 4, folds=8)
+        deal_folds(["math"] * 4, folds=8)
     with pytest.raises(InputError, match="records and a tokeniser"):
         cut = replace(problem, units={**problem.units, "step": problem.units["token"]})
         score_methods(cut, TARGETS, ["length"], ScoreSettings(deletes=True))

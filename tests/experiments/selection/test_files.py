@@ -7,6 +7,7 @@ import gzip
 import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -243,3 +244,20 @@ def test_rows_of_the_hub_are_written_as_lines_of_their_fields(
     [kept] = select(run, tmp_path / "out", top=2).kept
     assert kept.name == "org-name.jsonl"
     assert [json.loads(line) for line in kept.read_text().splitlines()] == rows(4)[2:]
+
+
+def test_data_without_files_is_written_as_messages(tmp_path: Path) -> None:
+    """The embedded world: its records come from no file, as the step that made them says."""
+    run = scored_run(tmp_path / "run", [{"path": write_lines(tmp_path / "a.jsonl", rows(4))}], by_number)
+    manifest = run.step("records") / "manifest.json"
+    stored = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(stored | {"config": {"data.world": "default", "data.sources": []}, "inputs": {}}))
+    pd.read_parquet(run.origins).assign(line=0).to_parquet(run.origins, index=False)
+    files = select(run, tmp_path / "out", top=2, control="random")
+    assert [p.relative_to(tmp_path).as_posix() for p in (*files.kept, *files.control)] == [
+        *("out/kept/train.jsonl", "out/control/train.jsonl")
+    ]
+    found = [json.loads(line) for line in files.kept[0].read_text().splitlines()]
+    assert found == [{"id": r["id"], "messages": r["messages"]} for r in rows(4)[2:]]
+    told = [json.loads(line) for line in files.manifest.read_text().splitlines()]
+    assert [(r["id"], r["kept"]) for r in told] == [(f"mine-{i}", i >= 2) for i in range(4)]

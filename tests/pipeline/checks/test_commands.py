@@ -28,7 +28,7 @@ def test_score_lists_all_faults_and_leaves_no_folder(good, tmp_path, more):
     good["train"] = write(tmp_path / "train.jsonl", [row(0), row(1, "long " * 400)])
     done = score(good, tmp_path / "run", "--max-length", "64", "--tracked", "mlpp", "--device", "cuda:9", *more)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    for words in ("3 problems", "--max-length", "train.jsonl, line 2", "'mlpp'", "cuda:9"):
+    for words in ("3 problems", "--max-length", "train.jsonl", "line 2 has ", "'mlpp'", "cuda:9"):
         assert words in done.stderr
     assert not (tmp_path / "run").exists()
 

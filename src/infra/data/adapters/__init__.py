@@ -76,10 +76,14 @@ __all__ = ["ADAPTERS", "Adapter", "detect", "get_adapter"]
 
 
 def get_adapter(name: str) -> Adapter:
-    """The adapter of that name or alias.
+    """The adapter of a name or alias.
 
-    ``name`` may also be ``path/to/file.py:NAME`` for an :class:`Adapter` in a file of your own, or the name of an
-    entry point in the group ``infra.adapters``. Raises :class:`InputError` listing the names.
+    Args:
+        name: a schema's name, ``path/to/file.py:NAME`` for an :class:`Adapter` in a file of your own, or the name of an
+            entry point in the group ``infra.adapters``.
+
+    Raises:
+        InputError: there is no such adapter; the message lists the names.
     """
     for adapter in ADAPTERS:
         if name == adapter.name or name in adapter.aliases:
@@ -91,5 +95,12 @@ def get_adapter(name: str) -> Adapter:
 
 
 def detect(row: Mapping[str, Any]) -> Adapter | None:
-    """The first adapter that fits the row, or None."""
+    """The first adapter that fits a row.
+
+    Args:
+        row: one row of a file, by column.
+
+    Returns:
+        The adapter; None where none fits.
+    """
     return next((a for a in ADAPTERS if a.fits(row)), None)

@@ -21,7 +21,7 @@ class Adapter:
     value becomes the record's id.
 
     ``columns`` says of every column that ``convert`` reads, or leaves out on purpose, what becomes of it, in a few
-    words for the list of schemas (``docs/schemas.md``). Those that begin with "not kept" have no influence on the
+    words for the reference page of schemas. Those that begin with "not kept" have no influence on the
     record. Columns that are not named here are treated as :mod:`infra.data.columns` says. ``published`` is where the
     schema comes from.
     """

@@ -1,9 +1,4 @@
-"""The list of schemas (``docs/schemas.md``), written from the adapters themselves.
-
-To write it again::
-
-    python -m infra.data.adapters.page > docs/schemas.md
-"""
+"""The reference page of schemas, written from the adapters themselves when the docs are built."""
 
 from __future__ import annotations
 
@@ -14,12 +9,11 @@ from infra.data.adapters.pairs import INPUTS, QUESTIONS, RESPONSES
 from infra.data.columns import ID_COLUMNS, RESPONSE_COLUMNS, TRACE_COLUMNS
 from infra.data.turns import FLAGS, THINKING
 
-_HEAD = """# Schemas, and what happens to every column
+_HEAD = """# Data schemas, and what happens to every column
 
-This page is written from the adapters by `python -m infra.data.adapters.page`; a test holds them together, and another
-changes every column of every published row to see that it does what is said here.
-
-The schema of a file is the first below that fits its first row. In every schema:
+Infra recognises a file's schema by the fields of its first row: the schema is the first below that fits. This page is
+written from the adapters when the site is built. A test changes every column of every published row, to see that what
+is said here happens. In every schema:
 
 - `weight` multiplies the record's loss.
 - A response in a column of its own, of which the schema says nothing, takes the place of the reference solution, or
@@ -84,7 +78,3 @@ def _section(name: str, published: str, columns: Mapping[str, str]) -> Iterator[
 
 def _names(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-if __name__ == "__main__":
-    print(schemas_page(), end="")

@@ -26,11 +26,6 @@ _TASKS: dict[str, Task] = {
 }
 
 
-def task_names() -> list[str]:
-    """Names of all registered tasks."""
-    return list(_TASKS)
-
-
 def register(task: Task) -> None:
     """Make a task known by its name. Raises ``InputError`` when the name is taken."""
     if task.name in _TASKS:
@@ -41,7 +36,7 @@ def register(task: Task) -> None:
 def get_task(name: str, path: str | Path | None = None) -> Task:
     """The task of that name, reading from ``path`` when given.
 
-    ``name`` is one of :func:`task_names`, ``path/to/file.py:NAME`` for a :class:`Task` in a file of your own, or the
+    ``name`` is a registered one, ``path/to/file.py:NAME`` for a :class:`Task` in a file of your own, or the
     name of an entry point in the group ``infra.benchmarks``. Raises :class:`InputError` listing the names.
     """
     task = _TASKS.get(name)
@@ -52,4 +47,4 @@ def get_task(name: str, path: str | Path | None = None) -> Task:
     return replace(task, path=path) if path is not None else task
 
 
-__all__ = ["Task", "from_list", "from_records", "get_task", "register", "task_names"]
+__all__ = ["Task", "from_list", "from_records", "get_task", "register"]

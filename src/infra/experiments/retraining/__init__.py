@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infra.experiments.retraining.correlation import (
-        Estimate,
+        PointEstimate,
         ceiling,
         difference,
         lds,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from infra.experiments.retraining.methods import ScoreSettings, score_methods
     from infra.experiments.retraining.plan import (
         KINDS,
-        Run,
+        PlannedRun,
         SubsetPlan,
         load_plan,
         random_subsets,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from infra.experiments.retraining.problem import Problem, make_subset_plan
     from infra.experiments.retraining.run import ValidationOptions, read_validity, validate_run
     from infra.experiments.retraining.run_folder import RunData, check_replay, greedy_accuracy, read_run, recorded_run
-    from infra.experiments.retraining.scores import MethodScores, Targets, make_targets
+    from infra.experiments.retraining.scores import MethodScores, QueryFolds, deal_folds
     from infra.experiments.retraining.smoothness import metasmoothness
     from infra.experiments.retraining.table import accuracy_table, lds_table
     from infra.experiments.retraining.units import (
@@ -72,7 +72,7 @@ _PLACES = {
         "unrolled",
     ),
     "correlation": (
-        "Estimate",
+        "PointEstimate",
         "ceiling",
         "difference",
         "lds",
@@ -106,7 +106,7 @@ _PLACES = {
     ),
     "plan": (
         "KINDS",
-        "Run",
+        "PlannedRun",
         "SubsetPlan",
         "load_plan",
         "random_subsets",
@@ -140,8 +140,8 @@ _PLACES = {
     ),
     "scores": (
         "MethodScores",
-        "Targets",
-        "make_targets",
+        "QueryFolds",
+        "deal_folds",
     ),
     "smoothness": ("metasmoothness",),
     "table": (
@@ -173,20 +173,20 @@ __all__ = [
     "KINDS",
     "AdamState",
     "Budget",
-    "Estimate",
     "FiniteDifference",
     "FlatModel",
     "Journal",
     "MethodScores",
+    "PlannedRun",
+    "PointEstimate",
     "Problem",
+    "QueryFolds",
     "Retrain",
-    "Run",
     "RunData",
     "ScoreSettings",
     "Sizing",
     "Speed",
     "SubsetPlan",
-    "Targets",
     "TrainingPlan",
     "Units",
     "UnrolledScores",
@@ -197,6 +197,7 @@ __all__ = [
     "check_by_retraining",
     "check_replay",
     "cut_response",
+    "deal_folds",
     "difference",
     "example_units",
     "finished_part",
@@ -209,7 +210,6 @@ __all__ = [
     "load_plan",
     "loss_weights",
     "make_subset_plan",
-    "make_targets",
     "measure_speed",
     "metasmoothness",
     "plan_of_sft",

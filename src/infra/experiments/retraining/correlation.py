@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PointEstimate:
     """A value with its percentile interval; the bootstrap draws are kept for paired differences."""
 
     value: float
@@ -37,13 +37,13 @@ class Estimate:
         return not (self.low > 0 or self.high < 0)
 
 
-def estimate(value: float, draws: Array, level: float = 0.95) -> Estimate:
+def estimate(value: float, draws: Array, level: float = 0.95) -> PointEstimate:
     """Percentile interval of bootstrap draws ``[B]``."""
     finite = draws[np.isfinite(draws)]
     if not len(finite) or not np.isfinite(value):
-        return Estimate(float("nan"), float("nan"), float("nan"), draws)
+        return PointEstimate(float("nan"), float("nan"), float("nan"), draws)
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(value), float(low), float(high), draws)
+    return PointEstimate(float(value), float(low), float(high), draws)
 
 
 def spearman(a: Array, b: Array) -> Array:
@@ -84,7 +84,7 @@ def resamples(subsets: int, weights: Array, n: int = 1000, seed: int = 0) -> Res
 
 def lds(
     predictions: Mapping[str, Array], measured: Array, weights: Array, *, n_boot: int = 1000, seed: int = 0
-) -> dict[str, Estimate]:
+) -> dict[str, PointEstimate]:
     """LDS of several methods on the same runs.
 
     ``predictions``: method -> summed scores ``[S, F]`` per subset and query fold. ``measured``: f ``[S, F]`` (seeds
@@ -106,7 +106,7 @@ def _resampled(values: Array, drawn: Resamples) -> Array:
     return np.take_along_axis(mixed, drawn.rows.T, axis=0)
 
 
-def difference(a: Estimate, b: Estimate) -> Estimate:
+def difference(a: PointEstimate, b: PointEstimate) -> PointEstimate:
     """a - b with its paired-bootstrap interval."""
     return estimate(a.value - b.value, a.draws - b.draws)
 
@@ -144,7 +144,7 @@ def _even_halves(r: Array, a: int, b: int) -> Array:
     return out
 
 
-def ceiling(measured: Array, weights: Array, *, n_boot: int = 1000, seed: int = 0) -> Estimate:
+def ceiling(measured: Array, weights: Array, *, n_boot: int = 1000, seed: int = 0) -> PointEstimate:
     """sqrt(2r / (1 + r)) of ``measured [S, seeds, F]`` under the same resamples as :func:`lds`; 0 where r <= 0."""
     drawn = resamples(len(measured), weights, n_boot, seed)
     mixed = measured @ drawn.weights.T
@@ -158,7 +158,7 @@ def _from_half(r: Array) -> Array:
     return out
 
 
-def ratio(score: Estimate, top: Estimate) -> Estimate | None:
+def ratio(score: PointEstimate, top: PointEstimate) -> PointEstimate | None:
     """LDS as a share of its ceiling, or None when the ceiling's interval touches 0: then no ratio means anything."""
     if top.touches_zero:
         return None
@@ -166,7 +166,7 @@ def ratio(score: Estimate, top: Estimate) -> Estimate | None:
         return estimate(score.value / top.value, np.where(top.draws > 0, score.draws / top.draws, np.nan))
 
 
-def tracking(f: Array, accuracy: Array, *, n_boot: int = 1000, seed: int = 0) -> Estimate:
+def tracking(f: Array, accuracy: Array, *, n_boot: int = 1000, seed: int = 0) -> PointEstimate:
     """How well f follows held-out accuracy over retrains: Spearman of two ``[runs]``, interval over runs."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(f), (n_boot, len(f)))

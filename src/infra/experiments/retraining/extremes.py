@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from infra.experiments.retraining.correlation import estimate, resamples
 from infra.experiments.retraining.measure import run_retrains
-from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan
+from infra.experiments.retraining.plan import RECORDED, PlannedRun, SubsetPlan
 from infra.experiments.retraining.problem import Problem
-from infra.experiments.retraining.scores import MethodScores, Targets
+from infra.experiments.retraining.scores import MethodScores, QueryFolds
 from infra.train.flat_model import loss_weights, query_values
 from infra.train.replay import train
 
@@ -33,7 +33,7 @@ def extremes(scores: NDArray[np.float64], fraction: float, side: str) -> NDArray
 def removal(
     problem: Problem,
     scores: Mapping[str, MethodScores],
-    targets: Targets,
+    targets: QueryFolds,
     folder: Path,
     *,
     unit: str = "example",
@@ -64,13 +64,13 @@ def removal(
         "seeds": [],
         "blocks": [],
     }
-    plan = SubsetPlan(settings, {kind: np.stack(rows)}, tuple(Run(kind, s, RECORDED) for s in range(len(rows))))
+    plan = SubsetPlan(settings, {kind: np.stack(rows)}, tuple(PlannedRun(kind, s, RECORDED) for s in range(len(rows))))
     journal = run_retrains(problem, plan, folder, progress=progress)
     theta = train(problem.flat, problem.training, problem.examples, loss_weights(problem.examples))
     full = targets.folded(query_values(problem.flat, theta, problem.queries, problem.form))
     out = []
     for s, (method, target, side, fraction) in enumerate(labels):
-        change = full - targets.folded(journal.values[Run(kind, s, RECORDED).id])
+        change = full - targets.folded(journal.values[PlannedRun(kind, s, RECORDED).id])
         weights = targets.weights[target]
         drawn = resamples(1, weights).weights @ change
         e = estimate(float(change @ weights), drawn)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infra.errors import ArtifactError, InputError, PlanTooLong, ResourceError
-from infra.experiments.retraining.plan import RECORDED, Run, SubsetPlan, runs_of
+from infra.experiments.retraining.plan import RECORDED, PlannedRun, SubsetPlan, runs_of
 from infra.experiments.retraining.problem import Problem
 from infra.train.flat_model import loss_weights, query_values
 from infra.train.replay import TrainingPlan, train, train_stack
@@ -222,7 +222,7 @@ def with_accuracy(kind: str, order: str | int) -> bool:
     return kind in ("half", "full") and order == RECORDED
 
 
-def measured(problem: Problem, run: Run, theta: Tensor) -> dict[str, Any]:
+def measured(problem: Problem, run: PlannedRun, theta: Tensor) -> dict[str, Any]:
     """f of every query, and held-out accuracy where it is asked for."""
     out: dict[str, Any] = {"f": query_values(problem.flat, theta, problem.queries, problem.form).tolist()}
     if problem.accuracy is not None and with_accuracy(run.kind, run.order):
@@ -243,7 +243,7 @@ def gathered(journal: Journal, plan: SubsetPlan, kind: str, protocol: str) -> ND
     orders: Sequence[str | int] = (RECORDED,) if protocol == "same_seed" else tuple(plan.settings["seeds"])
     rows = []
     for s in range(len(plan.subsets[kind])):
-        names = [Run(kind, s, o).id for o in orders]
+        names = [PlannedRun(kind, s, o).id for o in orders]
         missing = [n for n in names if n not in journal.values]
         if missing:
             raise ArtifactError(

@@ -18,10 +18,10 @@ from infra.data import TokenizedExample
 from infra.errors import InputError
 from infra.experiments.retraining.plan import data_hash
 from infra.experiments.retraining.problem import Problem
-from infra.experiments.retraining.scores import MethodScores, Shelf, Targets
+from infra.experiments.retraining.scores import MethodScores, QueryFolds, Shelf
 from infra.experiments.retraining.units import cut_examples, cut_response
 from infra.influence import MeanLogLikelihood
-from infra.influence.methods import Context, Engine, Fitted, Method, get_method
+from infra.influence.methods import Engine, Fitted, Method, MethodContext, get_method
 from infra.models import tracked_weights
 from infra.store import sha256_json
 from infra.train.recorded import RecordedRun
@@ -47,7 +47,7 @@ class ScoreSettings:
 
 def score_methods(
     problem: Problem,
-    targets: Targets,
+    targets: QueryFolds,
     methods: Sequence[str] | Mapping[str, Method],
     settings: ScoreSettings | None = None,
     *,
@@ -72,7 +72,7 @@ def score_methods(
         run = RecordedRun(problem.flat, problem.training, problem.examples)
         model = problem.flat.into(run.trained())
         engine = Engine(model, tracked_weights(model, settings.tracked), settings.max_tokens)
-        context = Context(engine, problem.examples, fold_targets(problem, targets), settings.seed, run, variants)
+        context = MethodContext(engine, problem.examples, fold_targets(problem, targets), settings.seed, run, variants)
         try:
             for name, method in missing.items():
                 fitted = method.fit(replace(context, folder=shelves[name].folder_of(name)))
@@ -85,7 +85,7 @@ def score_methods(
     return {name: known[name] for name in asked}
 
 
-def fold_targets(problem: Problem, targets: Targets) -> list[MeanLogLikelihood]:
+def fold_targets(problem: Problem, targets: QueryFolds) -> list[MeanLogLikelihood]:
     """One target for each fold of the queries."""
     members = [[q for q, f in zip(problem.queries, targets.fold) if f == fold] for fold in range(targets.n_folds)]
     return [MeanLogLikelihood(str(fold), queries, problem.form) for fold, queries in enumerate(members)]
@@ -137,7 +137,7 @@ def _identity(method: Method) -> str:
     return f"{kind.__module__} {method!r} {hashlib.sha256(source.encode()).hexdigest()}"
 
 
-def _inputs(problem: Problem, targets: Targets, settings: ScoreSettings, variants: Variants) -> dict[str, Any]:
+def _inputs(problem: Problem, targets: QueryFolds, settings: ScoreSettings, variants: Variants) -> dict[str, Any]:
     """What scores of any method depend on: model, training, data, queries and folds, cut steps, settings, version."""
     start = problem.flat.start.cpu().view(torch.uint8).numpy()  # bytes: numpy has no bfloat16
     return {

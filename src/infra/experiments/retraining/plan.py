@@ -39,7 +39,7 @@ MINIMUM_DROP1 = 2000
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One retraining run. ``order`` is ``recorded`` or the seed of a fresh order; ``subset`` -1 keeps everything."""
 
     kind: str
@@ -58,7 +58,7 @@ class SubsetPlan:
 
     settings: Mapping[str, Any]
     subsets: Mapping[str, NDArray[np.bool_]]
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON values, its SHA-256 under ``hash``."""
@@ -93,10 +93,10 @@ class SubsetPlan:
         write_json(path, mine)
 
 
-def runs_of(plan: SubsetPlan, kind: str, protocol: str) -> list[Run]:
+def runs_of(plan: SubsetPlan, kind: str, protocol: str) -> list[PlannedRun]:
     """The runs that one block of a plan consists of (those on all the data left out)."""
     orders: Sequence[str | int] = (RECORDED,) if protocol == "same_seed" else tuple(plan.settings["seeds"])
-    return [Run(kind, s, o) for s in range(len(plan.subsets[kind])) for o in orders]
+    return [PlannedRun(kind, s, o) for s in range(len(plan.subsets[kind])) for o in orders]
 
 
 def load_plan(path: Path) -> SubsetPlan:
@@ -106,7 +106,7 @@ def load_plan(path: Path) -> SubsetPlan:
     if found != sha256_json(raw):
         raise ArtifactError(f"{path} does not match its own hash: it was edited; restore it or start another folder")
     subsets = {k: np.stack([_unpacked(row, s["units"]) for row in s["kept"]]) for k, s in raw["subsets"].items()}
-    return SubsetPlan(raw["settings"], subsets, tuple(Run(*r) for r in raw["runs"]))
+    return SubsetPlan(raw["settings"], subsets, tuple(PlannedRun(*r) for r in raw["runs"]))
 
 
 def _packed(keep: NDArray[np.bool_]) -> str:

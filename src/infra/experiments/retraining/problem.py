@@ -17,7 +17,7 @@ from infra.experiments.retraining.plan import (
     MINIMUM_SUBSETS,
     RECORDED,
     UNIT_OF,
-    Run,
+    PlannedRun,
     SubsetPlan,
     data_hash,
     random_subsets,
@@ -67,7 +67,7 @@ class Problem:
             return self.training
         return self.training.reordered(len(self.examples), int(order))
 
-    def retrain(self, run: Run, subsets: Mapping[str, NDArray[np.bool_]]) -> Retrain:
+    def retrain(self, run: PlannedRun, subsets: Mapping[str, NDArray[np.bool_]]) -> Retrain:
         """Data, weights and order of one planned run."""
         training = self.order(run.order)
         if run.subset < 0:
@@ -129,14 +129,14 @@ def make_subset_plan(
             "the plan as below protocol and its results as a smoke test"
         )
     subsets = {k: random_subsets(k, len(problem.units[UNIT_OF[k]]), n_subsets, seed) for k in kinds}
-    runs: list[Run] = []
+    runs: list[PlannedRun] = []
     for kind, protocol in blocks:
         orders: Sequence[str | int] = (RECORDED,) if protocol == "same_seed" else tuple(seeds)
         for order in orders:
-            full = Run("full", -1, order)
+            full = PlannedRun("full", -1, order)
             if full not in runs:
                 runs.append(full)
-            runs += [Run(kind, s, order) for s in range(n_subsets)]
+            runs += [PlannedRun(kind, s, order) for s in range(n_subsets)]
     settings = {
         **problem.described(),
         "n_subsets": n_subsets,

@@ -24,7 +24,7 @@ from infra.data import (
 from infra.errors import ArtifactError, InputError, ModelError
 from infra.experiments.retraining.methods import ScoreSettings, scores_of, step_variants
 from infra.experiments.retraining.problem import Accuracy, Problem
-from infra.experiments.retraining.scores import MethodScores, Targets
+from infra.experiments.retraining.scores import MethodScores, QueryFolds
 from infra.experiments.retraining.units import example_units, step_units, token_units
 from infra.influence.methods import Engine, methods_that_replay, open_fitted
 from infra.layout import BASE, EXPLAINED, Run
@@ -44,7 +44,7 @@ class RunData:
     ``counted``: the tokens that an example's score is over."""
 
     problem: Problem
-    targets: Targets
+    targets: QueryFolds
     scores: MethodScores
     method: str
     tracked: str
@@ -169,7 +169,7 @@ def sft_config_of(raw: Mapping[str, Any]) -> SFTConfig:
     return SFTConfig(**settings)
 
 
-def read_targets(run: Run, *, levels: bool) -> tuple[list[TokenizedExample], Targets]:
+def read_targets(run: Run, *, levels: bool) -> tuple[list[TokenizedExample], QueryFolds]:
     """The queries inside f, their folds in the order of the run's directions, and the targets' weights over folds."""
     queries = _tokens(run.tokenized_queries)
     frame = pd.read_parquet(_needed(run.query_folds)).set_index("id").loc[[q.id for q in queries]]
@@ -178,7 +178,7 @@ def read_targets(run: Run, *, levels: bool) -> tuple[list[TokenizedExample], Tar
     names = [str(TargetName(*f)) for f in zip(frame.target, frame.difficulty, frame.fold)]
     raw = read_json(run.target_weights)
     weights = {t: np.array(w, np.float64) for t, w in raw.items() if levels or is_whole(t)}
-    return queries, Targets(np.array([number[n] for n in names], np.int64), weights)
+    return queries, QueryFolds(np.array([number[n] for n in names], np.int64), weights)
 
 
 def read_scores(run: Run, examples: Sequence[TokenizedExample]) -> MethodScores:

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Targets:
+class QueryFolds:
     """Queries in ``F`` folds. ``fold`` int ``[Q]``; ``weights``: target -> ``[F]``, each fold's share of its f."""
 
     fold: NDArray[np.int64]
@@ -46,8 +46,8 @@ class Targets:
         return out
 
 
-def make_targets(names: Sequence[str], folds: int = 4) -> Targets:
-    """Targets from each query's target name, its queries dealt into ``folds`` folds in order.
+def deal_folds(names: Sequence[str], folds: int = 4) -> QueryFolds:
+    """Folds from each query's target name, its queries dealt into ``folds`` folds in order.
 
     Raises InputError for a target with fewer queries than folds.
     """
@@ -66,7 +66,7 @@ def make_targets(names: Sequence[str], folds: int = 4) -> Targets:
         share = np.zeros(len(counts))
         share[t * folds : (t + 1) * folds] = counts[t * folds : (t + 1) * folds]
         weights[target] = share / share.sum()
-    return Targets(fold, weights)
+    return QueryFolds(fold, weights)
 
 
 @dataclass(frozen=True)

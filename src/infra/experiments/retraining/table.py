@@ -11,7 +11,7 @@ import pandas as pd
 
 from infra.experiments.retraining.correlation import (
     Array,
-    Estimate,
+    PointEstimate,
     ceiling,
     difference,
     estimate,
@@ -20,9 +20,9 @@ from infra.experiments.retraining.correlation import (
     tracking,
 )
 from infra.experiments.retraining.measure import Journal, gathered
-from infra.experiments.retraining.plan import RECORDED, UNIT_OF, Run, SubsetPlan
+from infra.experiments.retraining.plan import RECORDED, UNIT_OF, PlannedRun, SubsetPlan
 from infra.experiments.retraining.problem import Problem
-from infra.experiments.retraining.scores import MethodScores, Targets
+from infra.experiments.retraining.scores import MethodScores, QueryFolds
 
 MEAN = "mean"
 """Name of the row that averages the targets (those of single levels left out)."""
@@ -30,7 +30,7 @@ LEVEL = ":"
 """Stands in the name of a target that is one level of another, as in ``math:3``."""
 
 
-def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+def mean_of(estimates: Sequence[PointEstimate]) -> PointEstimate:
     """The average of estimates that share their resamples."""
     return estimate(
         float(np.mean([e.value for e in estimates])), np.mean(np.stack([e.draws for e in estimates]), axis=0)
@@ -42,10 +42,10 @@ def block_estimates(
     plan: SubsetPlan,
     journal: Journal,
     scores: Mapping[str, MethodScores],
-    targets: Targets,
+    targets: QueryFolds,
     block: tuple[str, str],
     n_boot: int,
-) -> tuple[dict[str, dict[str, Estimate]], dict[str, Estimate | None]]:
+) -> tuple[dict[str, dict[str, PointEstimate]], dict[str, PointEstimate | None]]:
     """LDS of one block: target -> method -> estimate, and target -> ceiling (None for ``same_seed``, where it is 1)."""
     kind, protocol = block
     measured = targets.folded(gathered(journal, plan, kind, protocol))
@@ -53,7 +53,7 @@ def block_estimates(
     keep = plan.subsets[kind]
     predictions = {m: s.prediction(kind, keep, units, problem.examples) for m, s in scores.items()}
     found = {t: lds(predictions, measured.mean(1), w, n_boot=n_boot) for t, w in targets.weights.items()}
-    tops: dict[str, Estimate | None] = dict.fromkeys(found)
+    tops: dict[str, PointEstimate | None] = dict.fromkeys(found)
     if protocol == "seed_mean":
         tops = {t: ceiling(measured, w, n_boot=n_boot) for t, w in targets.weights.items()}
     main = [t for t in found if LEVEL not in t]
@@ -69,7 +69,7 @@ def lds_table(
     plan: SubsetPlan,
     journal: Journal,
     scores: Mapping[str, MethodScores],
-    targets: Targets,
+    targets: QueryFolds,
     *,
     n_boot: int = 1000,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -129,7 +129,7 @@ def accuracy_table(
     plan: SubsetPlan,
     journal: Journal,
     scores: Mapping[str, MethodScores],
-    targets: Targets,
+    targets: QueryFolds,
     *,
     n_boot: int = 1000,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -142,7 +142,7 @@ def accuracy_table(
     main = {t: w for t, w in targets.weights.items() if LEVEL not in t}  # accuracy is measured per domain
     for kind, protocol in plan.settings["blocks"]:
         orders: Sequence[str | int] = (RECORDED,) if protocol == "same_seed" else tuple(plan.settings["seeds"])
-        names = [[Run(kind, s, o).id for o in orders] for s in range(len(plan.subsets[kind]))]
+        names = [[PlannedRun(kind, s, o).id for o in orders] for s in range(len(plan.subsets[kind]))]
         if not all(n in journal.accuracy for group in names for n in group):
             continue
         units = problem.units[UNIT_OF[kind]]

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -107,7 +107,7 @@ def difference_scores(backbone: Backbone, batch: Batch, directions: Stacked, ste
     return torch.stack(rows)
 
 
-def hook_scores(capture: Capture, batch: Batch, directions: dict[str, Tensor]) -> Tensor:
+def hook_scores(capture: Capture, batch: Batch, directions: Mapping[str, Tensor]) -> Tensor:
     """``position`` scores ``[K, B, T]``, indexed by the input position; ``directions`` are block matrices."""
     k = len(next(iter(directions.values())))
     dtype = accumulator(next(iter(directions.values())).dtype)
@@ -118,15 +118,6 @@ def hook_scores(capture: Capture, batch: Batch, directions: dict[str, Tensor]) -
 
     capture.backward_pass(batch, on_block)
     return scores
-
-
-def block_matrices(blocks: Sequence[Block], directions: Stacked, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Each block's matrix of ``K`` stacked directions: ``[K, out, in (+ 1)]``, contiguous."""
-    k = len(next(iter(directions.values())))
-    return {
-        block.key: torch.stack([block.matrix({n: t[i] for n, t in directions.items()}) for i in range(k)]).to(dtype)
-        for block in blocks
-    }
 
 
 def _head_scores(backbone: Backbone, hidden: Tensor, batch: Batch, directions: Stacked) -> Tensor:

@@ -26,7 +26,9 @@ Labels = Callable[[Batch], Callable[[Tensor, Tensor], Tensor]]
 class Engine:
     """A model, its tracked weights, and how examples pass through it.
 
-    ``max_tokens``: positions of a batch, padding included. ``packed``: several examples in one row.
+    Attributes:
+        max_tokens: positions of a batch, padding included.
+        packed: several examples in one row.
     """
 
     model: Any

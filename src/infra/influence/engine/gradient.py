@@ -27,9 +27,16 @@ from infra.models.tracked import Block, TrackedWeights
 
 
 def gradient(model: Any, target: Target, tracked: TrackedWeights, max_tokens: int = DEFAULT_MAX_TOKENS) -> Direction:
-    """grad f with respect to the tracked weights, float32 (float64 for a float64 model).
+    """The gradient of a target with respect to the tracked weights, float32 (float64 for a float64 model).
 
-    Raises :class:`ModelError` naming the record when a gradient is NaN or infinite.
+    Args:
+        model: in memory.
+        target: the function f.
+        tracked: weights that count.
+        max_tokens: tokens of a batch, padding included.
+
+    Raises:
+        ModelError: a gradient is NaN or infinite, by record.
     """
     if isinstance(target, Contrast):
         parts = [gradient(model, part, tracked, max_tokens) for part in (target.positive, target.negative)]
@@ -59,9 +66,18 @@ def gradients(
 ) -> list[Direction]:
     """The gradients of several targets, each the mean log-likelihood of one group, in one pass over the data.
 
-    ``groups`` int ``[n]`` or ``[n, m]``: the group, or the m groups, of each example; -1 means none. ``names``: one a
-    group. Used for the folds of an interval and for bins of difficulty. Memory: the tracked weights for each group.
-    Raises :class:`InputError` naming a group without examples.
+    Used for the folds of an interval and for bins of difficulty. Memory: the tracked weights for each group.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: the queries.
+        groups: int ``[n]`` or ``[n, m]``, the group, or the m groups, of each example; -1 means none.
+        names: one a group.
+        form: ``per_token`` or ``summed``.
+        progress: is told how many examples are done.
+
+    Raises:
+        InputError: a group without examples, by name.
     """
     return list(each_gradient(engine, examples, groups, names, form, progress, len(names)))
 
@@ -75,8 +91,14 @@ def each_gradient(
     progress: Progress | None = None,
     at_once: int | None = None,
 ) -> Iterator[Direction]:
-    """:func:`gradients` one after the other, ``at_once`` of them in memory together (default: as many as the free
-    memory holds, planned before the first batch). Each further chunk is a visit to the examples of its own groups.
+    """The gradients of :func:`gradients` one after the other, some of them in memory together.
+
+    Each further group of ``at_once`` is a pass over the examples of its own targets.
+
+    Args:
+        engine: as in :func:`gradients`, and so are the arguments that are not named here.
+        at_once: how many are in memory together; None takes as many as the free memory holds, planned before the first
+            batch.
     """
     n = len(names)
     factors = torch.from_numpy(_memberships(groups, n, len(examples)) * weights_of(examples, form))

@@ -27,7 +27,13 @@ _asked: ContextVar[bool] = ContextVar("recompute", default=False)
 
 @contextmanager
 def recomputed_activations(on: bool = True) -> Iterator[None]:
-    """In the block, every visit (factors, gradients, example and ``position`` scores) recomputes its activations."""
+    """Inside this context every pass (factors, gradients, example and ``position`` scores) recomputes its activations.
+
+    The results are the same, for less memory and half as many operations again.
+
+    Args:
+        on: False changes nothing.
+    """
     token = _asked.set(on)
     try:
         yield

@@ -56,15 +56,22 @@ def cg_directions(
     settings: CGSettings | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[Solve]:
-    """``(H + lambda)^-1 grad`` of every target, H the exact Gauss-Newton matrix of the summed response loss.
+    """Solve ``(H + lambda) v = grad`` for every target, H the exact Gauss-Newton matrix of the summed response loss.
 
-    One recursion a target, in step with one another, so that the forward passes over ``examples`` are shared; the
-    results are those of one at a time, and five vectors a target are in memory. ``curvature``, the preconditioner, may
-    be None where the damping is absolute. A fraction of the training data is enough. ``on_step(step, largest relative
-    residual)`` reports progress.
+    One recursion a target, in step with one another, so that the forward passes over ``examples`` are shared. The
+    results are those of one at a time. Five vectors a target are in memory.
 
-    Raises :class:`InputError` for a relative damping without curvature and :class:`ModelError` when the products
-    are not finite or not positive.
+    Args:
+        engine: the model and its tracked weights.
+        examples: the training data; a fraction of it is enough.
+        grads: the targets' gradients.
+        curvature: the preconditioner; may be None where the damping is absolute.
+        settings: steps, tolerance and damping.
+        on_step: is told the step and the largest relative residual.
+
+    Raises:
+        InputError: a relative damping without a curvature.
+        ModelError: the products are not finite or not positive.
     """
     settings = settings or CGSettings()
     if curvature is None and settings.damping.scale == "relative":
@@ -122,9 +129,16 @@ def gauss_newton_products(
 ) -> list[Direction]:
     """``H u = (1/N) sum_n sum_t J_t^T (diag p_t - p_t p_t^T) J_t u`` over response positions, for every vector u.
 
-    J u by a forward derivative, J^T by a backward pass; exact, in the dtype of the model. Up to
-    ``TANGENTS_PER_PASS`` vectors share both forward passes.
-    Raises :class:`ModelError` when a tracked weight belongs to the output head.
+    J u by a forward derivative, J^T by a backward pass; exact, in the dtype of the model. Up to ``TANGENTS_PER_PASS``
+    vectors share both forward passes.
+
+    Args:
+        engine: the model and its tracked weights.
+        examples: N of them.
+        vectors: the u.
+
+    Raises:
+        ModelError: a tracked weight belongs to the output head.
     """
     model, tracked = engine.model, engine.tracked
     backbone = Backbone(model)

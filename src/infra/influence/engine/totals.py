@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infra.influence.directions import Direction, stack
-from infra.influence.engine.derivative import block_matrices
+from infra.influence.directions import Direction
 from infra.models.tracked import TrackedWeights
 
 
@@ -52,7 +51,11 @@ class Totals:
         tracked: TrackedWeights, directions: Sequence[Direction], device: torch.device, dtype: torch.dtype
     ) -> Mapping[str, Tensor]:
         """``K`` directions as one matrix ``[K, out, in (+ 1)]`` for each block's key."""
-        return block_matrices(tracked.blocks, {name: t.to(device) for name, t in stack(directions).items()}, dtype)
+        found = {}
+        for block in tracked.blocks:
+            rows = [block.matrix(direction.tensors).to(device, dtype) for direction in directions]
+            found[block.key] = torch.stack(rows)
+        return found
 
 
 def totals_of(model: Any) -> type[Totals]:

@@ -3,7 +3,7 @@
 from infra.influence.engine.engine import Engine
 from infra.influence.methods._directions import AlongDirections, DirectionMethod
 from infra.influence.methods._folder import has_directions, open_fitted, write_fitted
-from infra.influence.methods._method import Context, Fitted, Method, Scores
+from infra.influence.methods._method import Fitted, Method, MethodContext, Scores
 from infra.influence.methods._mixed import mixed, spread
 from infra.influence.methods._registry import (
     OTHER_NAMES,
@@ -20,12 +20,12 @@ from infra.influence.methods.unrolled import is_unrolled
 __all__ = [
     "OTHER_NAMES",
     "AlongDirections",
-    "Context",
     "DirectionMethod",
     "Engine",
     "Ensemble",
     "Fitted",
     "Method",
+    "MethodContext",
     "Scores",
     "get_method",
     "has_directions",

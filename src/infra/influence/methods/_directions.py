@@ -13,7 +13,7 @@ import numpy as np
 from infra.data.tokenized import TokenizedExample
 from infra.influence.directions import Direction, open_directions, save_directions
 from infra.influence.engine.engine import Engine
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.scores import example_influence, token_influence
 
 
@@ -52,10 +52,10 @@ class DirectionMethod(ABC):
     """A method that makes one direction a target; what is left to write is :meth:`directions`."""
 
     @abstractmethod
-    def directions(self, context: Context) -> Sequence[Direction]:
+    def directions(self, context: MethodContext) -> Sequence[Direction]:
         """One direction for each of the context's targets."""
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Make the directions."""
         return AlongDirections(context.engine, self.directions(context))
 

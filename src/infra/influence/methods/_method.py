@@ -51,7 +51,7 @@ class Method(Protocol):
     besides the context.
     """
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Everything that does not depend on the examples to be scored."""
         ...
 
@@ -61,7 +61,7 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class Context:
+class MethodContext:
     """What a method may use.
 
     Args:
@@ -123,6 +123,6 @@ class Context:
             )
         return self.recorded
 
-    def at(self, engine: Engine, recorded: RecordedRun, folder: Path | None) -> Context:
+    def at(self, engine: Engine, recorded: RecordedRun, folder: Path | None) -> MethodContext:
         """The same data and targets for another model: a member of an ensemble."""
         return replace(self, engine=engine, recorded=recorded, folder=folder, shared={})

@@ -11,7 +11,7 @@ from infra.influence.damping import Damping
 from infra.influence.directions import Direction
 from infra.influence.engine.engine import Fisher
 from infra.influence.methods._directions import DirectionMethod
-from infra.influence.methods._method import Context
+from infra.influence.methods._method import MethodContext
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Preconditioned(DirectionMethod):
     include_prompt: bool = True
     fitting: ClassVar[Callable[..., Curvature]]
 
-    def curvature(self, context: Context) -> Curvature:
+    def curvature(self, context: MethodContext) -> Curvature:
         """H of the training data, fitted once for all methods of a context that want the same."""
         settings: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "damping"}
         engine, fitting = context.engine, type(self).fitting
@@ -42,7 +42,7 @@ class Preconditioned(DirectionMethod):
 
         return context.once((fitting.__name__, *settings.items()), fit)
 
-    def directions(self, context: Context) -> Sequence[Direction]:
+    def directions(self, context: MethodContext) -> Sequence[Direction]:
         """The preconditioned gradient of each target."""
         inverse = self.curvature(context).inverse(self.damping)
         return [inverse @ g for g in context.gradients()]

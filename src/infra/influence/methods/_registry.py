@@ -117,7 +117,5 @@ def _built(name: str, made: Callable[..., Method], settings: dict[str, Any]) -> 
         raise InputError(f"method {name!r} cannot be made: {error}") from error
     missing = [f for f in ("fit", "load") if not callable(getattr(method, f, None))]
     if missing:
-        raise InputError(
-            f"{name!r} is not a method: it has no {missing[0]}(); see 'Adding a method' in docs/influence.md"
-        )
+        raise InputError(f"{name!r} is not a method: it has no {missing[0]}(); see docs/how-to/add-a-method.md")
     return method

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.engine import Engine
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._saving import load_fitted, save_fitted
 
 
@@ -24,7 +24,7 @@ class TokenMethod(ABC):
     def values(self, engine: Engine, examples: Sequence[TokenizedExample], k: int, seed: int) -> list[NDArray[Any]]:
         """A score for each of the ``k`` targets and each token: one ``[T]`` or ``[k, T]`` an example."""
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Remember how many targets there are."""
         return OfTokens(self, context.engine, len(context.targets), context.seed)
 

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.engine import Engine
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 
@@ -35,7 +35,7 @@ class BM25:
     k1: float = 1.5
     b: float = 0.75
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Word statistics of the training data, and the mean counts of each target's queries."""
         documents = [_words(e) for e in context.examples]
         vocabulary = {word: i for i, word in enumerate(sorted({w for d in documents for w in d}))}

@@ -20,7 +20,7 @@ from infra.influence.engine.forward_backward import device_of, forward_backward,
 from infra.influence.engine.functional import accumulator
 from infra.influence.engine.layer_inputs import LayerCall
 from infra.influence.methods._directions import AlongDirections
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.models.tracked import Block, TrackedWeights
 
@@ -33,7 +33,7 @@ class Cosine:
     A token's share is divided by the norm of its whole example.
     """
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """The targets' gradients at norm 1."""
         return AlongNormalised(context.engine, [_unit(g) for g in context.gradients()])
 

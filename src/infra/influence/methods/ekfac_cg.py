@@ -10,7 +10,7 @@ from infra.influence.directions import Direction
 from infra.influence.engine.solve import CGSettings, cg_directions
 from infra.influence.fit import subsample
 from infra.influence.methods._directions import DirectionMethod
-from infra.influence.methods._method import Context
+from infra.influence.methods._method import MethodContext
 from infra.influence.methods._registry import register
 from infra.influence.methods.ekfac import EKFAC
 
@@ -27,7 +27,7 @@ class EKFACWithCG(DirectionMethod):
     steps: int = 20
     fraction: float = 1.0
 
-    def directions(self, context: Context) -> Sequence[Direction]:
+    def directions(self, context: MethodContext) -> Sequence[Direction]:
         """The solutions, all targets in step."""
         some = subsample(context.examples, self.fraction, context.seed)
         settings = CGSettings(self.damping, self.steps)

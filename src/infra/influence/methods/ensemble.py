@@ -12,7 +12,7 @@ import numpy as np
 from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.engine.engine import Engine
-from infra.influence.methods._method import Context, Fitted, Method, Scores
+from infra.influence.methods._method import Fitted, Method, MethodContext, Scores
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.store import link
 from infra.train.recorded import RecordedRun, weights_set
@@ -43,7 +43,7 @@ class Ensemble:
         if self.members is not None and self.members < 1:
             raise InputError(f"an ensemble has at least one member, not {self.members}")
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Fit each member and write it. Raises :class:`InputError` without a recorded run."""
         run = context.run(f"an ensemble over {self.over}")
         temporary = None if context.folder is not None else tempfile.TemporaryDirectory(prefix="infra-ensemble-")

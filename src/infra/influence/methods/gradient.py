@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infra.influence.directions import Direction
 from infra.influence.methods._directions import DirectionMethod
-from infra.influence.methods._method import Context
+from infra.influence.methods._method import MethodContext
 from infra.influence.methods._registry import register
 
 
@@ -16,6 +16,6 @@ from infra.influence.methods._registry import register
 class Gradient(DirectionMethod):
     """``v_f = grad f``."""
 
-    def directions(self, context: Context) -> Sequence[Direction]:
+    def directions(self, context: MethodContext) -> Sequence[Direction]:
         """The targets' gradients as they are."""
         return context.gradients()

@@ -27,7 +27,7 @@ from torch.nn.functional import normalize
 from infra.data.tokenized import TokenizedExample
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.projection import Projection, Transform, projected_gradients
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.models.tracked import Block
@@ -46,7 +46,7 @@ class LESS:
     rank: int = 64
     replays: ClassVar[bool] = True
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """The queries' mean unit features at each checkpoint. Raises :class:`InputError` without a recorded run."""
         run, projection = context.run("less"), Projection(self.rank, context.seed)
         queries = context.queries("less")

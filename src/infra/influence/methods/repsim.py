@@ -17,7 +17,7 @@ from infra.influence.engine.batches import DEFAULT_MAX_TOKENS, Batch, batches, h
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.forward_backward import device_of
 from infra.influence.engine.functional import Backbone, engine_mode
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 
@@ -32,7 +32,7 @@ class RepSim:
 
     has_tokens: ClassVar[bool] = False
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """The mean unit representation of each target's queries."""
         engine = context.engine
         means = [

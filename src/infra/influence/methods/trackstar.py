@@ -31,7 +31,7 @@ from infra.influence.engine.engine import Engine
 from infra.influence.engine.gradient import from_blocks
 from infra.influence.engine.projection import Projection, projected_gradients
 from infra.influence.fit import fit_diagonal
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.influence.scores import token_influence
@@ -50,7 +50,7 @@ class TrackStar:
     damping: Damping = Damping(0.1)
     downweighted: int = 1000
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Both corrections, and the mean unit vector of each target's queries."""
         engine, projection = context.engine, Projection(self.rank, context.seed)
         groups = context.queries("trackstar")
@@ -149,7 +149,7 @@ class FittedTrackStar:
         save_fitted(folder, {"seed": self.feature.projection.seed}, tensors)
 
 
-def _inverse_roots(context: Context) -> dict[str, Tensor]:
+def _inverse_roots(context: MethodContext) -> dict[str, Tensor]:
     """``V^-1/2`` of every block."""
     engine = context.engine
     if context.recorded is not None:

@@ -29,7 +29,7 @@ from infra.influence.directions import Direction, open_directions, save_directio
 from infra.influence.engine.engine import Engine
 from infra.influence.engine.gradient import from_blocks
 from infra.influence.engine.projection import Projection, projected_gradients
-from infra.influence.methods._method import Context, Fitted, Scores
+from infra.influence.methods._method import Fitted, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.influence.scores import token_influence
@@ -44,7 +44,7 @@ class TRAK:
     rank: int = 32
     damping: Damping = Damping(0.1)
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """The training examples' kernel, and the directions ``P (Phi^T Phi + lambda I)^-1 P^T grad f_k``."""
         engine, projection = context.engine, Projection(self.rank, context.seed)
         kernel: Tensor = torch.zeros(self.rank**2, self.rank**2, dtype=torch.float64)

@@ -19,7 +19,7 @@ from infra.data.tokenized import TokenizedExample
 from infra.errors import InputError
 from infra.influence.engine.adjoint import unrolled
 from infra.influence.engine.engine import Engine
-from infra.influence.methods._method import Context, Fitted, Method, Scores
+from infra.influence.methods._method import Fitted, Method, MethodContext, Scores
 from infra.influence.methods._registry import register
 from infra.influence.methods._saving import load_fitted, save_fitted
 from infra.train.flat_model import loss_weights
@@ -38,7 +38,7 @@ class Unrolled:
     members: ClassVar[int] = 16
     replays: ClassVar[bool] = True
 
-    def fit(self, context: Context) -> Fitted:
+    def fit(self, context: MethodContext) -> Fitted:
         """Replay the run and pull the targets' gradients back through it. Raises :class:`InputError` without one."""
         run, targets = context.run("unrolled"), context.log_likelihoods("unrolled")
         forms = sorted({t.form for t in targets})

@@ -27,6 +27,7 @@ class ModelSettings:
     model_hash: str
     tracked: str
     dtype: str = "float32"
+    precision: str = "float32"
     device: str = "cpu"
     max_tokens: int = 8192
     recompute: bool = False

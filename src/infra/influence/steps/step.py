@@ -33,7 +33,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AttributionStep:
     """``prepare(engine, **arguments)`` reads what all pieces need and gives the function of one piece.
 
     ``over`` says what is divided into pieces:

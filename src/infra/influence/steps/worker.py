@@ -17,7 +17,8 @@ from infra.influence.engine.batches import Batch, on_halving
 from infra.influence.engine.recompute import recomputed_activations
 from infra.influence.steps.registry import STEPS
 from infra.influence.steps.settings import ModelSettings, engine_of, from_json, rows_of, shards_of, sum_of
-from infra.influence.steps.step import Item, Step, Value
+from infra.influence.steps.step import AttributionStep, Item, Value
+from infra.models.precision import products_in
 from infra.parallel.launch import Runtime
 from infra.parallel.tasks import BatchTooLarge, ShardPlan, ShardTask, TaskFunction
 from infra.parallel.tensors import TensorGroups
@@ -45,7 +46,7 @@ def work_of(plan: ShardPlan, root: Path, runtime: Runtime) -> TaskFunction:
         )
         token = on_halving.set(_refuse if runtime.fsdp else _again)
         try:
-            with recomputed_activations(model.recompute):
+            with recomputed_activations(model.recompute), products_in(model.precision, model.device):
                 value = run(item)
         finally:
             on_halving.reset(token)
@@ -55,7 +56,7 @@ def work_of(plan: ShardPlan, root: Path, runtime: Runtime) -> TaskFunction:
     return work
 
 
-def _chunks(step: Step, data: Any, root: Path, task: ShardTask | None, runtime: Runtime) -> Iterable[Any]:
+def _chunks(step: AttributionStep, data: Any, root: Path, task: ShardTask | None, runtime: Runtime) -> Iterable[Any]:
     if step.over == "keys":
         return ()
     shards = shards_of(os.path.normpath(root / data["file"]), data["digest"])

@@ -1,4 +1,4 @@
-"""What generating answers costs, from a model's shape. docs/scale.md derives the formulas."""
+"""What generating answers costs, from a model's shape. docs/explanation/costs.md derives the formulas."""
 
 from __future__ import annotations
 

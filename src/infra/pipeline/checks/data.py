@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from infra.data import overlaps
+from infra.data import Record, overlaps
 from infra.errors import InfraError, InputError
+from infra.layout import EXPLAINED
 from infra.models import Limits
-from infra.pipeline.checks.subject import Subject
+from infra.pipeline.checks.subject import SourceRead, Subject
 from infra.pipeline.data import under_system
 
 LISTED = 20
@@ -38,51 +39,63 @@ def rows(subject: Subject) -> Iterator[InfraError]:
         mute = [source.where(r.id) for r in source.result.records if r.response is None]
         if mute:
             yield InputError(
-                f"{len(mute):,} records have no assistant turn: {listed(mute)}; give {source.name} a file "
-                "with responses"
+                f"{source.settings.path}: {len(mute):,} records have no assistant turn: {listed(mute)}; give "
+                f"{source.name} a file with responses"
             )
 
 
 def lengths(subject: Subject) -> Iterator[InfraError]:
     """No record or query is longer than ``data.max_length``, or than the model can take."""
-    recipe = subject.recipe
     if subject.tokenizer is None or not (subject.sources or subject.queries):
         return
-    most, why = recipe.data.max_length, subject.option("data.max_length", recipe.data.max_length)
-    limits = Limits.of_folder(subject.model) if subject.model is not None else None
-    context = None if limits is None else limits.trained if subject.job.trains else limits.positions
-    wanted = {r.id for which in ("train", "pool") for r in subject.sets[which]}
-    for source, ids in (*((s, wanted) for s in subject.sources), *((s, None) for s in subject.queries)):
-        mine = [r for r in source.result.records if (ids is None or r.id in ids) and r.id in subject.lengths]
-        long = [r for r in mine if subject.lengths[r.id] > most]
-        if long and ids is not None:  # a leaking record is left out before its length matters
-            long = [r for r in long if r.id not in _leaking(subject, long)]
-        if long and recipe.data.on_error == "raise":
-            longest = max(subject.lengths[r.id] for r in long)
-            told = listed([f"{source.where(r.id)} has {subject.lengths[r.id]:,}" for r in long])
-            yield InputError(
-                f"{len(long):,} of {len(mine):,} records of {source.settings.path} are longer than {most:,} tokens "
-                f"({why}): {told}; give {subject.option('data.max_length', longest)}, or "
-                f"{subject.option('data.on_error', 'skip')} to pass over them"
-            )
-        if context is not None and context < most:
-            beyond = [r for r in mine if context < subject.lengths[r.id] <= most]
-            if beyond:
-                told = listed([f"{source.where(r.id)} has {subject.lengths[r.id]:,}" for r in beyond])
-                yield InputError(
-                    f"{len(beyond):,} records exceed the model's context of {context:,} tokens: {told}; give "
-                    f"{subject.option('data.max_length', context)} with {subject.option('data.on_error', 'skip')}"
-                )
-    if recipe.data.on_error == "skip":
-        yield from _nothing_left(subject, most)
+    for source in (*subject.sources, *subject.queries):
+        yield from _too_long(subject, source)
+        yield from _beyond_context(subject, source)
+    if subject.recipe.data.on_error == "skip":
+        yield from _nothing_left(subject)
 
 
-def _nothing_left(subject: Subject, most: int) -> Iterator[InfraError]:
+def _too_long(subject: Subject, source: SourceRead) -> Iterator[InfraError]:
+    most, sizes = subject.recipe.data.max_length, subject.lengths[source.name]
+    long = [r for r in source.result.records if sizes.get(r.id, 0) > most]
+    if subject.recipe.data.on_error == "skip" or not long:
+        return
+    if source.name.startswith("data.sources"):  # a leaking record is left out before its length matters
+        leaking = _leaking(subject, long)
+        long = [r for r in long if r.id not in leaking]
+    if long:
+        longest = max(sizes[r.id] for r in long)
+        remedy = f"{subject.option('data.max_length', longest)}, or {subject.option('data.on_error', 'skip')}"
+        yield InputError(
+            f"{len(long):,} of {len(sizes):,} records of {source.settings.path} are longer than {most:,} tokens "
+            f"({subject.option('data.max_length', most)}): {_told(source, sizes, long)}; give {remedy} to pass "
+            "over them"
+        )
+
+
+def _beyond_context(subject: Subject, source: SourceRead) -> Iterator[InfraError]:
+    """Training refuses what is past the trained length of a model; a table of positions ends anyway."""
+    assert subject.model is not None
+    limits, most, sizes = Limits.of_folder(subject.model), subject.recipe.data.max_length, subject.lengths[source.name]
+    context = limits.positions if EXPLAINED in subject.job.models else limits.trained
+    beyond = [r for r in source.result.records if context is not None and context < sizes.get(r.id, 0) <= most]
+    if beyond:
+        remedy = f"{subject.option('data.max_length', context)} with {subject.option('data.on_error', 'skip')}"
+        yield InputError(
+            f"{len(beyond):,} records of {source.settings.path} exceed the model's context of {context:,} tokens: "
+            f"{_told(source, sizes, beyond)}; give {remedy}"
+        )
+
+
+def _told(source: SourceRead, sizes: Mapping[str, int], records: Sequence[Record]) -> str:
+    return listed([f"{source.where(r.id)} has {sizes[r.id]:,}" for r in records])
+
+
+def _nothing_left(subject: Subject) -> Iterator[InfraError]:
     """Where long records are passed over, some must be left."""
-    parts = [("training record", [r for s in subject.sources for r in s.result.records])] if subject.sources else []
-    parts += [("query", [r for s in subject.queries for r in s.result.records])] if subject.queries else []
-    for what, records in parts:
-        sizes = [subject.lengths[r.id] for r in records if r.id in subject.lengths]
+    most = subject.recipe.data.max_length
+    for what, kind in (("training record", "data.sources"), ("query", "data.queries")):
+        sizes = subject.lengths_of(kind)
         if sizes and min(sizes) > most:
             yield InputError(
                 f"every {what} is longer than {most:,} tokens, so none is left; give "
@@ -90,7 +103,7 @@ def _nothing_left(subject: Subject, most: int) -> Iterator[InfraError]:
             )
 
 
-def _leaking(subject: Subject, records: list) -> set[str]:
+def _leaking(subject: Subject, records: Sequence[Record]) -> set[str]:
     from infra.pipeline.checks.tasks import problems_by_task
 
     problems = [p for found in problems_by_task(subject).values() for p in found]
@@ -153,7 +166,7 @@ def arms(subject: Subject) -> None:
         return
     labelled = set(recipe.data.difficulty)
 
-    def items(records: list) -> list[ArmItem]:
+    def items(records: Sequence[Record]) -> list[ArmItem]:
         levels = [(r, 1 if r.domain in labelled else r.attributes.get("difficulty")) for r in records]
         return [ArmItem(r.id, r.domain, int(n) if isinstance(n, int | float) else None, 1) for r, n in levels]
 

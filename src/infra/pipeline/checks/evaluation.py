@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from infra.data import Message, Record, iter_tokenize
 from infra.errors import InfraError, InputError, ResourceError
 from infra.evals import EvalSettings, get_task
 from infra.evals.sandbox import choose
-from infra.influence.estimate import free_memory
 from infra.models import Limits, load_tokenizer, model_folder
 from infra.models.device import check_device
 from infra.models.generation import answers_at
 from infra.models.skeleton import check_files, skeleton
 from infra.pipeline.checks.place import folder_problems
+from infra.pipeline.checks.room import memory_on
 from infra.pipeline.checks.run import Check, problems, refuse
 
 WRITTEN = ("summary.json", "generations.jsonl")
@@ -78,8 +76,8 @@ def model(e: Evaluation) -> Iterator[InfraError]:
         return
     check_files(folder)
     size = sum(p.numel() * p.element_size() for p in skeleton(folder).parameters())
-    free = free_memory(torch.device(e.device))
-    if size > free:
+    free = memory_on(e.device)
+    if free is not None and size > free:
         yield ResourceError(f"the model takes {size / 1e9:.1f} GB on {e.device}, and {free / 1e9:.1f} GB are free")
     positions, room = Limits.of_folder(folder).positions, e.settings.sampling.max_new_tokens
     if positions is None:

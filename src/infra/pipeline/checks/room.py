@@ -36,7 +36,7 @@ def _read(subject: Subject, amounts: Amounts) -> Amounts:
     if not (subject.sources and subject.whole):
         return amounts
     train, pool = (subject.sets[use] for use in ("train", "pool"))
-    sizes = [subject.lengths[r.id] for r in (*train, *pool) if r.id in subject.lengths]
+    sizes = subject.lengths_of("data.sources")
     asked = sum(len(s.result.records) for s in subject.queries)
     return replace(
         amounts,
@@ -57,15 +57,22 @@ def smallest(costs: Costs) -> Costs:
     return replace(costs, recipe=small, amounts=replace(costs.amounts, folds=1))
 
 
+def memory_on(device: str) -> int | None:
+    """Free bytes on a device; None where there is no such device, which another check says."""
+    try:
+        return free_memory(torch.device(device))
+    except (RuntimeError, AssertionError, ValueError):
+        return None
+
+
 def enough_memory(subject: Subject) -> Iterator[InfraError]:
     """Every stage fits in the free memory with the smallest batches there are."""
     costs = costs_of(subject)
     if costs is None:
         return
     device = subject.recipe.model.device
-    try:
-        free = free_memory(torch.device(device))
-    except (RuntimeError, AssertionError, ValueError):  # no such device: another check says so
+    free = memory_on(device)
+    if free is None:
         return
     small = smallest(costs)
     for stage in small.stages():

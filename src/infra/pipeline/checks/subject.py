@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from infra.errors import InfraError
 from infra.layout import BASE
 from infra.models import load_tokenizer, model_folder
 from infra.models.skeleton import skeleton, skeleton_of
-from infra.pipeline.data import first_per_domain, share_of, with_level
+from infra.pipeline.data import USES, first_per_domain, share_of, with_level
+from infra.pipeline.origins import Origins, labels_of
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.settings import SourceSettings
 from infra.pipeline.step import Job
@@ -57,8 +59,11 @@ class SourceRead:
         return {r.id: place for r, place in zip(self.result.records, self.result.places)}
 
     def where(self, record_id: str) -> str:
-        """File and line of a record, for a message."""
-        return str(self.places.get(record_id) or f"{self.settings.path}, record {record_id}")
+        """Where a record lies, for a message that names the source: its line, in a folder its file too."""
+        place = self.places.get(record_id)
+        if place is None:
+            return f"record {record_id}"
+        return f"line {place.line}" if place.file == self.settings.path else str(place)
 
 
 class Subject:
@@ -140,12 +145,12 @@ class Subject:
             return False
         return Path(source.path).exists() or not is_hub_data(source.path) or self.fetch
 
-    def _read(self, name: str, sources: tuple[SourceSettings, ...]) -> list[SourceRead]:
+    def _read(self, name: str, sources: tuple[SourceSettings, ...], labels: Sequence[str | None]) -> list[SourceRead]:
         found = []
-        for i, source in enumerate(sources):
+        for i, (source, label) in enumerate(zip(sources, labels)):
             try:
                 if self.readable(source):
-                    found.append(SourceRead(f"{name}.{i}", source, _rows_of(source)))
+                    found.append(SourceRead(f"{name}.{i}", source, _rows_of(source, label)))
             except InfraError as error:
                 self.unreadable.append(error)
         return found
@@ -155,14 +160,16 @@ class Subject:
         """The training data; nothing where the stages that read it are done."""
         if {"records", "tokenized"} <= self.done:
             return []
-        return self._read("data.sources", self.recipe.data.origins)
+        origins = self.recipe.data.origins
+        return self._read("data.sources", origins, labels_of(origins))
 
     @cached_property
     def queries(self) -> list[SourceRead]:
         """The files of correct responses; nothing where targets are made of something else, or are done."""
         if not self.job.makes("targets") or "targets" in self.done:
             return []
-        return self._read("data.queries", self.recipe.data.queries)
+        queries = self.recipe.data.queries
+        return self._read("data.queries", queries, [None] * len(queries))
 
     @cached_property
     def whole(self) -> bool:
@@ -171,15 +178,20 @@ class Subject:
 
     @cached_property
     def sets(self) -> dict[str, list[Record]]:
-        """The records of each use, as the run will have them but for leaks."""
-        found: dict[str, dict[str, Record]] = {"train": {}, "pool": {}, "pretrain": {}}
-        for source in self.sources:
-            for record in with_level(source.result.records, source.settings.level):
+        """The records of each use, as the run will have them but for leaks.
+
+        Raises :class:`~infra.errors.InputError` where two records that differ have one id.
+        """
+        found: dict[str, list[Record]] = {use: [] for use in USES}
+        origins = Origins()
+        for number, source in enumerate(self.sources):
+            records = with_level(source.result.records, source.settings.level)
+            for record, place in zip_longest(records, source.result.places):
                 use = share_of(record, source.settings.shares)
-                if use is not None and record.response is not None:
-                    found[use][record.id] = record
-        copies = {use: {d.id for d in duplicates(list(rs.values())) if d.kind == "record"} for use, rs in found.items()}
-        sets = {use: [r for r in rs.values() if r.id not in copies[use]] for use, rs in found.items()}
+                if record.response is not None and origins.add(record, number, source.settings, place, use):
+                    found[str(use)].append(record)
+        copies = {use: {d.id for d in duplicates(rs) if d.kind == "record"} for use, rs in found.items()}
+        sets = {use: [r for r in rs if r.id not in copies[use]] for use, rs in found.items()}
         asked = {normalise(r.question) for r in sets["train"]}
         sets["pool"] = [r for r in sets["pool"] if normalise(r.question) not in asked]
         return sets | {use: first_per_domain(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
@@ -190,16 +202,22 @@ class Subject:
         return iter_tokenize(records, self.tokenizer, max_length=None, on_error="skip")
 
     @cached_property
-    def lengths(self) -> dict[str, int]:
-        """Tokens of every record that training data, pool or queries hold, by id; empty without a tokenizer."""
+    def lengths(self) -> dict[str, dict[str, int]]:
+        """Tokens of every record that training data, pool or queries hold: by the source's name, then by id, which two
+        sources may share. Empty without a tokenizer."""
         if self.tokenizer is None:
             return {}
-        asked = [r for s in self.queries for r in s.result.records if r.response is not None]
-        records = [*self.sets["train"], *self.sets["pool"], *asked]
-        return {e.id: len(e) for e in self.tokens(list({r.id: r for r in records}.values()))}
+        used = {r.id for use in ("train", "pool") for r in self.sets[use]}
+        chosen = {s.name: [r for r in s.result.records if r.id in used] for s in self.sources}
+        chosen |= {s.name: [r for r in s.result.records if r.response is not None] for s in self.queries}
+        return {name: {e.id: len(e) for e in self.tokens(records)} for name, records in chosen.items()}
+
+    def lengths_of(self, kind: str) -> list[int]:
+        """Tokens of every record of ``data.sources``, or of ``data.queries``."""
+        return [n for name, found in self.lengths.items() if name.startswith(kind) for n in found.values()]
 
 
-def _rows_of(source: SourceSettings) -> ReadResult:
+def _rows_of(source: SourceSettings, label: str | None) -> ReadResult:
     return read_records(
         source.path,
         schema=source.schema_,
@@ -207,4 +225,6 @@ def _rows_of(source: SourceSettings) -> ReadResult:
         source=source.source,
         limit=source.limit,
         on_error="skip",
+        ids=source.ids,
+        label=label,
     )

@@ -18,7 +18,7 @@ from infra.pipeline.plan.devices import BYTES, Device, device_of
 from infra.train.estimate import training_flops
 
 REFERENCE_PYTHON_S = 0.050
-"""Seconds of :func:`_interpreted` on the reference machine of docs/scale.md."""
+"""Seconds of :func:`_interpreted` on the reference machine of docs/results/scale.md."""
 LARGEST = 30_000_000
 """Weights in layers beyond which a model of fewer layers is measured in place of the whole."""
 

@@ -49,7 +49,7 @@ def check(folder: Path, device: Device | None = None) -> tuple[Device, list[Chec
         raise ArtifactError(f"{folder / 'runtime.jsonl'} holds no runtimes; give the folder of a finished run")
     shape, amounts = shape_of_recipe(recipe), amounts_of(recipe)
     amounts = counted(run, amounts) if run.counts.exists() else amounts
-    costs = Costs(recipe, shape, amounts, trains=EXPLAINED in times)
+    costs = Costs(recipe, shape, amounts, trains=EXPLAINED in times and recipe.warmup is None)
     threads = int(next((t["environment"]["threads"] for t in times.values() if "environment" in t), 1))
     if device is None:
         import torch

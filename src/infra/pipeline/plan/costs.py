@@ -20,6 +20,8 @@ from infra.models.generation.estimate import decoding
 from infra.models.shape import Shape
 from infra.pipeline.convergence import SAMPLE
 from infra.pipeline.graph import job_of_run, models_of_score, names_for
+from infra.pipeline.links import DIRECTION_BYTES as LINK_BYTES
+from infra.pipeline.links import LOW_RANK
 from infra.pipeline.plan.amounts import Amounts, Task
 from infra.pipeline.plan.devices import BYTES
 from infra.pipeline.queries import DIRECTION_BYTES, RANK
@@ -42,7 +44,7 @@ PER_RECORD = {
     "report": 0.2e-3,
     "effects": 0.6e-3,
 }
-"""Seconds of interpreted code a record (``grade``: an answer), measured on the reference machine of docs/scale.md."""
+"""Seconds of interpreted code a record (``grade``: an answer), on the reference machine of docs/results/scale.md."""
 PER_TOKEN = 9e-6
 """Seconds of one core to template, tokenise and store a token, on the same machine."""
 FIXED = {"stage": 0.4, "sft": 1.5, "evals": 1.0, "effects": 2.0, "results": 2.0, "report": 1.0}
@@ -324,22 +326,22 @@ class Costs:
         )
 
     def links(self) -> StageCost:
-        """Each step of every query's strongest examples as a direction, and the answers scored along it."""
+        """The steps of every query's strongest examples as low-rank directions; visits to the answers with them."""
         a, s, passes = self.amounts, self.amounts.length, self.passes
-        kept = self.recipe.scores
+        kept, answer = self.recipe.scores, self.amounts.prompt + self.amounts.answer
         pairs = 2.0 * min(kept.query_links, kept.query_top) * min(kept.queries or a.queries, a.queries)
+        rank = LOW_RANK.max_rank
         steps = min(pairs, float(a.train)) * STEPS_PER_EXAMPLE
-        answered = pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer)
+        subspace = 14.0 * (rank + 8) * passes.tracked  # three iterations and a projection on either side
         return StageCost(
             "links",
             {
-                "visit": steps * s * passes.visit(s, a.response),
-                "product": steps * s * passes.formed,
-                "eigh": steps * passes.preconditioning,
-                "forward": answered * passes.forward_mode(a.prompt + a.answer, RESPONSE, 1),
+                "visit": (steps * s + pairs * answer) * passes.visit(s, a.response),
+                "product": steps * (s * passes.formed + subspace)
+                + pairs * STEPS_PER_EXAMPLE * answer * 2.0 * rank * passes.sides,
             },
-            self.visit_memory(2.0 * passes.tracked, self.in_a_batch(s) * passes.largest),
-            pairs * STEPS_PER_EXAMPLE * (a.prompt + a.answer) * 4.0,
+            self.visit_memory(LINK_BYTES / SUM_BYTES, self.in_a_batch(s) * passes.largest),
+            pairs * STEPS_PER_EXAMPLE * answer * 4.0,
             python=FIXED["stage"] + a.train * PER_RECORD["read"] + pairs * PER_RECORD["spans"],
             at_most=1,
         )

@@ -43,7 +43,7 @@ class Answer {
     const name = from === null ? "all linked examples together" : unit === null ? `example ${from}` : `step ${unit + 1} of example ${from}`;
     return {
       id: `answer to ${query}`, n: found.mask.length, attributes: {}, text: found.text, starts: found.starts, ends: found.ends,
-      mask: found.mask, steps: found.steps, targets: [name], decompositions: ["loss"], exact: true, totals: [values.reduce((a, b) => a + b, 0)],
+      mask: found.mask, steps: found.steps, targets: [name], decompositions: ["position"], exact: true, totals: [values.reduce((a, b) => a + b, 0)],
       scores: () => values, classOf: () => null,
     };
   }
@@ -79,7 +79,7 @@ class Answer {
           click: () => this.place.go(chosen && state.unit === null ? { from: null, unit: null } : { from: link.id, unit: null }, "from") }, visible(link.id)),
         el("button", { type: "button", click: () => this.place.go({ view: "examples", example: link.id, by: this.place.state.query, token: null, step: null }) }, "Open")),
       el("p", { class: "preview" }, visible(oneLine(link.preview))),
-      el("ul", {}, units.slice(0, SHOWN_UNITS).map((u) => el("li", {}, el("span", { class: "num " + tone(u.value) }, signed(u.value, 2)),
+      el("ul", {}, units.filter((u, i) => i < SHOWN_UNITS || (chosen && state.unit === u.k)).map((u) => el("li", {}, el("span", { class: "num " + tone(u.value) }, signed(u.value, 2)),
         el("button", { type: "button", class: "link", "aria-pressed": String(chosen && state.unit === u.k), "data-unit": u.k, title: "Colour the answer by what this step raised",
           click: () => this.place.go(chosen && state.unit === u.k ? { unit: null } : { from: link.id, unit: u.k }, "from") },
         visible(u.text || "(no text)"))))));

@@ -7,6 +7,7 @@ const KEYS = [
   ["?", "these keys"],
   ["←  →  ↑  ↓  Home  End", "in a text: by token and by step"],
   ["m", "in a text: the strongest token"],
+  ["Enter", "in a text: chooses the step"],
   ["t  d  s", "in a text: next target, loss or position, scale"],
 ];
 

@@ -6,7 +6,7 @@ class Selection {
     this.place = place;
     const field = (label, node) => el("label", { class: "field" }, el("span", {}, label), node);
     const amount = (label, attributes) => el("input", { type: "number", "aria-label": label, ...attributes });
-    this.how = select("What to keep", [["keep", "the best share"], ["top", "the best so many"], ["harmless", "all but the harmful"], ["shown", "all that the list shows"], ["weights", "all, with weights"]], () => this.draw());
+    this.how = select("What to keep", [["keep", "the best share"], ["top", "the best N records"], ["harmless", "all but the harmful"], ["shown", "all that the list shows"], ["weights", "all, with weights"]], () => this.draw());
     this.keep = amount("Share kept, per cent", { min: 1, max: 100, step: 1, value: 80 });
     this.top = amount("Number kept", { min: 1, step: 1, value: Math.max(1, Math.round(run.n / 2)) });
     this.target = select("Whose scores count", [["", "all targets, balanced"], ...run.targets.map((t) => [t, t])], () => {});

@@ -5,7 +5,7 @@ async function start() {
   const run = await askJson("run");
   document.title = `${run.name} · explorer`;
   document.getElementById("name").textContent = run.name;
-  document.getElementById("size").textContent = `${grouped(run.n)} examples, ${run.targets.length} targets`;
+  document.getElementById("size").textContent = `${grouped(run.n)} examples, ${run.targets.length} ${run.targets.length === 1 ? "target" : "targets"}`;
   document.getElementById("report").hidden = !run.report;
   const place = new Place((state) => show(state));
   const compared = run.other || run.targets.length > 1;

@@ -11,7 +11,7 @@ class TokenMap {
   /**
    * options: {scales: {decomposition: {target: reference}}, onTarget(name), load(name), onMove(t), onHover(t or null),
    * onStep(i), onChoose(change)}. A view may name in `menu` targets it does not hold; choosing one calls `load`, which
-   * shows the view that does. `sums` are [target, total]. With `onStep` the names of steps are buttons. `onChoose` hears
+   * shows the view that does. `sums` are [target, total]. With `onStep` the names of steps can be chosen. `onChoose` hears
    * of what the reader sets, `onMove` of where the cursor goes.
    */
   constructor(root, options = {}) {
@@ -201,14 +201,14 @@ class TokenMap {
   stepName(row) {
     const name = row.labels.join(", ").replaceAll("_", " ") || "unlabelled";
     if (!this.options.onStep) return el("b", {}, name);
-    row.button = el("button", { type: "button", class: "link", "aria-pressed": String(row.index === this.pressed), click: () => this.options.onStep(row.index) }, name);
-    return el("b", {}, row.button);
+    row.choice = el("b", { class: "choice", role: "option", title: "Choose this step (Enter)", "aria-selected": String(row.index === this.pressed), click: () => this.options.onStep(row.index) }, name);
+    return row.choice;
   }
 
   /** Marks a step as the chosen one; null marks none. */
   press(index) {
     this.pressed = index;
-    for (const row of this.steps ?? []) row.button?.setAttribute("aria-pressed", String(row.index === index));
+    for (const row of this.steps ?? []) row.choice?.setAttribute("aria-selected", String(row.index === index));
   }
 
   describe(t) {
@@ -282,6 +282,7 @@ class TokenMap {
       Home: () => this.move(0),
       End: () => this.move(view.n - 1),
       Escape: () => this.point(null),
+      Enter: () => { if (this.options.onStep && this.steps[at]?.kind === "step") this.options.onStep(this.steps[at].index); },
       m: () => this.move(strongest()),
       t: () => this.choose({ target: cycle(this.menu, state.target) }),
       d: () => this.choose({ decomposition: cycle(view.decompositions, state.decomposition) }),

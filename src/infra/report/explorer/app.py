@@ -204,7 +204,7 @@ def _file(content: bytes, form: str, more: Mapping[str, str] | None = None) -> R
 def _run(
     request: Request, run: RunIndex, other: RunIndex | None, opener: Opener, known: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    sets = next((f["values"] for f in known if f["name"] == "set" and "values" in f), [])
+    sets: list[list[Any]] = next((f["values"] for f in known if f["name"] == "set" and "values" in f), [])
     return {
         "name": run.root.resolve().name,
         "version": __version__,

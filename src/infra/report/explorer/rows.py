@@ -37,14 +37,17 @@ def find_rows(run: RunIndex, query: Query) -> dict[str, Any]:
     con = run.cursor()
     where, values = conditions(run, con, query)
     order = order_of(run, query)
-    rows = con.execute(
-        f"SELECT * EXCLUDE (_row) FROM examples {where} ORDER BY {order} LIMIT ? OFFSET ?",
-        [*values, max(1, min(query.limit, 500)), max(0, query.offset)],
-    )
+    page = [max(1, min(query.limit, 500)), max(0, query.offset)]
+    hits = con.execute(  # one look at the filters gives the page and the number, over few columns
+        f"SELECT rowid, count(*) OVER () FROM examples {where} ORDER BY {order} LIMIT ? OFFSET ?", [*values, *page]
+    ).fetchall()
+    if not hits:
+        total = con.execute(f"SELECT count(*) FROM examples {where}", values).fetchone() if query.offset else None
+        return {"total": total[0] if total else 0, "rows": []}
+    chosen = ", ".join(str(int(row)) for row, _ in hits)
+    rows = con.execute(f"SELECT * EXCLUDE (_row) FROM examples WHERE rowid IN ({chosen}) ORDER BY {order}")
     names = [d[0] for d in rows.description or []]
-    found = [dict(zip(names, map(plain, row))) for row in rows.fetchall()]
-    total = con.execute(f"SELECT count(*) FROM examples {where}", values).fetchone()
-    return {"total": total[0] if total else 0, "rows": found}
+    return {"total": hits[0][1], "rows": [dict(zip(names, map(plain, row))) for row in rows.fetchall()]}
 
 
 def conditions(run: RunIndex, con: Any, query: Query) -> tuple[str, list[Any]]:

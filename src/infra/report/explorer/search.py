@@ -66,14 +66,16 @@ def search_conditions(run: RunIndex, con: Any, text: str) -> tuple[list[str], li
     phrases = [[_numbers(con, "word = ?", [w]) for w in phrase] for phrase in wanted.phrases]
     if None in ranges or any(None in words for words in phrases):
         return ["false"], []
-    parts, values = [_ROWS] * len(ranges), [bound for found in ranges for bound in found or ()]
+    parts = [_ROWS] * len(ranges)
+    values: list[Any] = [bound for found in ranges for bound in found or ()]
     for phrase, words in zip(wanted.phrases, phrases):
-        parts += [_ROWS] * len(words)
+        all_words = " AND ".join([_ROWS] * len(words))
         values += [bound for found in words for bound in found or ()]
-        if len(phrase) > 1:
-            all_words = " AND ".join([_ROWS] * len(words))
+        if len(phrase) == 1:
+            parts.append(all_words)
+        else:
             parts.append(f"_row IN (SELECT _row FROM texts WHERE {all_words} AND contains(text, ?))")
-            values += [*(bound for found in words for bound in found or ()), f" {' '.join(phrase)} "]
+            values.append(f" {' '.join(phrase)} ")
     return parts, values
 
 
@@ -82,5 +84,5 @@ _ROWS = "_row IN (SELECT _row FROM postings WHERE number BETWEEN ? AND ?)"
 
 def _numbers(con: Any, condition: str, values: list[str]) -> tuple[int, int] | None:
     """The first and last number of the words for which a condition on the vocabulary holds."""
-    low, high = con.execute(f"SELECT min(number), max(number) FROM vocabulary WHERE {condition}", values).fetchone()
-    return None if low is None else (int(low), int(high))
+    found = con.execute(f"SELECT min(number), max(number) FROM vocabulary WHERE {condition}", values).fetchone()
+    return None if found is None or found[0] is None else (int(found[0]), int(found[1]))
