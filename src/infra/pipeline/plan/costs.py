@@ -244,8 +244,7 @@ class Costs:
             "directions",
             {
                 "visit": tokens * passes.visit(s, RESPONSE),
-                "product": tokens * passes.formed + a.queries * passes.contraction(k),
-                "eigh": k * passes.preconditioning,
+                "product": tokens * passes.formed + a.queries * passes.contraction(k) + k * passes.preconditioning,
             },
             self.visit_memory(k * passes.tracked, block),
             k * passes.tracked * SUM_BYTES,
@@ -297,33 +296,37 @@ class Costs:
         )
 
     def queries(self) -> StageCost:
-        """Every query by itself. While handfuls of full directions fit, a visit for each handful; else one visit with
-        directions of low rank. Then a visit to the examples that are among some query's strongest, for their tokens."""
+        """Every query by itself. While handfuls of full directions fit, a visit for each handful, and one to the
+        examples among some query's strongest, for their tokens; else one visit with directions of low rank."""
         a, s, passes = self.amounts, self.amounts.length, self.passes
         q = min(self.recipe.scores.queries or a.queries, a.queries)
         tokens = a.train * s
         visit, low = passes.visit(s, a.response), 2.0 * q * RANK * passes.sides
         handful = DIRECTION_BYTES // (SUM_BYTES * passes.tracked)
+        own = q * (a.prompt + a.answer)
         if handful < min(8, q):
-            scored, products = tokens * visit, tokens * low
+            scored, products = tokens * visit, tokens * low + own * passes.covariances + q * self.truncation(RANK)
         else:
             visits = math.ceil(q / handful)
-            scored = visits * tokens * visit
+            chosen = min(2.0 * q * self.recipe.scores.query_top, float(a.train)) * s
+            scored = visits * tokens * visit + chosen * visit
             products = visits * tokens * passes.formed + a.train * passes.contraction(q)
-        chosen = min(2.0 * q * self.recipe.scores.query_top, float(a.train)) * s
-        own = q * (a.prompt + a.answer)
+            products += q * passes.preconditioning + chosen * low
         return StageCost(
             "queries",
             {
-                "visit": own * passes.visit(a.prompt + a.answer, RESPONSE) + scored + chosen * visit,
-                "product": own * passes.formed + products + chosen * low,
-                "eigh": q * passes.preconditioning,
+                "visit": own * passes.visit(a.prompt + a.answer, RESPONSE) + scored,
+                "product": own * passes.formed + products,
             },
             self.visit_memory(q * RANK * passes.sides + min(handful, q) * passes.tracked),
             q * min(2.0 * self.recipe.scores.query_top, float(a.train)) * s * 4.0,
             python=FIXED["stage"] + a.train * PER_RECORD["read"],
             at_most=1,
         )
+
+    def truncation(self, rank: int) -> float:
+        """Operations of one direction's truncation: three subspace iterations and a projection on either side."""
+        return 14.0 * (rank + 8) * self.passes.tracked
 
     def links(self) -> StageCost:
         """The steps of every query's strongest examples as low-rank directions; visits to the answers with them."""
@@ -332,12 +335,11 @@ class Costs:
         pairs = 2.0 * min(kept.query_links, kept.query_top) * min(kept.queries or a.queries, a.queries)
         rank = LOW_RANK.max_rank
         steps = min(pairs, float(a.train)) * STEPS_PER_EXAMPLE
-        subspace = 14.0 * (rank + 8) * passes.tracked  # three iterations and a projection on either side
         return StageCost(
             "links",
             {
                 "visit": (steps * s + pairs * answer) * passes.visit(s, a.response),
-                "product": steps * (s * passes.formed + subspace)
+                "product": steps * (s * passes.formed + self.truncation(rank))
                 + pairs * STEPS_PER_EXAMPLE * answer * 2.0 * rank * passes.sides,
             },
             self.visit_memory(LINK_BYTES / SUM_BYTES, self.in_a_batch(s) * passes.largest),
