@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -286,6 +288,21 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
             device_of(text)
     custom = device_of("memory=24e9,flops=1e14")
     assert custom.memory == 24e9 and set(custom.flops.values()) == {1e14}
+
+
+def test_packed_rows_are_counted_and_only_their_conversation_has_a_length(tmp_path: Path) -> None:
+    """Rows that differ, so that they pack as text does, with columns of tests and outputs beside the conversation."""
+    rng = random.Random(0)
+    words = [f"w{i:03d}" for i in range(1000)]
+    path = tmp_path / "rows.jsonl.gz"
+    with gzip.open(path, "wt") as handle:
+        for _ in range(6000):
+            prompt, response = (" ".join(rng.choices(words, k=k)) for k in (20, 120))
+            handle.write(json.dumps({"prompt": prompt, "response": response, "log": " ".join(words)}) + "\n")
+    data = {"sources": [{"path": str(path), "schema": "prompt/response", "shares": {"train": 0.5}}], "max_length": 4096}
+    found = amounts_of(recipe(data=data))
+    assert found.train == pytest.approx(3000, rel=0.1)
+    assert found.length == pytest.approx((20 * 5 - 1 + 120 * 5 - 1) / 3.5, rel=0.02)
 
 
 def test_files_are_counted_without_reading_them(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import typer
 
 from infra.cli._common import ADVANCED, DEFAULT_RECIPE, OFFLINE, QUICK_RECIPE, interruptible
 from infra.cli._dry_run import print_plan
-from infra.errors import InputError
 from infra.parallel.process_group import this_rank
 
 
@@ -21,7 +20,8 @@ def run(
         Path | None, typer.Option(help="Run folder. Default: runs/<recipe's name>.", show_default=False)
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A smoke test of under two minutes: too small to conclude from.")
+        bool,
+        typer.Option("--quick", help="A sliver of the job, to see that everything works: too small to conclude from."),
     ] = False,
     seeds: Annotated[
         int | None, typer.Option(min=1, rich_help_panel=ADVANCED, help="SFT seeds per arm, 0..n-1.", show_default=False)
@@ -32,7 +32,7 @@ def run(
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, rich_help_panel=ADVANCED, help="First N training and pool records per domain.", show_default=False
+            min=1, rich_help_panel=ADVANCED, help="N training and pool records per domain.", show_default=False
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...", show_default=False)] = None,
@@ -64,15 +64,15 @@ def run(
 
     Finished stages are skipped, so the same command goes on after Ctrl-C, a crash or a kill.
     """
+    from infra.pipeline.quick import quick_changes
     from infra.pipeline.recipe import load_recipe, validation_settings
 
-    if quick and recipe is not None:
-        raise InputError("--quick is the embedded smoke test; with a recipe of your own use --limit and --seeds")
     path = recipe or (QUICK_RECIPE if quick else DEFAULT_RECIPE)
-    changes = [*([] if device is None else [f"model.device={device}"]), *(changes or ())]
-    settings = load_recipe(
-        path, changes=changes, seeds=seeds, seed=seed, data=None if limit is None else {"limit": limit}
-    )
+    options = {"model.device": device, "seeds": seeds, "seed": seed, "data.limit": limit}
+    asked = [*(f"{key}={value}" for key, value in options.items() if value is not None), *(changes or ())]
+    settings = load_recipe(path, changes=asked)
+    if quick and recipe is not None:
+        settings = load_recipe(path, changes=[*asked, *quick_changes(settings, asked)])
     if validate:
         own = settings.validation or validation_settings()
         settings = settings.model_copy(update={"validation": own.model_copy(update={"minutes": validate_minutes})})

@@ -91,7 +91,7 @@ def make_records(context: Context) -> None:
     label_levels_by(sets, recipe, context.beside("judge.jsonl"), "text-estimate")
     for use in ("train", "pool"):
         if recipe.data.limit is not None:
-            kept = {r.id for r in _first_per_domain(sets[use], recipe.data.limit)}
+            kept = {r.id for r in first_per_domain(sets[use], recipe.data.limit)}
             beyond = [r.id for r in sets[use] if r.id not in kept]
             sets[use] = origins.without(use, sets[use], dict.fromkeys(beyond, "beyond data.limit"))
         if not sets[use] and (use == "train" or (recipe.tasks and recipe.arms.names)):
@@ -138,7 +138,7 @@ def _read_sets(recipe: Recipe, skipped: list[dict[str, object]]) -> tuple[dict[s
     origins, sources = Origins(), recipe.data.origins
     for number, (source, label) in enumerate(zip(sources, labels_of(sources))):
         result = read_source(source, recipe, skipped, label)
-        for record, place in zip_longest(result.records, result.places):
+        for record, place in zip_longest(with_level(result.records, source.level), result.places):
             use = share_of(record, source.shares)
             if origins.add(record, number, source, place, use):
                 sets[str(use)].append(record)
@@ -199,14 +199,26 @@ def under_system(problems: list[Record], system: str | None, train: Sequence[Rec
     return [replace(p, messages=with_system(p.messages, system)) for p in problems]
 
 
-def _first_per_domain(records: Sequence[Record], limit: int) -> list[Record]:
-    seen: Counter[str] = Counter()
-    out = []
-    for record in records:
-        seen[record.domain] += 1
-        if seen[record.domain] <= limit:
-            out.append(record)
-    return out
+def with_level(records: Sequence[Record], level: int | None) -> list[Record]:
+    """The records, where ``level`` is given with that difficulty in place of none."""
+    if level is None:
+        return list(records)
+    return [with_attributes(r, {"difficulty": level}) if r.attributes.get("difficulty") is None else r for r in records]
+
+
+def first_per_domain(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """``limit`` records of each domain, in order: the first of each source, so that the sources keep their shares."""
+    if limit is None:
+        return list(records)
+    sizes = Counter((r.domain, r.source) for r in records)
+    seen: Counter[tuple[str, str]] = Counter()
+    places: dict[str, list[tuple[float, int]]] = {}
+    for number, record in enumerate(records):
+        key = (record.domain, record.source)
+        places.setdefault(record.domain, []).append(((seen[key] + 0.5) / sizes[key], number))
+        seen[key] += 1
+    kept = sorted(number for found in places.values() for _, number in sorted(found)[:limit])
+    return [records[number] for number in kept]
 
 
 def label_levels_by(

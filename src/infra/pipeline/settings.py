@@ -31,6 +31,10 @@ class SourceSettings(Settings):
     domain: str | None = Field(None, description="math, code, or another name; default: what each row says, or a guess")
     source: str | None = Field(None, description="a name for the origin of these records; default: the file's own")
     limit: int | None = Field(None, ge=1, description="first N records of the file")
+    level: int | None = Field(
+        None,
+        description="difficulty of those of its records that have none, on the scale of the domain's other sources",
+    )
     ids: Literal["own", "line"] = Field("own", description="'line': records are named by file and line instead")
     shares: dict[Literal["pretrain", "train", "pool"], float] | Literal["own"] = Field(
         default={"train": 1.0},
@@ -75,7 +79,11 @@ class DataSettings(Settings):
     queries: tuple[SourceSettings, ...] = Field(
         (), description="files of correct responses that targets are made of, in place of tasks; one target a domain"
     )
-    limit: int | None = Field(None, ge=1, description="first N training and N pool records of each domain")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="N training and N pool records of each domain: the first of each source, which keep their shares",
+    )
     max_length: int = Field(512, ge=8, description="tokens; a longer example is an error or, when asked, skipped")
     on_error: Literal["raise", "skip"] = Field(
         "raise", description="stop at the first bad row, or pass over bad rows and list them"

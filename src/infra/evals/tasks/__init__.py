@@ -15,13 +15,14 @@ from infra.evals.tasks.humaneval import HUMANEVAL
 from infra.evals.tasks.livecodebench import LIVECODEBENCH
 from infra.evals.tasks.math500 import MATH500
 from infra.evals.tasks.mbpp import MBPP
+from infra.evals.tasks.svamp import SVAMP
 from infra.evals.tasks.world import WORLD
 from infra.plugins import users_own
 
 GROUP = "infra.benchmarks"
 """The entry point group in which an installed package names its benchmarks."""
 _TASKS: dict[str, Task] = {
-    task.name: task for task in (AIME24, AIME25, MATH500, GSM8K, MBPP, HUMANEVAL, LIVECODEBENCH, *WORLD)
+    task.name: task for task in (AIME24, AIME25, MATH500, GSM8K, SVAMP, MBPP, HUMANEVAL, LIVECODEBENCH, *WORLD)
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from infra.errors import InfraError
 from infra.layout import BASE
 from infra.models import load_tokenizer, model_folder
 from infra.models.skeleton import skeleton, skeleton_of
-from infra.pipeline.data import USES, share_of
+from infra.pipeline.data import USES, first_per_domain, share_of, with_level
 from infra.pipeline.origins import Origins, labels_of
 from infra.pipeline.recipe import Recipe
 from infra.pipeline.settings import SourceSettings
@@ -186,7 +185,8 @@ class Subject:
         found: dict[str, list[Record]] = {use: [] for use in USES}
         origins = Origins()
         for number, source in enumerate(self.sources):
-            for record, place in zip_longest(source.result.records, source.result.places):
+            records = with_level(source.result.records, source.settings.level)
+            for record, place in zip_longest(records, source.result.places):
                 use = share_of(record, source.settings.shares)
                 if record.response is not None and origins.add(record, number, source.settings, place, use):
                     found[str(use)].append(record)
@@ -194,7 +194,7 @@ class Subject:
         sets = {use: [r for r in rs if r.id not in copies[use]] for use, rs in found.items()}
         asked = {normalise(r.question) for r in sets["train"]}
         sets["pool"] = [r for r in sets["pool"] if normalise(r.question) not in asked]
-        return sets | {use: _first(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
+        return sets | {use: first_per_domain(sets[use], self.recipe.data.limit) for use in ("train", "pool")}
 
     def tokens(self, records: list[Record]) -> Iterator[TokenizedExample]:
         """The records' tokens, whatever their length; those that cannot be rendered are left out."""
@@ -215,17 +215,6 @@ class Subject:
     def lengths_of(self, kind: str) -> list[int]:
         """Tokens of every record of ``data.sources``, or of ``data.queries``."""
         return [n for name, found in self.lengths.items() if name.startswith(kind) for n in found.values()]
-
-
-def _first(records: list[Record], limit: int | None) -> list[Record]:
-    """The first ``limit`` records of each domain."""
-    seen: Counter[str] = Counter()
-    kept = []
-    for record in records:
-        seen[record.domain] += 1
-        if limit is None or seen[record.domain] <= limit:
-            kept.append(record)
-    return kept
 
 
 def _rows_of(source: SourceSettings, label: str | None) -> ReadResult:

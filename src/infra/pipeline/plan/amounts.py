@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from infra.data import read_records
 from infra.data.rows import iter_rows
 from infra.errors import InputError
 from infra.pipeline.recipe import Recipe
+from infra.pipeline.settings import SourceSettings
 
 CHARACTERS_PER_TOKEN = 3.5  # English, mathematics and code under vocabularies of 32k and more
 LOOK = 200  # rows looked at in each file
@@ -115,7 +119,7 @@ def _tasks(recipe: Recipe) -> Iterable[Task]:
     for t in recipe.tasks:
         target, held_out = TASKS.get(t.name, (200, 400))
         if t.path is not None and Path(t.path).is_file():
-            n = round(_rows_in(Path(t.path))[0])
+            n = round(_rows_in(Path(t.path)))
             target, held_out = n // 3, n - n // 3
         if getattr(t, "split", "hash") == "held-out":
             target, held_out = 0, target + held_out
@@ -133,40 +137,42 @@ def _of_files(recipe: Recipe) -> Amounts:
         path = Path(source.path)
         if not path.is_file():
             raise InputError(f"{source.path} is not a file here; to plan without it give --examples and --length")
-        n, each = _rows_in(path)
-        n = min(n, source.limit or n)
+        n = min(_rows_in(path), source.limit or math.inf)
         shares = {"train": 1.0} if isinstance(source.shares, str) else source.shares
         for use, share in shares.items():
             uses[use] += n * share
-        rows, characters = rows + n, characters + n * each
+        used = n * sum(shares.values())
+        rows, characters = rows + used, characters + used * _characters(source)
     length = characters / max(rows, 1.0) / CHARACTERS_PER_TOKEN
     return Amounts(
         round(uses["train"]), round(uses["pool"]), round(uses["pretrain"]), length, 0.8, length * 0.2, length * 0.8, ()
     )
 
 
-def _rows_in(path: Path) -> tuple[float, float]:
-    """About how many rows a file holds, and characters of text in one. Only its first rows are read."""
+def _rows_in(path: Path) -> float:
+    """About how many rows a file holds, from its size and its first rows."""
     some = [row.value for row in islice(iter_rows(path), LOOK) if row.value is not None]
     if not some:
         raise InputError(f"{path}: no row could be read, so its size cannot be planned")
-    each = sum(_characters(value) for value in some) / len(some)
     if len(some) < LOOK:
-        return float(len(some)), each
+        return float(len(some))
     if path.name.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        return float(pq.ParquetFile(path).metadata.num_rows), each
+        return float(pq.ParquetFile(path).metadata.num_rows)
     with path.open("rb") as handle:
         head = handle.read(1 << 20)
-    lines = max(1, head.count(b"\n"))
-    packed = 4.0 if path.name.endswith(".gz") else 1.0
-    return packed * os.path.getsize(path) / (len(head) / lines), each
+    read = len(head)
+    if path.name.endswith(".gz"):
+        unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        head = unpacker.decompress(head, 1 << 24)
+        read -= len(unpacker.unconsumed_tail)
+    return os.path.getsize(path) * max(1, head.count(b"\n")) / read
 
 
-def _characters(value: object) -> float:
-    if isinstance(value, str):
-        return float(len(value))
-    if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list) else 0.0
+def _characters(source: SourceSettings) -> float:
+    """Characters of an example, on average over the first: of its conversation, whatever else its row holds."""
+    some = read_records(source.path, schema=source.schema_, domain=source.domain, limit=LOOK, on_error="skip").records
+    if not some:
+        raise InputError(f"{source.path}: no record could be read, so its length cannot be planned")
+    return sum(len(m.content) for record in some for m in record.messages) / len(some)
