@@ -48,6 +48,7 @@ def score(
     tokens: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel=ADVANCED,
             help="What targets and scores are over: content (what the author wrote), or all (the template's too).",
             show_default=False,
         ),

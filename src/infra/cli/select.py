@@ -22,11 +22,15 @@ def select(
     weights: Annotated[
         bool, typer.Option("--weights", help="Keep all, with loss weights by score in the field `weight`.")
     ] = False,
-    pool: Annotated[int, typer.Option(help="Also the best N records of the run's pool.", show_default=False)] = 0,
+    pool: Annotated[
+        int, typer.Option(rich_help_panel=ADVANCED, help="Also the best N of the pool.", show_default=False)
+    ] = 0,
     target: Annotated[
         str | None, typer.Option(help="Whose scores count: math, code, ... Default: all, balanced.", show_default=False)
     ] = None,
-    by: Annotated[Literal["score", "percentile", "per-token"], typer.Option(help="What is ranked.")] = "score",
+    by: Annotated[
+        Literal["score", "percentile", "per-token"], typer.Option(rich_help_panel=ADVANCED, help="What is ranked.")
+    ] = "score",
     balance: Annotated[bool, typer.Option("--balance", help="Every domain keeps its share.")] = False,
     control: Annotated[
         Literal["random", "length"] | None,
@@ -34,7 +38,7 @@ def select(
             help="Also a control that ignores the scores; length: as many response tokens.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the control.")] = 0,
+    seed: Annotated[int, typer.Option(rich_help_panel=ADVANCED, help="Seed of the control.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="File (kept.jsonl) or folder to write. Default: RUN/selected.", show_default=False),

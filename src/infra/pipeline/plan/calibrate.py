@@ -21,6 +21,8 @@ REFERENCE_PYTHON_S = 0.050
 """Seconds of :func:`_interpreted` on the reference machine of docs/results/scale.md."""
 STEP_FLOPS = 4e10
 """Operations of the passes that are timed: about half a second on two cores."""
+ENOUGH_S = 3.0
+"""Seconds after which no further call is timed."""
 LARGEST = 10_000_000
 """Weights in layers beyond which a model of fewer layers is measured in place of the whole."""
 
@@ -119,13 +121,13 @@ def _interpreted() -> None:
 
 def _timed(work: Callable[[], object], repeats: int = 5) -> float:
     """Median seconds of a call, after one to warm up: processor time where one thread works, since others may share the
-    machine, else time on the clock."""
+    machine, else time on the clock. Fewer calls where they take long: three seconds are enough."""
     import torch
 
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     work()
-    found = []
-    for _ in range(repeats):
+    found: list[float] = []
+    while len(found) < repeats and sum(found) < ENOUGH_S:
         start = clock()
         work()
         found.append(clock() - start)
