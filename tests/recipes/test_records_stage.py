@@ -105,7 +105,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     def mute(body: dict[str, Any], number: int) -> tuple[int, Any]:
         return 200, {"choices": [{"message": {"content": "hard to say"}, "finish_reason": "stop"}], "usage": {}}
 
-    with serving(mute) as (url, _), pytest.raises(InputError, match="no readable rating for 40 records, record r"):
+    with serving(mute) as (url, _), pytest.raises(InputError, match="no readable rating for 40 records, record train"):
         make(recipe_for(tmp_path, url), tmp_path / "mute")
     with pytest.raises(InputError, match="names domain 'chess', and no record has it; the domains are code, math"):
         make(recipe_for(tmp_path, "http://x", "data.difficulty={chess: text-estimate}"), tmp_path / "chess")

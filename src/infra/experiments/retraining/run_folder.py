@@ -94,7 +94,7 @@ def read_run(run: Path, *, base_model: str | None = None, levels: bool = False, 
         scores,
         recipe["method"],
         recipe["curvature"]["tracked"],
-        recipe["scores"].get("tokens", "all"),
+        recipe.get("scores", {}).get("tokens", "all"),
         run,
     )
 
