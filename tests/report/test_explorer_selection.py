@@ -67,8 +67,8 @@ def test_the_files_are_those_of_infra_select(client, scored, tmp_path):
         written = {f.relative_to(tmp_path).as_posix(): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
         assert {n: archive.read(n) for n in archive.namelist()} == written
     rows = unpacked(answer.content)
-    assert files.control and len(rows["train.jsonl"]) == len(rows["train.control.jsonl"]) == 24
-    assert all(row in ROWS for row in rows["train.jsonl"] + rows["train.control.jsonl"])
+    assert files.control and len(rows["kept/train.jsonl"]) == len(rows["control/train.jsonl"]) == 24
+    assert all(row in ROWS for row in rows["kept/train.jsonl"] + rows["control/train.jsonl"])
     assert json.loads(answer.headers["Selection"])["kept"]["records"] == 24
 
 
@@ -77,14 +77,14 @@ def test_only_what_the_list_shows_is_kept_where_that_is_asked(client):
     answer = client.post("/api/select", json={"settings": {"drop_harmful": True}, "shown": shown})
     assert answer.status_code == 200, answer.text
     rows = unpacked(answer.content)
-    assert [r["id"] for r in rows["train.jsonl"]] == [r["id"] for i, r in enumerate(ROWS) if i > 9 and i % 2]
+    assert [r["id"] for r in rows["kept/train.jsonl"]] == [r["id"] for i, r in enumerate(ROWS) if i > 9 and i % 2]
     fates = {r["id"]: r["why"] for r in rows["manifest.jsonl"]}
     assert fates["u12"] == "not among the records given" and len(fates) == len(ROWS)
 
 
 def test_weights_and_messages(client):
     rows = unpacked(client.post("/api/select", json={"settings": {"weights": True}, "messages": True}).content)
-    kept = pd.DataFrame(rows["train.jsonl"])
+    kept = pd.DataFrame(rows["kept/train.jsonl"])
     assert len(kept) == len(ROWS) and kept["weight"].is_monotonic_increasing and kept["weight"].nunique() > 5
     assert kept["messages"][3][0]["content"] == ROWS[3]["prompt"]
 
@@ -133,8 +133,8 @@ def test_a_selection_becomes_a_file_in_the_browser(watch, scored, shots):
         with open(file.path(), "rb") as handle:
             rows = unpacked(handle.read())
         math = [r["id"] for i, r in enumerate(ROWS) if i % 2 == 0]
-        assert [r["id"] for r in rows["train.jsonl"]] == math[-7:]
-        assert len(rows["train.control.jsonl"]) == 7 and file.suggested_filename == "run-selected.zip"
+        assert [r["id"] for r in rows["kept/train.jsonl"]] == math[-7:]
+        assert len(rows["control/train.jsonl"]) == 7 and file.suggested_filename == "run-selected.zip"
         until(
             page, "document.querySelector('.select [role=status]').textContent.startsWith('7 of 40 records are kept')"
         )
