@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def until(page: Page, expression: str, arg: Any = None, seconds: float = 15) -> None:
+def until(page: Page, expression: str, arg: Any = None, seconds: float = 60.0) -> None:
     """Wait until ``expression`` holds; unlike wait_for_function this needs no eval, which the pages forbid."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression, arg):

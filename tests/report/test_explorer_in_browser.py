@@ -24,7 +24,7 @@ def shown(page) -> str:
 
 
 def count(page, words):
-    until(page, "w => document.querySelector('.listing .count').textContent === w", words)
+    until(page, "w => document.querySelector('.listing .count')?.textContent === w", words)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -52,17 +52,17 @@ def test_filter_search_sort_and_page(opened, site):
     page.fill(".listing input[type=search]", "zanzibar20")
     count(page, "1 of 120 examples")
     page.locator(".listing li button").click()
-    until(page, "id => document.querySelector('.map h3').textContent === id", made[20].id)
+    until(page, "id => document.querySelector('.map h3')?.textContent === id", made[20].id)
     page.fill(".listing input[type=search]", "")
     count(page, "120 of 120 examples")
     page.fill(".filters fieldset:has-text('n_tokens') input >> nth=0", "1000")
-    until(page, "!document.querySelector('.listing .count').textContent.startsWith('120')")
+    until(page, "!document.querySelector('.listing .count')?.textContent.startsWith('120')")
     page.fill(".filters fieldset:has-text('n_tokens') input >> nth=0", "")
     count(page, "120 of 120 examples")
     page.get_by_role("button", name="Next").click()
-    until(page, "document.querySelector('.pages .quiet-text').textContent.startsWith('51')")
+    until(page, "document.querySelector('.pages .quiet-text')?.textContent.startsWith('51')")
     page.get_by_role("button", name="Previous").click()
-    until(page, "document.querySelector('.pages .quiet-text').textContent.startsWith('1–')")
+    until(page, "document.querySelector('.pages .quiet-text')?.textContent.startsWith('1–')")
     page.select_option(".way select >> nth=0", "code")
     page.select_option(".way select >> nth=1", "asc")
     scores = {v.id: v.totals()[1] for v in made}
@@ -75,7 +75,7 @@ def test_tokens_of_another_target_are_fetched(opened, site):
     page.locator(".listing li button").nth(1).click()
     until(page, "document.querySelector('.listing li:nth-child(2) button').getAttribute('aria-current')")
     page.select_option(".map .controls select", "code-easy")
-    until(page, "document.querySelector('.legend').textContent.includes('code-easy')")
+    until(page, "document.querySelector('.legend')?.textContent.includes('code-easy')")
     view = next(v for v in made if v.id == shown(page))
     t = int(np.abs(view.scores["loss"][3]).argmax())
     page.focus(".tokens")
@@ -94,7 +94,7 @@ def test_from_a_query_to_an_example_and_back(opened):
     page.wait_for_selector("#panel-queries .table button.link")
     wanted = page.locator("#panel-queries .table button.link").first.inner_text()
     page.locator("#panel-queries .table button.link").first.click()
-    until(page, "document.querySelector('.legend').textContent.includes('query q3')")
+    until(page, "document.querySelector('.legend')?.textContent.includes('query q3')")
     assert shown(page) == wanted
     link = page.locator(".links button.link", has_text="Query number 3")
     link.wait_for()
@@ -110,9 +110,9 @@ def test_tables_compare_theme_and_report(opened, site):
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("#panel-tables:not([hidden]), #panel-compare:not([hidden])")
     page.get_by_role("tab", name="Compare").click()
-    until(page, "document.querySelector('#panel-compare').textContent.includes('Spearman')")
+    until(page, "document.querySelector('#panel-compare')?.textContent.includes('Spearman')")
     page.select_option("#panel-compare select >> nth=0", "code")
-    until(page, "document.querySelector('#panel-compare').textContent.includes('for code (a)')")
+    until(page, "document.querySelector('#panel-compare')?.textContent.includes('for code (a)')")
     page.locator("#panel-compare button.link").first.click()
     page.wait_for_selector("#panel-examples:not([hidden])")
     page.get_by_role("tab", name="Tables").click()
@@ -134,7 +134,7 @@ def test_hostile_text_and_errors_are_shown_as_text(opened, site):
     page.fill(".listing input[type=search]", "<b>r</b></script>")
     count(page, "1 of 120 examples")
     page.locator(".listing li button").click()
-    until(page, "document.querySelector('.map h3').textContent.startsWith('<b>')")
+    until(page, "document.querySelector('.map h3')?.textContent.startsWith('<b>')")
     assert page.evaluate("window.pwned === undefined")
     assert "U+202E" in page.inner_text(".tokens")
     page.goto("about:blank")  # a page of its own: nothing of the last one is under way

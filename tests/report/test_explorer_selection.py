@@ -121,7 +121,7 @@ def test_a_selection_becomes_a_file_in_the_browser(watch, scored, shots):
         page = watched.page
         page.goto(url)
         page.check(".filters fieldset:has-text('domain') input[data-value=math]")
-        until(page, "document.querySelector('.listing .count').textContent.startsWith('20 ')")
+        until(page, "document.querySelector('.listing .count')?.textContent.startsWith('20 ')")
         page.get_by_role("button", name="Select…").click()
         assert page.input_value("[aria-label='What to keep']") == "shown"
         page.select_option("[aria-label='What to keep']", "top")
@@ -136,7 +136,7 @@ def test_a_selection_becomes_a_file_in_the_browser(watch, scored, shots):
         assert [r["id"] for r in rows["kept/train.jsonl"]] == math[-7:]
         assert len(rows["control/train.jsonl"]) == 7 and file.suggested_filename == "run-selected.zip"
         until(
-            page, "document.querySelector('.select [role=status]').textContent.startsWith('7 of 40 records are kept')"
+            page, "document.querySelector('.select [role=status]')?.textContent.startsWith('7 of 40 records are kept')"
         )
         page.keyboard.press("Escape")
         assert page.locator("dialog.select").is_hidden()

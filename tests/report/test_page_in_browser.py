@@ -187,11 +187,11 @@ def test_search_sort_and_open_examples(opened):
     page.select_option("#browser .picker select", "help")
     best = max(data, key=lambda v: v.totals()[0])
     page.locator("#browser .picker li button").first.click()
-    until(page, "id => document.querySelector('#browser .map h3').textContent === id", best.id)
+    until(page, "id => document.querySelector('#browser .map h3')?.textContent === id", best.id)
     page.select_option("#browser .picker select", "harm")
     page.locator("#browser .picker li button").first.click()
     worst = min(data, key=lambda v: v.totals()[0])
-    until(page, "id => document.querySelector('#browser .map h3').textContent === id", worst.id)
+    until(page, "id => document.querySelector('#browser .map h3')?.textContent === id", worst.id)
 
 
 def test_a_table_row_leads_to_its_tokens(opened):
@@ -199,7 +199,7 @@ def test_a_table_row_leads_to_its_tokens(opened):
     link = page.locator("[data-table=top] button.link").first
     wanted = link.inner_text()
     link.click()
-    until(page, "id => document.querySelector('#browser .map h3').textContent === id", wanted)
+    until(page, "id => document.querySelector('#browser .map h3')?.textContent === id", wanted)
     assert page.evaluate("document.activeElement.className") == "tokens"
 
 
@@ -207,7 +207,7 @@ def test_hostile_text_is_shown_as_text(opened):
     watched = opened()
     page = watched.page
     page.locator("#browser .picker li button").nth(1).click()
-    until(page, "document.querySelector('#browser .map h3').textContent.startsWith('<b>')")
+    until(page, "document.querySelector('#browser .map h3')?.textContent.startsWith('<b>')")
     assert page.evaluate("window.pwned === undefined")
     assert page.locator(".map img, .map b:not(.gutter b)").count() == 0
     text = page.inner_text(TOKENS)
@@ -307,7 +307,7 @@ def test_the_excerpt_leads_to_its_example(opened):
     views = synthetic.report().examples
     best = max(views, key=lambda v: v.totals()[0])
     page.locator("[data-open]").click()
-    until(page, "id => document.querySelector('#browser .map h3').textContent === id", best.id)
+    until(page, "id => document.querySelector('#browser .map h3')?.textContent === id", best.id)
     assert page.locator(".excerpt .coloured span.s10").count() >= 1
 
 
