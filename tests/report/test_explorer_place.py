@@ -177,10 +177,12 @@ def test_escape_leaves_the_chosen_token_and_step(page):
     page.locator(".tok").nth(40).click()
     until(page, "location.hash.includes('token=40') && location.hash.includes('step=0')")
     page.locator(".tok").first.click()  # in the step: Enter gives it up and chooses it again
+    until(page, "location.hash.includes('token=0')")
     for chosen in (0, 1):
+        settled(page)
         page.keyboard.press("Enter")
         until(page, f"document.querySelectorAll('.map .choice[aria-selected=true]').length === {chosen}")
-    until(page, "location.hash.includes('step=0')")
+        until(page, f"location.hash.includes('step=0') === {'true' if chosen else 'false'}")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Escape")
     until(page, "!location.hash.includes('token=') && !location.hash.includes('step=')")
@@ -267,7 +269,9 @@ def test_a_training_step_shows_the_part_of_the_answer_it_raised_and_back(page, s
     chosen = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('from')")
     unit = int(page.evaluate("new URLSearchParams(location.hash.slice(1)).get('unit')"))
     row = link_scores(3, by_id[chosen])[unit]
-    until(page, "u => document.querySelector('.answer .legend')?.textContent.includes(`step ${u + 1} of example`)", unit)
+    until(
+        page, "u => document.querySelector('.answer .legend')?.textContent.includes(`step ${u + 1} of example`)", unit
+    )
     page.focus(".answer .tokens")
     page.keyboard.press("m")
     until(page, "t => document.querySelector('.answer .tok.at').dataset.t == t", int(np.abs(row).argmax()))
