@@ -12,7 +12,9 @@ from infra.influence import Curvature, Damping, Engine, combine, example_influen
 from infra.models import load_model, tracked_weights
 from infra.pipeline.data import load_records
 from infra.pipeline.effects import judge_agreement
+from infra.pipeline.marked import mark
 from infra.pipeline.queries import chosen_queries, strongest_pairs
+from infra.pipeline.span_sample import within_budget
 from infra.pipeline.tokenized import encode
 from infra.store import read_json
 from tests.pipeline.conftest import mini
@@ -158,3 +160,12 @@ def test_kappa_between_rules_and_judge_is_per_label():
 def test_queries_file_is_read_a_few_rows_at_a_time(finished):
     parquet = pq.ParquetFile(finished / "queries" / "queries.parquet")
     assert all(parquet.metadata.row_group(i).num_rows <= 256 for i in range(parquet.num_row_groups))
+
+
+def test_deleted_steps_are_no_more_than_the_training_examples(engine):
+    records, examples = {r.id: r for r in engine[2].values()}, engine[3][:6]
+    steps = [len(mark(e, records[e.id]).spans) for e in examples]
+    for kept in range(1, 7):
+        found = within_budget(examples, records, sum(steps[:kept]))
+        assert [e.id for e in found] == [e.id for e in examples[:kept]]
+    assert len(within_budget(examples, records, 0)) == 1

@@ -280,7 +280,11 @@ class ScoreSettings(Settings):
     position: bool = Field(False, description="also keep `position` scores")
     span_examples: int = Field(600, ge=1, description="training examples whose steps and token classes get intervals")
     judge: StepJudgeSettings | None = Field(None, description="who labels steps beside the rules, for agreement")
-    delete_examples: int = Field(60, ge=0, description="training examples whose steps are also scored by deletion")
+    delete_examples: int = Field(
+        60,
+        ge=0,
+        description="examples whose steps are also scored by deletion; fewer where their steps outnumber the data",
+    )
     query_top: int = Field(100, ge=0, description="examples kept per query and side with token scores; 0: no queries")
     query_links: int = Field(
         3, ge=0, description="examples per query and side whose steps are linked to the tokens of its answer; 0: none"

@@ -22,6 +22,9 @@ from infra.pipeline.tokenized import encode
 from infra.progress import progress
 from infra.spans import Judge, JudgeItem, judge_behaviours, parts, sum_over
 
+LEAST_DELETIONS = 64
+"""Steps that are deleted however few training examples there are."""
+
 
 def score_sample(context: Context, examples: Sequence[TokenizedExample], records: Mapping[str, Record]) -> None:
     """What is too dear for every example: steps and token groups per query fold, and steps cut out of the text.
@@ -57,11 +60,21 @@ def score_sample(context: Context, examples: Sequence[TokenizedExample], records
     targets = token_targets_of(recipe, weights)
     whole = mixed(fitted, [list(weights[t]) for t in targets])
     chosen = sample[:: max(1, n // max(1, recipe.scores.delete_examples))][: recipe.scores.delete_examples]
+    chosen = within_budget(chosen, records, max(len(examples), LEAST_DELETIONS))
     deleted = deleted_steps(context, whole, chosen, records, targets)
     deleted.to_parquet(context.deleted_steps, index=False)
     if recipe.scores.judge is not None:
         judged = judged_steps(context, recipe.scores.judge, sample, records)
         judged.to_parquet(context.judged_steps, index=False)
+
+
+def within_budget(sample: list[TokenizedExample], records: Mapping[str, Record], most: int) -> list[TokenizedExample]:
+    """The first examples of ``sample`` that have at most ``most`` steps together, at least one.
+
+    Each deleted step is one more example to score, and all of them shall not cost more than the training data's scores.
+    """
+    steps = np.cumsum([len(mark(e, records[e.id]).spans) for e in sample])
+    return sample[: max(1, int(np.searchsorted(steps, most, side="right")))]
 
 
 def _save_rows(

@@ -26,6 +26,7 @@ from infra.pipeline.plan.amounts import Amounts, Task
 from infra.pipeline.plan.devices import BYTES
 from infra.pipeline.queries import DIRECTION_BYTES, RANK
 from infra.pipeline.recipe import Recipe
+from infra.pipeline.span_sample import LEAST_DELETIONS
 from infra.pipeline.step import Job
 from infra.train.estimate import training_bytes, training_flops
 
@@ -283,6 +284,7 @@ class Costs:
         a, k, s, passes = self.amounts, self.folds(), self.amounts.length, self.passes
         sample = min(self.recipe.scores.span_examples, a.train)
         cut = min(self.recipe.scores.delete_examples, a.train) * STEPS_PER_EXAMPLE
+        cut = min(cut, max(a.train, LEAST_DELETIONS))
         return StageCost(
             "spans",
             {
