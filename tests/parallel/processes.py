@@ -1,10 +1,17 @@
-"""Processes as torchrun starts them, but forked from the test's own, so that they are there at once."""
+"""Processes as torchrun starts them, but forked from the test's own, so that they are there at once.
+
+A fork keeps the locks that other threads of the test's process held, and pytest-xdist has such threads: now and then a
+child hangs before it has done anything. It then says where it stands, and the test runs once more (tests/conftest.py).
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -36,6 +43,10 @@ def start(size: int, job: Callable[..., Any], *arguments: Any) -> list[BaseProce
     return found
 
 
+class Hung(AssertionError):
+    """A process did not end in time; where it stood is in the captured output."""
+
+
 def together(size: int, job: Callable[..., Any], *arguments: Any) -> None:
     """The same, to its end; every process must end well."""
     processes = start(size, job, *arguments)
@@ -43,12 +54,18 @@ def together(size: int, job: Callable[..., Any], *arguments: Any) -> None:
         process.join(280)
     codes = [p.exitcode for p in processes]
     for process in processes:
+        if process.exitcode is None:
+            os.kill(process.pid or 0, signal.SIGUSR1)
+            process.join(2)
         process.kill()
+    if None in codes:
+        raise Hung(f"exit codes {codes}")
     assert codes == [0] * size, f"exit codes {codes}"
 
 
 def _run(variables: dict[str, str], job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.environ.update(variables)
+    faulthandler.register(signal.SIGUSR1, file=sys.__stderr__)
     code = 0
     try:
         job(*arguments)
