@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infra.influence.directions import Direction
+from infra.influence.directions import Direction, SavedDirections
 from infra.models.tracked import TrackedWeights
 
 
@@ -51,6 +51,8 @@ class Totals:
         tracked: TrackedWeights, directions: Sequence[Direction], device: torch.device, dtype: torch.dtype
     ) -> Mapping[str, Tensor]:
         """``K`` directions as one matrix ``[K, out, in (+ 1)]`` for each block's key."""
+        if isinstance(directions, SavedDirections):
+            directions = directions.loaded()  # in one read
         found = {}
         for block in tracked.blocks:
             rows = [block.matrix(direction.tensors).to(device, dtype) for direction in directions]
