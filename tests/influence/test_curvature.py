@@ -363,3 +363,39 @@ def test_a_weight_that_no_loss_flows_through_is_named():
         fitted = fit_ekfac(model, items, tracked)
     grad = toys.direction(tracked.parameters, 0)
     assert np.isfinite(flat(fitted.inverse() @ grad)).all()
+
+
+def test_decompositions_side_by_side_are_those_one_after_the_other():
+    from infra.influence.engine.eigenbases import side_by_side
+    from infra.influence.engine.rotation import eigenbasis
+
+    rows = [torch.randn(60, width, generator=torch.Generator().manual_seed(width)) for width in (8, 24, 16, 5)]
+    sides = [(r.T @ r, r.shape[1], "") for r in rows]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = side_by_side(lambda side: eigenbasis(side[0], side[1], torch.float32), sides)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for (total, _, _), (values, vectors) in zip(sides, found):
+        exact = torch.linalg.eigvalsh(total.double())
+        assert torch.allclose(values, exact, rtol=1e-4, atol=1e-4 * float(exact.max()))
+        assert torch.allclose(vectors @ torch.diag(values.float()) @ vectors.T, total, atol=1e-3)
+
+
+def test_a_sum_without_a_decomposition_in_float32_gets_one_in_float64(monkeypatch):
+    from infra.influence.engine.rotation import eigenbasis
+
+    real, tried = torch.linalg.eigh, []
+
+    def failing(matrix, UPLO="L"):
+        tried.append(matrix.dtype)
+        if matrix.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("did not converge")
+        return real(matrix, UPLO=UPLO)
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    values, vectors = eigenbasis(torch.diag(torch.tensor([1.0, 4.0])), 2, torch.float32)
+    assert tried == [torch.float32, torch.float64]
+    assert values.tolist() == [1.0, 4.0] and vectors.dtype == torch.float32
